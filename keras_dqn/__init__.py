@@ -1,0 +1,40 @@
+"""Deep Q-learning in Keras, from the transition to the film.
+
+    environment → transition → memory → learner → agent → runner → results (weights, videos, plots)
+
+Each arrow is a module, and imports follow the arrows: `memory` keeps transitions, `learner` turns minibatches of them
+into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training loop, `cartpole` is a game.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {  # public name: its module, imported when the name is first used
+    "Agent": "agent",
+    "CartPole": "cartpole",
+    "Evaluation": "runner",
+    "History": "history",
+    "Learner": "learner",
+    "ReplayMemory": "memory",
+    "Transition": "memory",
+    "WeightFileError": "weights",
+    "evaluate": "runner",
+    "load_weights": "weights",
+    "play": "runner",
+    "save_weights": "weights",
+}
+_MODULES = {"bench", "plots", "video", "weights"}
+__all__ = sorted({*_HOMES, *_MODULES})
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"keras_dqn.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"keras_dqn.{name}")
+    raise AttributeError(f"keras_dqn has no {name!r}; it has {__all__}")
+
+
+def __dir__():
+    return __all__

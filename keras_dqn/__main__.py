@@ -1,0 +1,116 @@
+"""The command line: train, run, evaluate, bench."""
+
+import argparse
+import sys
+
+import keras_dqn
+
+GAMES = {"cartpole": "CartPole"}  # name on the command line: runner
+
+
+def main(arguments=None):
+    """Run one command; returns the exit status: 0, 2 after an error that was explained, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"keras_dqn: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train(options):
+    """Learn, save the weights, say what was reached."""
+    runner = _runner(options, episodes=options.episodes, weight_backup=options.out)
+    if options.plot is not None:
+        keras_dqn.weights.check_writable(options.plot)
+    history = runner.train(verbose=options.verbose, progress=not options.quiet, record_every=options.record_every)
+    print(
+        f"{len(history)} episodes, {history.lengths.sum()} steps, {runner.agent.learner.updates} updates "
+        f"in {history.times[-1]:.1f} s; mean score of the last {min(100, len(history))}: {history.mean_score():.1f}"
+    )
+    print(f"Weights: {runner.agent.weight_backup}")
+    if options.plot is not None:
+        keras_dqn.plots.save_figure(
+            keras_dqn.plots.learning_curve(history, solved_score=runner.solved_score, title=runner.environment),
+            options.plot,
+        )
+        print(f"Learning curve: {options.plot}")
+
+
+def run(options):
+    """Play one episode and film it."""
+    _runner(options).run(options.epsilon, seed=options.seed, video=options.video)
+
+
+def evaluate(options):
+    """Play many episodes without learning and print their statistics."""
+    print(_runner(options).evaluate(options.episodes, seed=options.seed or 0, epsilon=options.epsilon))
+
+
+def bench(options):
+    """Measure speed and memory."""
+    keras_dqn.bench.main(repeats=options.repeats)
+
+
+def _runner(options, **settings):
+    runner = getattr(keras_dqn, GAMES[options.game])
+    weights = None if options.weights == "none" else options.weights
+    return runner(recipe=options.recipe, weights=weights, seed=options.seed, **settings)
+
+
+def _parser():
+    parser = argparse.ArgumentParser("python -m keras_dqn", description="Deep Q-learning in Keras.")
+    parser.add_argument("--version", action="version", version=keras_dqn.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function, text, game=True):
+        subparser = commands.add_parser(
+            function.__name__, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        subparser.set_defaults(command=function)
+        if game:
+            subparser.add_argument("game", choices=GAMES, help="the game")
+            subparser.add_argument("--recipe", help="settings by name; the game's first one if not given")
+            subparser.add_argument(
+                "--weights",
+                default="backup",
+                help="start from: 'backup' (what an earlier training left in this folder, if anything), 'pretrained', "
+                "'none', or an .h5 file",
+            )
+            subparser.add_argument("--seed", type=_seed, help="makes everything repeatable")
+        return subparser
+
+    subparser = command(train, "Train an agent; its weights are saved whatever ends it, Ctrl-C too.")
+    subparser.add_argument("--episodes", type=int, default=200, help="episodes to play")
+    subparser.add_argument("--out", default="cartpole_weight.h5", metavar="FILE", help="the .h5 file for the weights")
+    subparser.add_argument("--record-every", type=int, metavar="N", help="film every N-th episode into videos/")
+    subparser.add_argument("--plot", metavar="FILE", help="write the learning curve (png, svg or pdf)")
+    subparser.add_argument("--verbose", action="store_true", help="print the score of each episode")
+    subparser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    subparser = command(run, "Play one episode without learning, film it, print its score.")
+    subparser.add_argument("--epsilon", type=float, default=0.0, help="probability of a random action; 1 is all random")
+    subparser.add_argument("--video", metavar="FILE", help="the MP4 to write (default: videos/<game>.mp4)")
+
+    subparser = command(evaluate, "Play episodes with fixed seeds without learning; print mean, spread and interval.")
+    subparser.add_argument("--episodes", type=int, default=100, help="episode i is reset with seed + i")
+    subparser.add_argument("--epsilon", type=float, default=0.0, help="probability of a random action")
+
+    subparser = command(bench, "Measure speed and memory on this machine.", game=False)
+    subparser.add_argument("--repeats", type=int, default=5, help="runs of each measurement; the median is shown")
+    return parser
+
+
+def _seed(text):
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"a seed is 0 or more, received {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

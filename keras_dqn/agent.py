@@ -1,0 +1,350 @@
+"""The agent: a network (its brain), a memory, and the habit of exploring less and less."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from keras_dqn.backend import keras, tf
+from keras_dqn.learner import Learner
+from keras_dqn.memory import ReplayMemory, Transition
+from keras_dqn.networks import NumpyForward, mlp
+from keras_dqn.weights import load_weights, save_weights
+
+
+class Agent:
+    """A deep Q-learning agent with the names and defaults of the CartPole notebook (G. Juvin 2017).
+
+    Args:
+        state_size: length of the state vector, or the shape of a state.
+        action_size: number of actions.
+        weight_backup: the .h5 file that `save_model` writes. Where it is there already, it is loaded on construction
+            and exploration starts at its minimum. None for no backup.
+        memory_size: how many transitions the memory holds.
+        learning_rate: of Adam.
+        gamma: discount a step.
+        exploration_rate: probability of a random action, at first.
+        exploration_min: the exploration rate decays while it is above this.
+        exploration_decay: factor on the exploration rate after each replay.
+        sample_batch_size: how many transitions one replay draws from the memory, all different.
+        minibatch_size: transitions a gradient update. A replay is sample_batch_size / minibatch_size updates, one after
+            the other, each seeing the network as the one before left it.
+        target_update: value next states with a frozen target model, copied from the brain every so many updates; None
+            values them with the brain itself.
+        brain: any Keras model, states [B, *state_shape] to Q-values [B, action_size]; one that is compiled keeps its
+            optimizer. By default a Sequential of two Dense layers of 24.
+        seed: covers initial weights, sampling and exploration: an int, a `np.random.SeedSequence`, or None.
+        load_backup: False starts afresh even where the backup is there.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        WeightFileError: the backup is there and is not this network's.
+
+    Example:
+        agent = Agent(state_size=4, action_size=2)
+        action = agent.act(state)
+        agent.remember(state, action, reward, next_state, done)
+        agent.replay()
+        agent.save_model()
+    """
+
+    def __init__(
+        self,
+        state_size,
+        action_size,
+        weight_backup="cartpole_weight.h5",
+        memory_size=2000,
+        learning_rate=0.001,
+        gamma=0.95,
+        exploration_rate=1.0,
+        exploration_min=0.01,
+        exploration_decay=0.995,
+        sample_batch_size=32,
+        minibatch_size=1,
+        target_update=None,
+        brain=None,
+        seed=None,
+        load_backup=True,
+    ):
+        check_whole("action_size", action_size)
+        check_whole("sample_batch_size", sample_batch_size)
+        check_whole("minibatch_size", minibatch_size)
+        if sample_batch_size % minibatch_size:
+            raise ValueError(
+                f"`minibatch_size` must divide `sample_batch_size` ({sample_batch_size}). Received: {minibatch_size}"
+            )
+        if sample_batch_size > memory_size:
+            raise ValueError(
+                f"`sample_batch_size` must fit into the memory ({memory_size}). Received: {sample_batch_size}"
+            )
+        rates = {"gamma": gamma, "exploration_rate": exploration_rate, "exploration_min": exploration_min}
+        for name, value in {**rates, "exploration_decay": exploration_decay}.items():
+            check_fraction(name, value)
+
+        self.state_shape = tuple(np.atleast_1d(state_size).tolist())
+        self.state_size = state_size
+        self.action_size = int(action_size)
+        self.weight_backup = None if weight_backup is None else Path(weight_backup)
+        self.learning_rate = learning_rate
+        self.gamma = gamma
+        self._discounts = np.array([gamma, 0], np.float32)  # by whether the transition is terminal
+        self.exploration_rate = self.initial_exploration_rate = exploration_rate
+        self.exploration_min = exploration_min
+        self.exploration_decay = exploration_decay
+        self.sample_batch_size = sample_batch_size
+        self.minibatch_size = minibatch_size
+
+        seeds = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        network_seed, memory_seed, exploration_seed = seeds.spawn(3)
+        self.memory = ReplayMemory(memory_size, seed=memory_seed)
+        self._random = np.random.default_rng(exploration_seed)
+        self.brain = self._built(brain if brain is not None else self._default_brain(network_seed))
+        self.learner = self._new_learner(target_update)
+        self._numpy_forward = NumpyForward(self.brain) if NumpyForward.supports(self.brain) else None
+        self._keras_forward = tf.function(lambda states: self.brain(states, training=False))
+        if load_backup and self.weight_backup is not None:
+            self._load_backup()
+
+    # ---------------------------------------------------------------- acting
+
+    def act(self, state, epsilon=None):
+        """Choose an action for one state: random with probability epsilon, else the one of the highest Q-value.
+
+        Args:
+            state: [*state_shape], or [1, *state_shape] as the notebook passes it; finite numbers.
+            epsilon: probability of a random action; by default `exploration_rate`.
+
+        Returns:
+            An int, 0 to action_size - 1.
+        """
+        self.refresh()
+        epsilon = self.exploration_rate if epsilon is None else check_fraction("epsilon", epsilon)
+        return int(self.act_batch(self._one(state, "state"), epsilon)[0])
+
+    def act_batch(self, states, epsilon, random=None):
+        """Choose an action for each of N states, [N, *state_shape] to [N] int: the loop's way of acting.
+
+        It acts on the weights of the last update; after assigning others from outside, call `refresh` first.
+
+        Args:
+            states: [N, *state_shape].
+            epsilon: probability of a random action.
+            random: the `np.random.Generator` to explore with; by default the agent's own.
+        """
+        random = random or self._random
+        self._check_states(states, "states")
+        actions = self._forward(states).argmax(-1)
+        if epsilon > 0:
+            draws = random.random(len(states))
+            explores = draws < epsilon
+            if np.count_nonzero(explores):  # a draw below epsilon, over epsilon, is uniform too: it picks the action
+                actions[explores] = draws[explores] / epsilon * self.action_size
+        return actions
+
+    def q_values(self, states):
+        """The brain's Q-values, float32 [N, action_size], of states [N, *state_shape]."""
+        self.refresh()
+        states = np.asarray(states)
+        self._check_states(states, "states")
+        return self._forward(states)
+
+    def refresh(self):
+        """Act on the brain's weights as they are now, whoever assigned them."""
+        if self._numpy_forward is not None:
+            self._numpy_forward.refresh(self.learner.read_weights())
+
+    def _forward(self, states):
+        if self._numpy_forward is not None:
+            return self._numpy_forward(states)
+        return self._keras_forward(tf.constant(states)).numpy()
+
+    # ---------------------------------------------------------------- remembering and learning
+
+    def remember(self, state, action, reward, next_state, done):
+        """Store one transition.
+
+        Args:
+            state, next_state: [*state_shape] or [1, *state_shape], finite.
+            action: int, 0 to action_size - 1.
+            reward: a finite number.
+            done: whether `next_state` is terminal, so that nothing follows it. A time limit (`truncated`) is not the
+                end of the world: pass gymnasium's `terminated` alone.
+        """
+        state, next_state = self._one(state, "state"), self._one(next_state, "next_state")
+        self._check_states(state, "state")
+        if not isinstance(action, int | np.integer) or not 0 <= action < self.action_size:
+            raise ValueError(f"`action` must be a whole number from 0 to {self.action_size - 1}. Received: {action!r}")
+        self.remember_batch(state, np.array([action]), np.array([reward], float), next_state, np.array([bool(done)]))
+
+    def remember_batch(self, states, actions, rewards, next_states, terminated):
+        """Store N transitions of states and actions that went through `act_batch`: the loop's way of remembering.
+
+        Args:
+            states, next_states: [N, *state_shape].
+            actions: [N] int.
+            rewards: [N] float.
+            terminated: [N] bool; see `remember`.
+
+        Raises:
+            ValueError: a next state has another shape, or it or a reward is not finite; nothing is stored then.
+        """
+        self._check_states(next_states, "next_state")
+        if not _all_finite(rewards):
+            raise ValueError(f"`reward` must be finite. Received: {rewards}")
+        discounts = self._discounts.take(terminated)
+        self.memory.add(Transition(states, actions, rewards.astype(np.float32), discounts, next_states))
+
+    def replay(self, sample_batch_size=None):
+        """Learn from memory: one gradient update after the other, all in one compiled call; then explore a little less.
+
+        The same updates as `replay_as_written`, to float32 rounding.
+
+        Args:
+            sample_batch_size: how many different transitions to draw; by default the agent's.
+
+        Returns:
+            [updates] float32, the loss of each update; None while the memory holds fewer transitions than that.
+
+        Raises:
+            FloatingPointError: a loss or gradient is not finite; that update was not made.
+        """
+        batches = self._sample(sample_batch_size)
+        if batches is None:
+            return None
+        losses = self.learner.update(batches)
+        if self._numpy_forward is not None:
+            self._numpy_forward.refresh(self.learner.flat_weights)
+        self._explore_less()
+        return losses
+
+    def replay_as_written(self, sample_batch_size=None):
+        """The literal twin of `replay`: the notebook's `predict`, `predict` and `fit` for each transition.
+
+        A thousand times slower, and kept because the test that both leave the same weights is the licence for the fast
+        one. It is for the notebook's own case: minibatches of 1, "mse", no target model.
+
+        Returns:
+            As `replay`.
+        """
+        batches = self._sample(sample_batch_size)
+        if batches is None:
+            return None
+        losses = []
+        for state, action, reward, discount, next_state in zip(*batches, strict=True):
+            target = reward[0]
+            if discount[0] != 0:
+                target = reward[0] + discount[0] * np.amax(self.brain.predict(next_state, verbose=0)[0])
+            target_f = self.brain.predict(state, verbose=0)
+            target_f[0][action[0]] = target
+            losses.append(self.brain.fit(state, target_f, epochs=1, verbose=0).history["loss"][0])
+        self.refresh()
+        self._explore_less()
+        return np.array(losses, np.float32)
+
+    def _sample(self, sample_batch_size):
+        """K minibatches of B transitions, `Transition` of arrays [K, B, ...]; None while the memory holds too few."""
+        count = self.sample_batch_size if sample_batch_size is None else sample_batch_size
+        if len(self.memory) < count:
+            return None
+        size = self.minibatch_size
+        batch = self.memory.sample(count)
+        return Transition(*(field.reshape(count // size, size, *field.shape[1:]) for field in batch))
+
+    def _explore_less(self):
+        if self.exploration_rate > self.exploration_min:
+            self.exploration_rate *= self.exploration_decay
+
+    # ---------------------------------------------------------------- weights
+
+    def save_model(self):
+        """Write the brain's weights to `weight_backup`, whole or not at all.
+
+        A file that is there stays as it is while nothing has been learned.
+        """
+        if self.weight_backup is not None and (self.learner.updates or not self.weight_backup.exists()):
+            save_weights(self.brain, self.weight_backup)
+
+    def load_model(self, path):
+        """Take weights from a .h5 file of any Keras, and explore at the minimum from now on.
+
+        Raises:
+            WeightFileError: the file is not whole or not this network's; the agent is unchanged.
+        """
+        load_weights(self.brain, path)
+        self.learner.copy_to_target()
+        self.refresh()
+        self.exploration_rate = self.exploration_min
+
+    def _load_backup(self):
+        if self.weight_backup.exists():
+            self.load_model(self.weight_backup)
+            print("Found saved weights, loaded into model")
+        else:
+            print("Backup weights for model not found")
+
+    # ---------------------------------------------------------------- construction and checks
+
+    def _default_brain(self, seed):
+        if len(self.state_shape) != 1:
+            raise ValueError(
+                f"`brain` must be given where a state is not a vector. Received: state_size={self.state_size}"
+            )
+        return mlp(self.state_shape[0], self.action_size, seed=seed)
+
+    def _built(self, brain):
+        """The brain with an optimizer, checked to map [B, *state_shape] to [B, action_size]."""
+        if not isinstance(brain, keras.Model):
+            raise ValueError(f"`brain` must be a keras.Model. Received: {brain!r}")
+        if getattr(brain, "optimizer", None) is None:
+            brain.compile(loss="mse", optimizer=keras.optimizers.Adam(learning_rate=self.learning_rate))
+        try:
+            shape = tuple(brain(np.zeros((1, *self.state_shape), np.float32), training=False).shape)
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+            raise ValueError(f"`brain` must take states of shape {self.state_shape}. Received: {error}") from error
+        if shape != (1, self.action_size):
+            raise ValueError(
+                f"`brain` must return one Q-value for each of {self.action_size} actions. Received: {shape}"
+            )
+        return brain
+
+    def _new_learner(self, target_update):
+        target_brain = None
+        if target_update is not None:
+            check_whole("target_update", target_update)
+            target_brain = keras.models.clone_model(self.brain)
+        return Learner(self.brain, self.brain.optimizer, target_brain=target_brain, target_update=target_update)
+
+    def _one(self, state, name):
+        """A single state as a batch of one."""
+        state = np.asarray(state)
+        if state.shape not in (self.state_shape, (1, *self.state_shape)):
+            raise ValueError(f"`{name}` must have shape {self.state_shape}. Received: {state.shape}")
+        return state.reshape(1, *self.state_shape)
+
+    def _check_states(self, states, name):
+        if states.shape[1:] != self.state_shape:
+            raise ValueError(f"`{name}` must have shape (N, *{self.state_shape}). Received: {states.shape}")
+        if not _all_finite(states):
+            raise ValueError(f"`{name}` must hold finite numbers. Received: {states}")
+
+
+def _all_finite(values):
+    """Whether no number is infinite or NaN."""
+    if values.dtype.kind != "f":
+        return True  # frames
+    # One product tells in a fifth of the time, unless it overflows; this is done several times a step.
+    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
+
+
+def check_fraction(name, value):
+    """Return `value` if it is a number from 0 to 1; else raise a ValueError that names it."""
+    if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
+        raise ValueError(f"`{name}` must be a number from 0 to 1. Received: {value!r}")
+    return value
+
+
+def check_whole(name, value):
+    """Return `value` if it is a whole number, 1 or more; else raise a ValueError that names it."""
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"`{name}` must be a whole number, 1 or more. Received: {value!r}")
+    return int(value)

@@ -1,0 +1,45 @@
+"""TensorFlow, and Keras on it, imported without TensorFlow's start-up messages."""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+
+@contextlib.contextmanager
+def _stderr_held_back():
+    """Hold back what native code writes to file descriptor 2, and show it only if the import fails.
+
+    TF_CPP_MIN_LOG_LEVEL alone does not do: the messages about missing GPUs come before the log level is read.
+    """
+    try:
+        stderr = os.dup(2)
+    except OSError:  # started without one
+        yield
+        return
+    with tempfile.TemporaryFile() as messages:
+        sys.stderr.flush()
+        os.dup2(messages.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            messages.seek(0)
+            os.write(stderr, messages.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # later messages, up to warnings; errors still come as exceptions
+with _stderr_held_back():
+    import keras
+    import tensorflow as tf
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "keras_dqn needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow before keras is first imported. "
+        f"Received: {keras.backend.backend()!r}"
+    )
+
+__all__ = ["keras", "tf"]

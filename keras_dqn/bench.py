@@ -1,0 +1,136 @@
+"""What `python -m keras_dqn bench` measures: two things in one process, as a ratio, several times, the median."""
+
+import os
+import platform
+import statistics
+import time
+
+import gymnasium as gym
+import numpy as np
+import psutil
+
+from keras_dqn.agent import Agent
+from keras_dqn.backend import keras, tf
+from keras_dqn.cartpole import CartPole
+from keras_dqn.runner import make_env, make_vector_env, play
+
+
+def main(repeats=5):
+    """Print every measurement as a line of a Markdown table."""
+    print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}, ", end="")
+    print(
+        f"gymnasium {gym.__version__}, NumPy {np.__version__}, {os.cpu_count()} CPU cores; medians of {repeats} runs\n"
+    )
+    print("| measured | result |\n| --- | --- |")
+    for measurement in (replay_against_literal, recipe_against_literal, loop_of_1, loop_of_8, memory_growth):
+        for name, result in measurement(repeats):
+            print(f"| {name} | {result} |", flush=True)
+
+
+def replay_against_literal(repeats):
+    """One compiled replay of 32 samples against the notebook's calls for 32 samples of the same memory."""
+    agent = _agent_with_memory()
+    agent.replay()
+    agent.replay_as_written(1)
+    compiled, literal = [], []
+    for _ in range(repeats):
+        compiled.append(_median_seconds(agent.replay, 50))
+        literal.append(_median_seconds(agent.replay_as_written, 1))
+    yield "replay of 32 samples, compiled", f"{statistics.median(compiled) * 1e3:.2f} ms"
+    yield "the same, `predict`, `predict`, `fit` a sample", f"{statistics.median(literal):.2f} s"
+    yield "ratio", f"{_median_ratio(literal, compiled):,.0f} times"
+
+
+def recipe_against_literal(repeats):
+    """200 episodes of the recipe, its compilation included, against literal episodes in the same process."""
+    fast, literal = [], []
+    for seed in range(repeats):
+        started = time.perf_counter()
+        CartPole(200, weights=None, weight_backup=None, seed=seed).train(progress=False)
+        fast.append(time.perf_counter() - started)
+        cartpole = CartPole(2, weights=None, weight_backup=None, seed=seed)
+        _fill(cartpole.agent)
+        cartpole.agent.replay = cartpole.agent.replay_as_written
+        started = time.perf_counter()
+        cartpole.train(progress=False)
+        literal.append((time.perf_counter() - started) * 100)
+    yield "200 episodes of `juvin`, compilation included", f"{statistics.median(fast):.1f} s"
+    yield "the same with literal replays, from 2 episodes", f"{statistics.median(literal) / 60:.1f} min"
+    yield "ratio", f"{_median_ratio(literal, fast):,.0f} times"
+
+
+def loop_of_1(repeats):
+    """The loop without replays against bare random steps, in one environment."""
+    return _loop("CartPole-v1", lambda: make_env("CartPole-v1"), 1, repeats)
+
+
+def loop_of_8(repeats):
+    """The same in eight environments of gymnasium's NumPy-vectorised CartPole."""
+    return _loop("CartPole-v1, 8 at once", lambda: make_vector_env("CartPole-v1", 8), 8, repeats)
+
+
+def memory_growth(repeats, replays=2000):
+    """Resident memory over 2,000 replays: first and second half, since allocators settle early."""
+    agent, process = _agent_with_memory(), psutil.Process()
+    sizes = []
+    for i in range(replays + 1):
+        agent.replay()
+        if i % (replays // 4) == 0:
+            sizes.append(process.memory_info().rss / 2**20)
+    yield f"resident memory at each quarter of {replays} replays", ", ".join(f"{size:.1f}" for size in sizes) + " MiB"
+
+
+def _loop(name, make, num_envs, repeats, steps=10_000):
+    agent = Agent(4, 2, weight_backup=None, exploration_rate=0.1, seed=0)
+    ours, bare = [], []
+    for _ in range(repeats):
+        ours.append(_loop_seconds(agent, make(), steps))
+        bare.append(_bare_seconds(make(), steps // num_envs) / num_envs)
+    yield f"act, step, remember in {name}", f"{1 / statistics.median(ours):,.0f} steps/s"
+    yield "bare steps with random actions", f"{1 / statistics.median(bare):,.0f} steps/s"
+    yield "ratio", f"{_median_ratio(bare, ours):.2f}"
+
+
+def _loop_seconds(agent, env, steps):
+    """Seconds a step."""
+    loop = play(agent, env, seed=0, learn=False)
+    next(loop)
+    started = time.perf_counter()
+    done = next(step.steps for step in loop if step.steps >= steps)
+    return (time.perf_counter() - started) / done
+
+
+def _bare_seconds(env, rounds):
+    """Seconds a round of the same environment with random actions; single environments are reset when they end."""
+    env.reset(seed=0)
+    single = not isinstance(env, gym.vector.VectorEnv)
+    started = time.perf_counter()
+    for _ in range(rounds):
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if single and (terminated or truncated):
+            env.reset()
+    return (time.perf_counter() - started) / rounds
+
+
+def _agent_with_memory():
+    agent = Agent(4, 2, weight_backup=None, seed=0)
+    _fill(agent)
+    return agent
+
+
+def _fill(agent):
+    loop = play(agent, make_env("CartPole-v1"), seed=0, learn=False)
+    next(step for step in loop if step.steps >= 500)
+
+
+def _median_seconds(function, count):
+    def seconds():
+        started = time.perf_counter()
+        function()
+        return time.perf_counter() - started
+
+    return statistics.median(seconds() for _ in range(count))
+
+
+def _median_ratio(first, second):
+    return statistics.median(a / b for a, b in zip(first, second, strict=True))

@@ -1,0 +1,386 @@
+"""The only training loop, greedy evaluation, and the runner that each game grows from."""
+
+import difflib
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from tqdm.auto import tqdm
+
+from keras_dqn.agent import Agent, check_fraction, check_whole
+from keras_dqn.history import Episode, History
+from keras_dqn.video import VideoRecorder, show_video
+from keras_dqn.weights import check_writable, pretrained
+
+
+class Step(NamedTuple):
+    """What happened in one step of the loop."""
+
+    steps: int  # environment steps so far, over all environments
+    episodes: list  # the `Episode`s that ended with it, mostly none
+    losses: np.ndarray | None  # of the updates made after it; None where none were made
+
+
+def play(agent, env, replay_every="episode", seed=None, learn=True):
+    """Play and learn without end: a generator of `Step`s, one for each step of all environments.
+
+    This is the only training loop. Bars, plots and files listen to what it yields, and whoever iterates decides when it
+    is enough. Environments are taken as gymnasium vectorises them (NEXT_STEP): the observation that comes with an
+    episode's end is that episode's own last one, and the step after it only resets and is no transition.
+
+    Args:
+        agent: acts, remembers and replays.
+        env: a gymnasium environment, or a vector of them in NEXT_STEP autoreset mode.
+        replay_every: "episode" replays once at each episode's end; a number, once every so many environment steps.
+        seed: of the environments' first reset.
+        learn: False leaves `agent.replay` out, which measures the loop alone.
+    """
+    envs, period = _vector(env), 1 if replay_every == "episode" else check_whole("replay_every", replay_every)
+    states, _ = envs.reset(seed=seed)
+    agent.refresh()
+    started = time.perf_counter()
+    tally = _Tally(envs.num_envs)
+    ended = None  # [N] bool: the environments whose next step is only a reset
+    steps = due = resets = 0
+    while True:
+        epsilon = agent.exploration_rate
+        actions = agent.act_batch(states, epsilon)
+        next_states, rewards, terminated, truncated, _ = envs.step(actions)
+        transitions = (states, actions, rewards, next_states, terminated)
+        real = None
+        if resets:
+            real = ~ended
+            transitions = [field[real] for field in transitions]
+        made = len(transitions[0])
+        if made:
+            agent.remember_batch(*transitions)
+        ended = terminated | truncated
+        resets = np.count_nonzero(ended)
+        steps += made
+        due += resets if replay_every == "episode" else made
+        losses = None
+        while due >= period:
+            due -= period
+            if learn and (new := agent.replay()) is not None:
+                losses = new if losses is None else np.concatenate([losses, new])
+        tally.count(rewards, real, losses)
+        episodes = tally.end(ended, epsilon, time.perf_counter() - started) if resets else []
+        yield Step(steps, episodes, losses)
+        states = next_states
+
+
+class OneEnv:
+    """A single gymnasium environment behind the vector interface, in NEXT_STEP mode: arrays with a leading axis of 1.
+
+    gymnasium's own SyncVectorEnv would add three times the cost of a CartPole step.
+    """
+
+    num_envs = 1
+
+    def __init__(self, env):
+        self.env = env
+        self._ended = False
+
+    def reset(self, seed=None):
+        self._ended = False
+        state, info = self.env.reset(seed=seed)
+        return np.asarray(state)[None], info
+
+    def step(self, actions):
+        if self._ended:
+            state, info = self.reset()
+            return state, np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), info
+        state, reward, terminated, truncated, info = self.env.step(actions.item())
+        self._ended = terminated or truncated
+        return np.asarray(state)[None], np.array([float(reward)]), np.array([terminated]), np.array([truncated]), info
+
+
+def _vector(env):
+    if not isinstance(env, VectorEnv):
+        return OneEnv(env)
+    mode = env.metadata.get("autoreset_mode")
+    if mode != AutoresetMode.NEXT_STEP:
+        raise ValueError(f"A vector environment must have autoreset mode NEXT_STEP. Received: {mode}")
+    return env
+
+
+class _Tally:
+    """Score, length and mean loss of the episode that each of N environments is in."""
+
+    def __init__(self, num_envs):
+        self._scores, self._lengths = np.zeros(num_envs), np.zeros(num_envs, int)
+        self._loss_sums, self._loss_counts = np.zeros(num_envs), np.zeros(num_envs, int)
+
+    def count(self, rewards, real, losses):
+        """Add one step of all environments; `real`, [N] bool or None, masks out those that only reset."""
+        if real is None:
+            self._scores += rewards
+            self._lengths += 1
+        else:
+            self._scores += np.where(real, rewards, 0)
+            self._lengths += real
+        if losses is not None:
+            self._loss_sums += losses.sum()
+            self._loss_counts += len(losses)
+
+    def end(self, ended, epsilon, seconds):
+        """The `Episode`s of the environments that `ended`, [N] bool; their counts begin anew."""
+        return [self._end(i, epsilon, seconds) for i in np.flatnonzero(ended)]
+
+    def _end(self, i, epsilon, seconds):
+        loss = self._loss_sums[i] / self._loss_counts[i] if self._loss_counts[i] else float("nan")
+        episode = Episode(float(self._scores[i]), int(self._lengths[i]), float(loss), float(epsilon), seconds)
+        self._scores[i] = self._lengths[i] = self._loss_sums[i] = self._loss_counts[i] = 0
+        return episode
+
+
+class Evaluation(NamedTuple):
+    """Scores of whole episodes played without learning."""
+
+    scores: np.ndarray  # [episodes] float, sum of rewards
+    lengths: np.ndarray  # [episodes] int, steps
+
+    mean = property(lambda self: float(np.mean(self.scores)))
+    std = property(lambda self: float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else 0.0)
+    min = property(lambda self: float(np.min(self.scores)))
+    max = property(lambda self: float(np.max(self.scores)))
+
+    @property
+    def interval(self):
+        """The 95 % confidence interval of the mean (Student's t)."""
+        return mean_interval(self.scores)
+
+    def __str__(self):
+        low, high = self.interval
+        return (
+            f"mean {self.mean:.2f}, std {self.std:.2f}, min {self.min:.0f}, max {self.max:.0f}, "
+            f"95 % interval {low:.2f} to {high:.2f}, {len(self.scores)} episodes"
+        )
+
+
+def mean_interval(values, confidence=0.95):
+    """Confidence interval of the mean of [n] values by Student's t: (low, high); NaN for fewer than two values."""
+    from scipy import stats  # half a second to import, and only statistics need it
+
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    error = stats.sem(values)
+    half_width = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * error
+    return float(values.mean() - half_width), float(values.mean() + half_width)
+
+
+def evaluate(agent, make_env, episodes=100, seed=0, epsilon=0.0):
+    """Play whole episodes without learning, episode i in an environment of its own reset with seed + i.
+
+    Args:
+        agent: acts; nothing else of it changes, its random generator included.
+        make_env: a function that makes one environment.
+        episodes: how many.
+        seed: of the first episode.
+        epsilon: probability of a random action.
+
+    Returns:
+        An `Evaluation`.
+    """
+    check_whole("episodes", episodes)
+    check_fraction("epsilon", epsilon)
+    agent.refresh()
+    random = np.random.default_rng(seed)
+    envs = [make_env() for _ in range(episodes)]
+    scores, lengths = np.zeros(episodes), np.zeros(episodes, int)
+    states = np.stack([env.reset(seed=seed + i)[0] for i, env in enumerate(envs)])
+    playing = np.arange(episodes)
+    while len(playing):
+        actions = agent.act_batch(states[playing], epsilon, random)
+        goes_on = []
+        for i, action in zip(playing, actions, strict=True):
+            states[i], reward, terminated, truncated, _ = envs[i].step(int(action))
+            scores[i] += reward
+            lengths[i] += 1
+            goes_on.append(not (terminated or truncated))
+        playing = playing[goes_on]
+    for env in envs:
+        env.close()
+    return Evaluation(scores, lengths)
+
+
+class Runner:
+    """Trains an agent in one environment, evaluates it, and films it; each game is a subclass that names the rest.
+
+    Args:
+        episodes: how many `train` plays.
+        recipe: the agent's settings by name; see `recipes`.
+        weights: what to start from: "backup" loads the agent's backup file if it is there, as the notebook does;
+            "pretrained" the weights that ship with keras_dqn; a path, that .h5 file; None, fresh weights.
+        seed: covers weights, sampling, exploration and environments: same seed, same machine, same bits.
+        num_envs: how many environments play at once.
+        video_folder: where films go.
+        **options: of the `Agent`, instead of the recipe's.
+
+    Raises:
+        ValueError: an argument is unknown or out of range; the message lists what is known.
+        WeightFileError: the weights are not whole or not this network's.
+    """
+
+    name = None  # of the game: "cartpole"
+    environment = None  # gymnasium's id: "CartPole-v1"
+    solved_score = None  # mean score that counts as solved
+    recipes = {}  # name: options of `Agent`, and `replay_every`
+
+    def __init__(
+        self, episodes=200, recipe=None, weights="backup", seed=None, num_envs=1, video_folder="videos", **options
+    ):
+        self.episodes = check_whole("episodes", episodes)
+        self.num_envs = check_whole("num_envs", num_envs)
+        self.recipe = recipe or next(iter(self.recipes))
+        if self.recipe not in self.recipes:
+            raise ValueError(f"`recipe` must be one of {list(self.recipes)}. Received: {recipe!r}")
+        options = {
+            "weight_backup": f"{self.name}_weight.h5",
+            "replay_every": "episode",
+            **self.recipes[self.recipe],
+            **options,
+        }
+        self.replay_every = options.pop("replay_every")
+        self.video_folder = Path(video_folder)
+        agent_seed, env_seed = np.random.SeedSequence(seed).spawn(2)
+        self._env_seeds = np.random.default_rng(env_seed)
+        self.env = self.make_env()
+        self.state_size, self.action_size = _sizes(self.env)
+        self.agent = Agent(
+            self.state_size, self.action_size, seed=agent_seed, load_backup=weights == "backup", **options
+        )
+        if weights is not None and weights != "backup":
+            self.agent.load_model(pretrained(self.name) if weights == "pretrained" else weights)
+        self.history = History()
+
+    def make_env(self, render_mode=None):
+        """One new environment."""
+        return make_env(self.environment, render_mode)
+
+    def train(self, verbose=False, progress=True, record_every=None):
+        """Play `episodes` episodes and learn from them; the weights are saved whatever ends it, Ctrl-C too.
+
+        Args:
+            verbose: print "Episode i# Score: n" after each episode.
+            progress: show a bar with the score, the mean of the last 100 episodes and epsilon.
+            record_every: film every so many episodes into `video_folder`.
+
+        Returns:
+            The `History`; also `self.history`, which is there after Ctrl-C as well.
+
+        Raises:
+            OSError: the weights could not be saved at the end; found out before training starts.
+        """
+        agent, history = self.agent, History()
+        if agent.weight_backup is not None:
+            check_writable(agent.weight_backup)
+        agent.exploration_rate = agent.initial_exploration_rate
+        env = self._training_env(record_every)
+        self.history = history
+        bar = tqdm(total=self.episodes, unit="episode", desc=self.name, disable=not progress)
+        try:
+            for step in play(agent, env, self.replay_every, self._next_seed()):
+                for episode in step.episodes[: self.episodes - len(history)]:
+                    history.append(episode)
+                    if verbose:
+                        bar.write(f"Episode {len(history) - 1}# Score: {episode.score:g}")
+                    bar.set_postfix(self._progress(history), refresh=False)
+                    bar.update()
+                if len(history) == self.episodes:
+                    break
+        finally:
+            agent.save_model()
+            bar.close()
+            env.close()
+        return history
+
+    def run(self, epsilon=0.0, seed=None, video=None):
+        """Play one episode without learning, film it, show the film, and print the cumulative reward.
+
+        Args:
+            epsilon: probability of a random action.
+            seed: of the environment; by default the next of this runner's.
+            video: the MP4 to write; by default `<video_folder>/<name>.mp4`.
+
+        Returns:
+            The score, a float.
+        """
+        check_fraction("epsilon", epsilon)
+        path = Path(video) if video is not None else self.video_folder / f"{self.name}.mp4"
+        recorder = VideoRecorder(self.make_env("rgb_array"), path)
+        self.agent.refresh()
+        try:
+            state, _ = recorder.reset(seed=self._next_seed() if seed is None else seed)
+            score, ended = 0.0, False
+            while not ended:
+                action = self.agent.act_batch(np.asarray(state)[None], epsilon)[0]
+                state, reward, terminated, truncated, _ = recorder.step(int(action))
+                score += float(reward)
+                ended = terminated or truncated
+        finally:
+            recorder.close()
+        print(f"Cumulative reward: {score:g}")
+        for path in recorder.paths:
+            show_video(path)
+        return score
+
+    def random_episode(self, seed=None, video=None):
+        """Play and film one episode of random actions: what the agent starts from. As `run`, with another file name."""
+        return self.run(1.0, seed, video or self.video_folder / f"{self.name}_random.mp4")
+
+    def evaluate(self, episodes=100, seed=0, epsilon=0.0):
+        """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluate` of this module."""
+        return evaluate(self.agent, self.make_env, episodes, seed, epsilon)
+
+    def _training_env(self, record_every):
+        if self.num_envs > 1:
+            if record_every is not None:
+                raise ValueError(f"`record_every` films a single environment. Received: num_envs={self.num_envs}")
+            return make_vector_env(self.environment, self.num_envs)
+        if record_every is None:
+            return self.make_env()
+        check_whole("record_every", record_every)
+        return VideoRecorder(
+            self.make_env("rgb_array"),
+            lambda episode: self.video_folder / f"{self.name}_episode_{episode}.mp4",
+            episode_trigger=lambda episode: episode % record_every == 0,
+        )
+
+    def _progress(self, history):
+        return {
+            "score": f"{history[-1].score:g}",
+            "mean of 100": f"{history.mean_score():.1f}",
+            "epsilon": f"{self.agent.exploration_rate:.2f}",
+        }
+
+    def _next_seed(self):
+        return int(self._env_seeds.integers(2**31))
+
+
+def make_env(environment, render_mode=None):
+    """gymnasium's environment of that id; an unknown id is a ValueError that names the nearest known ones."""
+    if environment not in gym.registry:
+        near = difflib.get_close_matches(environment, gym.registry, n=3, cutoff=0.3)
+        raise ValueError(f"There is no environment of that name; the nearest are {near}. Received: {environment!r}")
+    return gym.make(environment, render_mode=render_mode)
+
+
+def make_vector_env(environment, num_envs):
+    """`num_envs` environments as one: gymnasium's NumPy-vectorised version where there is one, else side by side."""
+    vectorised = gym.spec(environment).vector_entry_point is not None
+    return gym.make_vec(environment, num_envs, "vector_entry_point" if vectorised else "sync")
+
+
+def _sizes(env):
+    """State size and number of actions; a ValueError where the environment is none for Q-learning on state vectors."""
+    states, actions = env.observation_space, env.action_space
+    if not isinstance(actions, gym.spaces.Discrete) or actions.start != 0:
+        raise ValueError(f"Q-learning needs discrete actions 0, 1, 2, … Received: {actions}")
+    if not isinstance(states, gym.spaces.Box) or len(states.shape) != 1:
+        raise ValueError(f"The observation must be a vector of numbers. Received: {states}")
+    return states.shape[0], int(actions.n)
