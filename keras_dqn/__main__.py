@@ -24,15 +24,23 @@ def main(arguments=None):
 
 def train(options):
     """Learn, save the weights, say what was reached."""
-    runner = _runner(options, episodes=options.episodes, weight_backup=options.out)
     if options.plot is not None:
-        keras_dqn.weights.check_writable(options.plot)
-    history = runner.train(verbose=options.verbose, progress=not options.quiet, record_every=options.record_every)
+        keras_dqn.weights.check_writable(keras_dqn.plots.check_figure_path(options.plot))
+    runner = _runner(options, episodes=options.episodes, weight_backup=options.out)
+    history = runner.train(
+        verbose=options.verbose,
+        progress=not options.quiet,
+        record_every=options.record_every,
+        evaluate_every=options.evaluate_every,
+        stop_score=options.stop_score,
+    )
     print(
         f"{len(history)} episodes, {history.lengths.sum()} steps, {runner.agent.learner.updates} updates "
         f"in {history.times[-1]:.1f} s; mean score of the last {min(100, len(history))}: {history.mean_score():.1f}"
     )
     print(f"Weights: {runner.agent.weight_backup}")
+    if runner.best_score is not None:
+        print(f"Best weights: {runner.best_backup}, mean score {runner.best_score:.1f}")
     if options.plot is not None:
         keras_dqn.plots.save_figure(
             keras_dqn.plots.learning_curve(history, solved_score=runner.solved_score, title=runner.environment),
@@ -88,6 +96,10 @@ def _parser():
     subparser.add_argument("--episodes", type=int, default=200, help="episodes to play")
     subparser.add_argument("--out", default="cartpole_weight.h5", metavar="FILE", help="the .h5 file for the weights")
     subparser.add_argument("--record-every", type=int, metavar="N", help="film every N-th episode into videos/")
+    subparser.add_argument(
+        "--evaluate-every", type=int, metavar="N", help="evaluate every N episodes and keep the best weights apart"
+    )
+    subparser.add_argument("--stop-score", type=float, metavar="SCORE", help="end when an evaluation has this mean")
     subparser.add_argument("--plot", metavar="FILE", help="write the learning curve (png, svg or pdf)")
     subparser.add_argument("--verbose", action="store_true", help="print the score of each episode")
     subparser.add_argument("--quiet", action="store_true", help="no progress bar")

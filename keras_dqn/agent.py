@@ -81,6 +81,9 @@ class Agent:
         for name, value in {**rates, "exploration_decay": exploration_decay}.items():
             check_fraction(name, value)
 
+        if not learning_rate > 0:
+            raise ValueError(f"`learning_rate` must be above 0. Received: {learning_rate!r}")
+
         self.state_shape = tuple(np.atleast_1d(state_size).tolist())
         self.state_size = state_size
         self.action_size = int(action_size)
@@ -94,7 +97,7 @@ class Agent:
         self.sample_batch_size = sample_batch_size
         self.minibatch_size = minibatch_size
 
-        seeds = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        seeds = seed_sequence(seed)
         network_seed, memory_seed, exploration_seed = seeds.spawn(3)
         self.memory = ReplayMemory(memory_size, seed=memory_seed)
         self._random = np.random.default_rng(exploration_seed)
@@ -243,10 +246,13 @@ class Agent:
 
     def _sample(self, sample_batch_size):
         """K minibatches of B transitions, `Transition` of arrays [K, B, ...]; None while the memory holds too few."""
-        count = self.sample_batch_size if sample_batch_size is None else sample_batch_size
+        size, count = self.minibatch_size, self.sample_batch_size
+        if sample_batch_size is not None:
+            count = check_whole("sample_batch_size", sample_batch_size)
+            if count % size:
+                raise ValueError(f"`sample_batch_size` must be a multiple of {size}. Received: {count}")
         if len(self.memory) < count:
             return None
-        size = self.minibatch_size
         batch = self.memory.sample(count)
         return Transition(*(field.reshape(count // size, size, *field.shape[1:]) for field in batch))
 
@@ -334,6 +340,15 @@ def _all_finite(values):
         return True  # frames
     # One product tells in a fifth of the time, unless it overflows; this is done several times a step.
     return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
+
+
+def seed_sequence(seed):
+    """A `np.random.SeedSequence` from an int 0 or more, from None (fresh entropy), or from itself."""
+    if isinstance(seed, np.random.SeedSequence):
+        return seed
+    if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
+        raise ValueError(f"`seed` must be a whole number, 0 or more, or None. Received: {seed!r}")
+    return np.random.SeedSequence(seed)
 
 
 def check_fraction(name, value):

@@ -31,15 +31,20 @@ def _stderr_held_back():
             os.close(stderr)
 
 
+def _check_backend(name):
+    if name != "tensorflow":
+        raise ImportError(
+            "keras_dqn needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow before keras is first imported. "
+            f"Received: {name!r}"
+        )
+
+
+_check_backend(os.environ.setdefault("KERAS_BACKEND", "tensorflow"))  # before Keras imports another one
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # later messages, up to warnings; errors still come as exceptions
 with _stderr_held_back():
     import keras
     import tensorflow as tf
 
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        "keras_dqn needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow before keras is first imported. "
-        f"Received: {keras.backend.backend()!r}"
-    )
+_check_backend(keras.backend.backend())  # it may have been imported, on another one, before
 
 __all__ = ["keras", "tf"]

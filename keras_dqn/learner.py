@@ -99,7 +99,7 @@ class Learner:
         self._updates = tf.Variable(0, dtype=tf.int64, trainable=False)
         if jit_compile is None:
             jit_compile = not _has_convolution(brain)
-        self._small = jit_compile
+        self.jit_compile = jit_compile
         self._update = tf.function(self._updated, jit_compile=jit_compile)
         self._flatten = tf.function(self._flat).get_concrete_function()
         self.copy_to_target()
@@ -108,6 +108,11 @@ class Learner:
     def updates(self):
         """How many gradient updates have been made."""
         return int(self._updates)
+
+    @property
+    def traces(self):
+        """How often the update was traced: once for every shape of minibatches."""
+        return self._update.experimental_get_tracing_count()
 
     def update(self, batches):
         """Make K gradient updates, one after the other: each sees the network as the one before it left it.
@@ -156,7 +161,7 @@ class Learner:
         made, _, losses = tf.while_loop(
             lambda k, finite, _: (k < count) & finite, gradient_step, (0, True, losses), maximum_iterations=count
         )
-        return losses.stack(), made, self._flat() if self._small else tf.zeros(0)
+        return losses.stack(), made, self._flat() if self.jit_compile else tf.zeros(0)
 
     def _gradient_step(self, batch):
         """One update from one minibatch [B, ...]; nothing is assigned unless loss and gradients are finite."""

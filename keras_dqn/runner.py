@@ -10,10 +10,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from tqdm.auto import tqdm
 
-from keras_dqn.agent import Agent, check_fraction, check_whole
+from keras_dqn.agent import Agent, check_fraction, check_whole, seed_sequence
 from keras_dqn.history import Episode, History
 from keras_dqn.video import VideoRecorder, show_video
-from keras_dqn.weights import check_writable, pretrained
+from keras_dqn.weights import check_writable, pretrained, save_weights
+
+EVALUATION_SEED = 1_000_000  # of the episodes that choose the best weights; others have seeds from 0 on
 
 
 class Step(NamedTuple):
@@ -247,7 +249,7 @@ class Runner:
         }
         self.replay_every = options.pop("replay_every")
         self.video_folder = Path(video_folder)
-        agent_seed, env_seed = np.random.SeedSequence(seed).spawn(2)
+        agent_seed, env_seed = seed_sequence(seed).spawn(2)
         self._env_seeds = np.random.default_rng(env_seed)
         self.env = self.make_env()
         self.state_size, self.action_size = _sizes(self.env)
@@ -257,18 +259,23 @@ class Runner:
         if weights is not None and weights != "backup":
             self.agent.load_model(pretrained(self.name) if weights == "pretrained" else weights)
         self.history = History()
+        self.best_score = None  # mean of the best evaluation during the last training
 
     def make_env(self, render_mode=None):
         """One new environment."""
         return make_env(self.environment, render_mode)
 
-    def train(self, verbose=False, progress=True, record_every=None):
+    def train(self, verbose=False, progress=True, record_every=None, evaluate_every=None, stop_score=None):
         """Play `episodes` episodes and learn from them; the weights are saved whatever ends it, Ctrl-C too.
 
         Args:
             verbose: print "Episode i# Score: n" after each episode.
             progress: show a bar with the score, the mean of the last 100 episodes and epsilon.
             record_every: film every so many episodes into `video_folder`.
+            evaluate_every: play 100 greedy episodes every so many, and keep the weights that did best in `best_backup`,
+                apart from the last ones. These episodes have seeds of their own (from EVALUATION_SEED on), so that an
+                evaluation afterwards is on episodes that chose nothing.
+            stop_score: end the training once such an evaluation has this mean.
 
         Returns:
             The `History`; also `self.history`, which is there after Ctrl-C as well.
@@ -279,6 +286,12 @@ class Runner:
         agent, history = self.agent, History()
         if agent.weight_backup is not None:
             check_writable(agent.weight_backup)
+        if evaluate_every is not None:
+            check_whole("evaluate_every", evaluate_every)
+            check_writable(self.best_backup)
+        elif stop_score is not None:
+            raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
+        self.best_score = None
         agent.exploration_rate = agent.initial_exploration_rate
         env = self._training_env(record_every)
         self.history = history
@@ -291,6 +304,10 @@ class Runner:
                         bar.write(f"Episode {len(history) - 1}# Score: {episode.score:g}")
                     bar.set_postfix(self._progress(history), refresh=False)
                     bar.update()
+                if step.episodes and evaluate_every is not None and len(history) % evaluate_every == 0:
+                    self._keep_best()
+                    if stop_score is not None and self.best_score >= stop_score:
+                        break
                 if len(history) == self.episodes:
                     break
         finally:
@@ -337,6 +354,19 @@ class Runner:
         """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluate` of this module."""
         return evaluate(self.agent, self.make_env, episodes, seed, epsilon)
 
+    @property
+    def best_backup(self):
+        """The file of the weights that did best: beside `weight_backup`, with "_best" in its name."""
+        if self.agent.weight_backup is None:
+            raise ValueError("The best weights are kept beside `weight_backup`. Received: weight_backup=None")
+        return self.agent.weight_backup.with_stem(self.agent.weight_backup.stem + "_best")
+
+    def _keep_best(self):
+        score = self.evaluate(seed=EVALUATION_SEED).mean
+        if self.best_score is None or score > self.best_score:
+            save_weights(self.agent.brain, self.best_backup)
+            self.best_score = score
+
     def _training_env(self, record_every):
         if self.num_envs > 1:
             if record_every is not None:
@@ -352,11 +382,12 @@ class Runner:
         )
 
     def _progress(self, history):
-        return {
+        progress = {
             "score": f"{history[-1].score:g}",
             "mean of 100": f"{history.mean_score():.1f}",
             "epsilon": f"{self.agent.exploration_rate:.2f}",
         }
+        return progress if self.best_score is None else {**progress, "best": f"{self.best_score:.1f}"}
 
     def _next_seed(self):
         return int(self._env_seeds.integers(2**31))

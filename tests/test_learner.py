@@ -1,0 +1,203 @@
+"""Targets, losses and updates against tables computed by hand."""
+
+import numpy as np
+import pytest
+
+from keras_dqn.backend import keras, tf
+from keras_dqn.learner import (
+    Learner,
+    double_q_learning_targets,
+    huber_loss,
+    mse_loss,
+    q_learning_targets,
+)
+from keras_dqn.memory import Transition
+from keras_dqn.networks import mlp
+
+# Traps: 99 stands where only a wrong argmax would look; the terminal row lies in the middle.
+REWARDS = np.array([1.0, -2.0, 0.5], np.float32)
+DISCOUNTS = np.array([0.9, 0.0, 0.5], np.float32)
+NEXT_Q = np.array([[2.0, 3.0], [99.0, 99.0], [-4.0, -6.0]], np.float32)
+
+
+def test_q_learning_targets():
+    np.testing.assert_allclose(q_learning_targets(REWARDS, DISCOUNTS, NEXT_Q), [1 + 2.7, -2, 0.5 - 2], rtol=1e-6)
+
+
+def test_double_q_learning_targets():
+    selector_q = np.array([[5.0, 1.0], [0.0, 1.0], [99.0, 100.0]], np.float32)  # picks 0, 1, 1
+    targets = double_q_learning_targets(REWARDS, DISCOUNTS, NEXT_Q, selector_q)
+    np.testing.assert_allclose(targets, [1 + 1.8, -2, 0.5 - 3], rtol=1e-6)
+
+
+def test_losses():
+    q = tf.constant([[1.0, 99.0], [99.0, 2.0]])
+    targets, actions = tf.constant([1.5, 5.0]), tf.constant([0, 1])  # errors 0.5 and 3
+    assert float(mse_loss(targets, q, actions)) == pytest.approx((0.25 + 9) / 2 / 2)  # over batch and actions
+    assert float(huber_loss(targets, q, actions)) == pytest.approx((0.125 + 2.5) / 2)
+
+
+def test_mse_is_that_of_fit():
+    brain = mlp(3, 4, hidden=(), seed=1)
+    brain.compile(loss="mse", optimizer=keras.optimizers.SGD(0.0))
+    states = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    actions, targets = np.array([0, 3, 1, 1, 2]), np.arange(5, dtype=np.float32)
+    vectors = brain.predict(states, verbose=0)
+    vectors[np.arange(5), actions] = targets
+    expected = brain.fit(states, vectors, batch_size=5, verbose=0).history["loss"][0]
+    assert float(mse_loss(targets, brain(states), actions)) == pytest.approx(expected, rel=1e-5)
+
+
+def table(*weights):
+    """A brain that is a table: Q(s) of the one-hot state s is row s of its kernel."""
+    kernel = np.array(weights, np.float32)
+    brain = keras.Sequential([keras.Input((len(kernel),)), keras.layers.Dense(kernel.shape[1], use_bias=False)])
+    brain.set_weights([kernel])
+    return brain
+
+
+def steps(*rows):
+    """K minibatches of one transition each: (state, action, reward, discount, next_state) as table rows."""
+    one_hot = np.eye(2, dtype=np.float32)
+    state, action, reward, discount, next_state = zip(*rows, strict=True)
+    return Transition(
+        one_hot[list(state)][:, None],
+        np.array(action)[:, None],
+        np.array(reward, np.float32)[:, None],
+        np.array(discount, np.float32)[:, None],
+        one_hot[list(next_state)][:, None],
+    )
+
+
+def kernel_of(learner):
+    return learner.brain.get_weights()[0]
+
+
+def test_each_update_sees_the_one_before():
+    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0))
+    # SGD(1) on error**2 / 2 actions moves the taken entry by the error itself, since 2 * error / 2 = error.
+    losses = learner.update(steps((1, 0, 8, 0.0, 0), (0, 1, 1, 0.5, 1), (0, 1, 0, 0.0, 0)))
+    # Q(1,0) = 8; then Q(0,1) = 1 + 0.5 * 8 = 5, which a target from before the call would make 1; then back to 0.
+    np.testing.assert_allclose(losses, [32, 12.5, 12.5])
+    np.testing.assert_allclose(kernel_of(learner), [[0, 0], [8, 0]])
+    assert learner.updates == 3
+    np.testing.assert_allclose(learner.flat_weights, [0, 0, 8, 0])
+    np.testing.assert_allclose(learner.read_weights(), [0, 0, 8, 0])
+
+
+def test_untaken_actions_and_other_states_get_no_gradient():
+    start = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    learner = Learner(table(*start), keras.optimizers.SGD(0.3), loss="huber")
+    learner.update(steps((1, 0, 50, 0.9, 0)))
+    changed = kernel_of(learner) != start
+    np.testing.assert_array_equal(changed, [[False, False], [True, False]])
+
+
+def test_a_target_model_is_another_object_with_equal_weights():
+    brain = mlp(4, 2, seed=0)
+    target = keras.models.clone_model(brain)
+    Learner(brain, keras.optimizers.Adam(), target_brain=target, target_update=10)
+    for ours, theirs in zip(brain.weights, target.weights, strict=True):
+        assert ours is not theirs
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def with_target(brain, **options):
+    return Learner(brain, keras.optimizers.SGD(1.0), target_brain=keras.models.clone_model(brain), **options)
+
+
+def test_the_target_model_is_copied_in_the_middle_of_a_call():
+    learner = with_target(table([0, 0], [0, 0]), target_update=2)
+    to_the_other = (0, 0, 1, 1.0, 1), (1, 0, 1, 1.0, 0)
+    learner.update(steps(to_the_other[0]))
+    np.testing.assert_allclose(learner.target_brain.get_weights()[0], 0)  # 1 update: not yet
+    learner.update(steps(to_the_other[1], to_the_other[0], to_the_other[1]))
+    # The 2nd: Q(1,0) = 1 + 0, then copied: [1, 1]. The 3rd: Q(0,0) = 1 + 1. The 4th: Q(1,0) = 1 + 1, not 1 + 2. Copied.
+    np.testing.assert_allclose(kernel_of(learner), [[2, 0], [2, 0]])
+    np.testing.assert_allclose(learner.target_brain.get_weights()[0], [[2, 0], [2, 0]])
+
+
+def test_a_soft_target_moves_by_tau():
+    learner = with_target(table([0, 0], [0, 0]), target_update=1, tau=0.25)
+    learner.update(steps((0, 0, 8, 0.0, 1)))
+    np.testing.assert_allclose(learner.target_brain.get_weights()[0], [[2, 0], [0, 0]])
+
+
+def test_double_picks_with_the_brain_and_values_with_the_target():
+    learner = with_target(table([0, 0], [5, 1]), target_update=100, double=True)
+    learner.target_brain.set_weights([np.array([[0, 0], [2, 99]], np.float32)])
+    learner.update(steps((0, 0, 0, 1.0, 1)))
+    np.testing.assert_allclose(kernel_of(learner), [[2, 0], [5, 1]])
+
+
+@pytest.mark.parametrize("trouble", [np.nan, np.inf])
+def test_nothing_not_finite_reaches_the_weights(trouble):
+    learner = with_target(mlp(2, 2, seed=0), target_update=1)
+    good, bad = (0, 0, 1, 0.9, 1), (0, 0, trouble, 0.9, 1)
+    learner.update(steps(good))
+    once = [variable.numpy() for variable in learner.brain.variables + learner.optimizer.variables]
+    with pytest.raises(FloatingPointError, match=r"update 1 of 2 is not finite.* Received: a loss of (nan|inf)"):
+        learner.update(steps(bad, good))
+    now = [variable.numpy() for variable in learner.brain.variables + learner.optimizer.variables]
+    for before, after in zip(once, now, strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert learner.updates == 1
+    learner.update(steps(good))
+    assert learner.updates == 2
+
+
+def test_a_gradient_that_clipping_would_hide_is_found():
+    brain = mlp(2, 2, seed=0)
+    learner = Learner(brain, keras.optimizers.SGD(1.0, clipvalue=1.0))
+    before = learner.read_weights()
+    with pytest.raises(FloatingPointError):
+        learner.update(steps((0, 0, 1e30, 0.0, 1)))  # its square is infinite, its gradient finite
+    np.testing.assert_array_equal(learner.read_weights(), before)
+
+
+def test_batch_normalisation_learns_in_updates_and_judges_in_inference():
+    brain = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization(), keras.layers.Dense(2)])
+    learner = with_target(brain, target_update=3)
+    mean = brain.layers[0].moving_mean
+    batch = Transition(
+        np.full((1, 4, 2), 10, np.float32),
+        np.zeros((1, 4), int),
+        np.zeros((1, 4), np.float32),
+        np.ones((1, 4), np.float32),
+        np.full((1, 4, 2), 1000, np.float32),
+    )
+    learner.update(batch)
+    np.testing.assert_allclose(mean.numpy(), 0.1, rtol=1e-5)  # momentum 0.99 of 10; next states leave no trace
+    np.testing.assert_allclose(learner.target_brain.layers[0].moving_mean.numpy(), 0)
+    learner.update(batch)
+    learner.update(batch)
+    np.testing.assert_array_equal(learner.target_brain.layers[0].moving_mean.numpy(), mean.numpy())
+
+
+def test_traces_once_for_a_given_shape():
+    learner = Learner(mlp(2, 2, seed=0), keras.optimizers.Adam())
+    for _ in range(3):
+        learner.update(steps((0, 0, 1, 0.9, 1), (0, 1, 2, 0.9, 1)))
+    assert learner.traces == 1
+    learner.update(steps((0, 0, 1, 0.9, 1)))
+    assert learner.traces == 2
+
+
+def test_convolutions_are_not_compiled_with_xla_and_learn_all_the_same():
+    brain = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    learner = Learner(brain, keras.optimizers.SGD(0.001))
+    frames = np.ones((2, 4, 8, 8, 1), np.float32)
+    one = np.ones((2, 4), np.float32)
+    first, second = learner.update(Transition(frames, one.astype(int), one, 0 * one, frames))
+    assert second < first
+    assert learner.jit_compile is False
+
+
+def test_refuses_options_that_make_no_sense():
+    brain = mlp(2, 2)
+    with pytest.raises(ValueError, match=r"`loss` must be one of \['huber', 'mse'\]. Received: 'mae'"):
+        Learner(brain, keras.optimizers.Adam(), loss="mae")
+    with pytest.raises(ValueError, match=r"`double` needs a target model.* Received: "):
+        Learner(brain, keras.optimizers.Adam(), double=True)

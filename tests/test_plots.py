@@ -1,0 +1,229 @@
+import pickle
+import re
+import types
+from io import BytesIO
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import image, style
+
+from keras_dqn.plots import learning_curve, running_mean, save_figure
+
+
+def history_of(scores, epsilons=None, losses=None):
+    count = len(scores)
+    return types.SimpleNamespace(
+        scores=scores,
+        lengths=[1] * count,
+        losses=[0.5] * count if losses is None else losses,
+        epsilons=[1.0] * count if epsilons is None else epsilons,
+        times=[0.0] * count,
+    )
+
+
+@pytest.fixture
+def history():
+    episodes = np.arange(200)
+    losses = 0.1 + 1 / (1 + episodes)
+    losses[::3] = np.nan
+    return history_of(list(episodes + 20.0 * (episodes % 2)), list(0.98**episodes), list(losses))
+
+
+def pixels(path):
+    """Return a PNG as [height, width, 4] between 0 and 1."""
+    return image.imread(path)
+
+
+def drawn(panel, label=None):
+    lines = [line for line in panel.lines if label is None or line.get_label() == label]
+    assert len(lines) == 1
+    return lines[0].get_xdata(), lines[0].get_ydata()
+
+
+# Running mean
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        (1, [3, 5, 10, -2, 4]),
+        (3, [3, 4, 6, 13 / 3, 4]),
+        (4, [3, 4, 6, 4, 17 / 4]),
+        (5, [3, 4, 6, 4, 4]),
+        (100, [3, 4, 6, 4, 4]),
+    ],
+)
+def test_running_mean_of_the_last_ones_or_of_all_so_far(window, expected):
+    values = [3, 5, 10, -2, 4]
+    assert running_mean(values, window) == pytest.approx(expected, abs=1e-12)
+    assert values == [3, 5, 10, -2, 4]
+
+
+def test_running_mean_keeps_its_accuracy_in_a_long_run():
+    values = np.random.default_rng(0).normal(1e3, 1, 100_000)
+    expected = [values[stop - 100 : stop].mean() for stop in (100, 50_000, 100_000)]
+    assert running_mean(values, 100)[[99, 49_999, 99_999]] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("window", [0, -1])
+def test_a_window_of_nothing_is_refused(window, history):
+    with pytest.raises(ValueError, match=f"window must be at least 1 episode. Received: {window}"):
+        learning_curve(history, window=window)
+
+
+# Learning curve
+
+
+def test_the_curve_shows_scores_their_mean_and_the_solved_score(history):
+    scores_panel, _, _ = learning_curve(history, solved_score=150, window=10, title="CartPole").axes
+    episodes, scores = drawn(scores_panel, "Each episode")
+    assert list(episodes) == list(range(1, 201))
+    assert list(scores) == history.scores
+    assert list(drawn(scores_panel, "Mean of last 10")[1]) == list(running_mean(history.scores, 10))
+    assert list(drawn(scores_panel, "Solved: 150")[1]) == [150, 150]
+    widths = {line.get_label(): line.get_linewidth() for line in scores_panel.lines}
+    assert widths["Mean of last 10"] > 2 * widths["Each episode"]
+    assert [text.get_text() for text in scores_panel.get_legend().get_texts()] == list(widths)
+    assert scores_panel.figure.get_suptitle() == "CartPole"
+
+
+def test_without_a_solved_score_there_is_no_line_for_it(history):
+    labels = [line.get_label() for line in learning_curve(history).axes[0].lines]
+    assert labels == ["Each episode", "Mean of last 100"]
+
+
+def test_every_axis_says_what_it_shows(history):
+    panels = learning_curve(history).axes
+    assert [panel.get_ylabel() for panel in panels] == ["Score (sum of rewards)", "Epsilon", "Loss"]
+    assert panels[-1].get_xlabel() == "Episode"
+    assert panels[0].bbox.height > 2 * panels[1].bbox.height
+    assert {panel.get_xlim() for panel in panels} == {(0.5, 200.5)}
+    panels[0].figure.draw_without_rendering()
+    assert np.ptp([panel.yaxis.label.get_window_extent().x0 for panel in panels]) < 1, "one below the other"
+
+
+def test_epsilon_and_loss_have_panels_of_their_own(history):
+    _, epsilon_panel, loss_panel = learning_curve(history).axes
+    assert list(drawn(epsilon_panel)[1]) == history.epsilons
+    assert epsilon_panel.get_ylim() == (-0.05, 1.05)
+    episodes, losses = drawn(loss_panel)
+    expected = [(number, loss) for number, loss in enumerate(history.losses, 1) if not np.isnan(loss)]
+    assert list(zip(episodes, losses, strict=True)) == expected
+    assert loss_panel.get_yscale() == "linear"
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"), [([200.0, 1.0], "log"), ([50.0, 1.0], "linear"), ([200.0, 0.0], "linear")]
+)
+def test_a_loss_over_more_than_two_decades_is_drawn_on_a_logarithmic_scale(losses, scale):
+    assert learning_curve(history_of([1, 2], losses=losses)).axes[2].get_yscale() == scale
+
+
+def test_a_run_without_updates_says_so(tmp_path):
+    figure = learning_curve(history_of([1.0, 2.0, 3.0], losses=[np.nan] * 3))
+    assert [text.get_text() for text in figure.axes[2].texts] == ["no updates"]
+    save_figure(figure, tmp_path / "a.png")
+
+
+def test_a_single_episode_can_be_seen(tmp_path):
+    with_it = learning_curve(history_of([20.0]))
+    without_it = learning_curve(history_of([20.0]))
+    for panel in without_it.axes:
+        panel.lines[0].set_visible(False)
+    without_it.axes[0].lines[1].set_visible(False)
+    save_figure(with_it, tmp_path / "with.png")
+    save_figure(without_it, tmp_path / "without.png")
+    assert np.abs(pixels(tmp_path / "with.png") - pixels(tmp_path / "without.png")).max() > 0.5
+    ticks = [label.get_text() for label in with_it.axes[2].get_xticklabels()]
+    assert "1" in ticks
+    assert all(tick.isdigit() for tick in ticks), "an episode has a whole number"
+
+
+@pytest.mark.parametrize("empty", [[], np.zeros(0)])
+def test_an_empty_history_is_refused(empty):
+    with pytest.raises(ValueError, match="Received: 0 scores, 0 epsilons, 0 losses"):
+        learning_curve(history_of(empty, empty, empty))
+
+
+def test_a_history_of_unequal_lengths_is_refused():
+    with pytest.raises(ValueError, match="Received: 2 scores, 1 epsilons, 3 losses"):
+        learning_curve(history_of([1, 2], [1], [1, 2, 3]))
+
+
+# Files
+
+
+def test_the_picture_is_opaque_white_with_curves_on_it(history, tmp_path):
+    save_figure(learning_curve(history, solved_score=150), tmp_path / "videos" / "curve.png")
+    picture = pixels(tmp_path / "videos" / "curve.png")
+    assert picture.shape == (1050, 900, 4)
+    assert (picture[..., 3] == 1).all()
+    for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+        assert (edge == 1).all(), "nothing is cut off"
+    for colour in ("#56b4e9", "#0072b2", "#009e73", "#d55e00"):
+        rgb = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        assert (np.abs(picture[..., :3] - rgb).max(axis=2) < 0.02).sum() > 100, colour
+
+
+def test_the_style_of_the_surroundings_changes_nothing(history, tmp_path):
+    save_figure(learning_curve(history), tmp_path / "plain.png")
+    dark = ["dark_background", {"savefig.transparent": True, "font.size": 30, "lines.linewidth": 9}]
+    with style.context(dark):
+        save_figure(learning_curve(history), tmp_path / "dark.png")
+    assert (pixels(tmp_path / "plain.png") == pixels(tmp_path / "dark.png")).all()
+
+
+def test_no_figure_is_left_in_pyplot_and_no_setting_is_changed(history, tmp_path):
+    import matplotlib.pyplot as plt
+
+    before = dict(matplotlib.rcParams)
+    for _ in range(3):
+        save_figure(learning_curve(history), tmp_path / "a.png")
+    assert plt.get_fignums() == []
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_notebook_can_show_the_figure(history):
+    from IPython.core.formatters import PNGFormatter
+
+    shown = PNGFormatter()(learning_curve(history))
+    assert image.imread(BytesIO(shown)).shape == (1050, 900, 4)
+
+
+def test_the_figure_can_be_pickled(history):
+    again = pickle.loads(pickle.dumps(learning_curve(history)))
+    assert list(drawn(again.axes[0], "Each episode")[1]) == history.scores
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF"), ("a.PNG", b"\x89PNG")]
+)
+def test_the_suffix_chooses_the_format(history, tmp_path, name, beginning):
+    save_figure(learning_curve(history), str(tmp_path / name))
+    assert (tmp_path / name).read_bytes().startswith(beginning)
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a", "a.png.txt"])
+def test_another_suffix_is_refused_naming_those_there_are(history, tmp_path, name):
+    with pytest.raises(ValueError, match=rf"\.png, \.svg, \.pdf\. Received: .*{re.escape(name)}"):
+        save_figure(learning_curve(history), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_picture_survives_a_failure(history, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"older picture")
+    figure = learning_curve(history)
+
+    def half_written(file, **options):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figure, "savefig", half_written)
+    with pytest.raises(OSError, match="No space left"):
+        save_figure(figure, path)
+    assert path.read_bytes() == b"older picture"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,410 @@
+"""The loop, evaluation and the runner, on environments whose every number is known and on the real ones."""
+
+import signal
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from keras_dqn import Agent, CartPole, Evaluation, WeightFileError, evaluate, load_weights, play, save_weights
+from keras_dqn.networks import mlp
+from keras_dqn.runner import Runner, make_env, make_vector_env, mean_interval
+from tests.environments import Counter
+
+
+def counting_agent(**options):
+    return Agent(2, 2, **{"weight_backup": None, "seed": 0, **options})
+
+
+def take(loop, steps):
+    """What the loop yields until that many environment steps are made."""
+    happened = []
+    for step in loop:
+        happened.append(step)
+        if step.steps >= steps:
+            return happened
+
+
+# ---------------------------------------------------------------- the loop
+
+
+def test_every_transition_is_remembered_as_it_was():
+    agent = counting_agent()
+    take(play(agent, Counter((3, -2))), 8)
+    stored = agent.memory.contents()
+    assert stored.state.tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [2, 0], [2, 1], [2, 2]]
+    # The final observation is the episode's own, truncated or terminated, never the next one's first.
+    assert stored.next_state.tolist() == [[0, 1], [0, 2], [0, 3], [1, 1], [1, 2], [2, 1], [2, 2], [2, 3]]
+    assert stored.reward.tolist() == [1, 2, 3, 11, 12, 21, 22, 23]
+    # Termination stops the bootstrap, truncation does not.
+    np.testing.assert_allclose(stored.discount, [0.95, 0.95, 0, 0.95, 0.95, 0.95, 0.95, 0])
+
+
+def test_scores_and_lengths_are_right():
+    happened = take(play(counting_agent(), Counter((3, -2, 1))), 9)
+    episodes = [episode for step in happened for episode in step.episodes]
+    assert [(episode.score, episode.length) for episode in episodes] == [(6, 3), (23, 2), (21, 1), (96, 3)]
+    assert [len(step.episodes) for step in happened if step.episodes] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("num_envs", [2, 3])
+def test_many_environments_give_the_transitions_of_each(num_envs):
+    lengths = [(3, -2), (1, -1), (-5,)]
+    envs = SyncVectorEnv([lambda i=i: Counter(lengths[i]) for i in range(num_envs)])
+    agent = counting_agent(memory_size=200)
+    happened = take(play(agent, envs), 60)
+    stored = agent.memory.contents()
+    got = sorted(zip(stored.state.tolist(), stored.next_state.tolist(), stored.reward, stored.discount, strict=True))
+    expected = []
+    for i in range(num_envs):  # each alone, as many rounds, a reset taking a round
+        env, rounds, over = Counter(lengths[i]), len(happened), True
+        state, _ = env.reset()
+        over = False
+        for _ in range(rounds):
+            if over:
+                state, over = env.reset()[0], False
+                continue
+            next_state, reward, terminated, truncated, _ = env.step(0)
+            expected.append((state.tolist(), next_state.tolist(), reward, np.float32(0 if terminated else 0.95)))
+            state, over = next_state, terminated or truncated
+    assert got == sorted(expected)
+    assert happened[-1].steps == len(expected)
+
+
+def test_the_vectorised_cartpole_counts_as_the_single_one_does():
+    envs = make_vector_env("CartPole-v1", 4)
+    agent = Agent(4, 2, weight_backup=None, seed=0, memory_size=5000)
+    happened = take(play(agent, envs, seed=0), 1000)
+    for step in happened:
+        for episode in step.episodes:
+            assert episode.score == episode.length  # +1 a step, the rounds that only reset not counted
+    assert np.all(agent.memory.contents().reward == 1)
+
+
+def test_truncation_at_the_time_limit_of_cartpole_bootstraps():
+    agent = CartPole(1, weights=None, weight_backup=None, seed=0).agent
+    agent.act_batch = lambda states, epsilon: (states @ [0.0, 0.3, 3.0, 1.0] > 0).astype(int)  # balances
+    happened = take(play(agent, make_env("CartPole-v1"), seed=0), 500)
+    assert happened[-1].episodes[0].score == 500
+    np.testing.assert_allclose(agent.memory.contents().discount, 0.95)
+
+
+def test_replays_once_an_episode_or_every_n_steps():
+    for replay_every, expected in [("episode", [3, 5, 8, 10]), (4, [4, 8]), (1, list(range(1, 11))), (3, [3, 6, 9])]:
+        agent, replays = counting_agent(), []
+        agent.replay = lambda agent=agent, replays=replays: replays.append(len(agent.memory))
+        take(play(agent, Counter((3, -2)), replay_every), 10)
+        assert replays == expected
+    agent = counting_agent()
+    agent.replay = None  # would raise
+    take(play(agent, Counter(), learn=False), 10)
+
+
+def test_replays_several_times_where_many_environments_earn_it():
+    agent, replays = counting_agent(), []
+    agent.replay = lambda: replays.append(len(agent.memory))
+    envs = SyncVectorEnv([lambda: Counter((-50,)) for _ in range(6)])
+    take(play(agent, envs, replay_every=4), 12)
+    assert replays == [6, 12, 12]
+
+
+def test_losses_belong_to_the_episode_they_were_made_in():
+    agent, losses = counting_agent(), iter([[1, 3], [10], None, [5]])
+
+    def replay():
+        loss = next(losses)
+        return None if loss is None else np.array(loss, np.float32)
+
+    agent.replay = replay
+    happened = take(play(agent, Counter((2,))), 8)
+    episodes = [episode for step in happened for episode in step.episodes]
+    np.testing.assert_equal([episode.loss for episode in episodes], [2, 10, np.nan, 5])
+
+
+def test_refuses_vector_environments_it_would_misread():
+    same_step = SyncVectorEnv([Counter], autoreset_mode=AutoresetMode.SAME_STEP)
+    with pytest.raises(ValueError, match="NEXT_STEP. Received: AutoresetMode.SAME_STEP"):
+        next(play(counting_agent(), same_step))
+    with pytest.raises(ValueError, match="`replay_every`.* Received: 0"):
+        next(play(counting_agent(), Counter(), replay_every=0))
+
+
+class Broken(Counter):
+    """Gives a state or reward that is no number after five steps."""
+
+    def __init__(self, state=1.0, reward=1.0):
+        super().__init__((100,))
+        self.trouble = state, reward
+
+    def step(self, action):
+        state, reward, *rest = super().step(action)
+        factors = self.trouble if self.steps == 5 else (1, 1)
+        return (state * np.float32(factors[0]), reward * factors[1], *rest)
+
+
+@pytest.mark.parametrize("trouble", [{"state": np.nan}, {"state": np.inf}, {"reward": np.nan}, {"reward": -np.inf}])
+def test_a_number_that_is_none_is_found_before_it_is_stored(trouble):
+    agent = counting_agent()
+    with pytest.raises(ValueError, match=r"(`next_state` must hold|`reward` must be) finite.* Received: "):
+        take(play(agent, Broken(**trouble)), 10)
+    assert len(agent.memory) == 4
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+def test_evaluation_plays_each_seed_once_and_changes_nothing():
+    agent, made = counting_agent(), []
+
+    def make():
+        made.append(Counter((2, 99)))
+        return made[-1]
+
+    result = evaluate(agent, make, episodes=3, seed=7)
+    assert [env.seeds for env in made] == [[7], [8], [9]]
+    assert result.scores.tolist() == [3, 3, 3] and result.lengths.tolist() == [2, 2, 2]
+    assert len(agent.memory) == 0
+
+
+def test_evaluation_is_repeatable_and_draws_nothing_from_the_agent():
+    agent, same = (Agent(4, 2, weight_backup=None, seed=0) for _ in range(2))
+    results = [evaluate(agent, lambda: make_env("CartPole-v1"), 5, epsilon=0.5).scores.tolist() for _ in range(2)]
+    assert results[0] == results[1]
+    assert [agent.act(np.zeros(4)) for _ in range(30)] == [same.act(np.zeros(4)) for _ in range(30)]
+
+
+def test_evaluation_equals_single_episodes():
+    agent = Agent(4, 2, weight_backup=None, seed=3)
+    together = evaluate(agent, lambda: make_env("CartPole-v1"), episodes=4, seed=50).scores
+    for seed, score in zip(range(50, 54), together, strict=True):
+        env = make_env("CartPole-v1")
+        state, _ = env.reset(seed=seed)
+        total, over = 0, False
+        while not over:
+            state, reward, terminated, truncated, _ = env.step(agent.act(state, epsilon=0))
+            total, over = total + reward, terminated or truncated
+        assert total == score
+
+
+def test_statistics():
+    result = Evaluation(np.array([1.0, 2.0, 3.0, 6.0]), np.ones(4, int))
+    assert (result.mean, result.min, result.max) == (3, 1, 6)
+    assert result.std == pytest.approx(np.sqrt(14 / 3))
+    # t of 3 degrees of freedom at 97.5 %: 3.182446
+    half = 3.182446 * np.sqrt(14 / 3) / 2
+    assert result.interval == pytest.approx((3 - half, 3 + half))
+    assert str(result).startswith("mean 3.00, std 2.16, min 1, max 6, 95 % interval -0.44 to 6.44, 4 episodes")
+    assert mean_interval([5.0, 5.0]) == (5, 5)
+    assert np.isnan(mean_interval([5.0])).all()
+
+
+# ---------------------------------------------------------------- the runner
+
+
+def test_the_four_lines_of_the_notebook(capsys):
+    cartpole = CartPole(12, seed=0)
+    history = cartpole.train(verbose=True)
+    score = cartpole.run(0.0)
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "Backup weights for model not found"
+    assert out[1:13] == [f"Episode {i}# Score: {episode.score:g}" for i, episode in enumerate(history)]
+    assert out[13:] == [f"Cumulative reward: {score:g}", "Video: videos/cartpole.mp4"]
+    assert len(history) == len(history.scores) == 12
+    assert np.all(history.scores == history.lengths)
+    assert np.all(np.diff(history.times) > 0)
+    assert history.epsilons[0] == 1.0 and history.epsilons[-1] < 1.0
+    again = CartPole(12)
+    np.testing.assert_array_equal(again.agent.learner.read_weights(), cartpole.agent.learner.read_weights())
+
+
+def test_the_bar_shows_score_mean_and_epsilon(capsys):
+    CartPole(3, seed=0, weights=None).train()
+    bar = capsys.readouterr().err
+    assert "3/3" in bar and "score=" in bar and "mean of 100=" in bar and "epsilon=" in bar
+
+
+def test_same_seed_same_bits():
+    def bits(seed):
+        cartpole = CartPole(15, weights=None, weight_backup=None, seed=seed)
+        history = cartpole.train(progress=False)
+        return history.scores.tolist(), history.losses[-1], cartpole.agent.learner.read_weights().tobytes()
+
+    assert bits(1) == bits(1)
+    assert bits(1) != bits(2)
+
+
+def test_training_again_explores_again():
+    cartpole = CartPole(10, weights=None, seed=0)
+    cartpole.train(progress=False)
+    assert cartpole.agent.exploration_rate < 1
+    assert cartpole.train(progress=False).epsilons[0] == 1.0
+
+
+def test_several_environments_train_too():
+    history = CartPole(20, weights=None, seed=0, num_envs=8).train(progress=False)
+    assert len(history) == 20 and np.all(history.scores == history.lengths)
+
+
+def test_films_every_nth_episode():
+    CartPole(5, weights=None, seed=0).train(progress=False, record_every=2)
+    from pathlib import Path
+
+    names = sorted(path.name for path in Path("videos").iterdir())
+    assert names == [f"cartpole_episode_{i}.mp4" for i in (0, 2, 4)]
+
+
+def test_a_broken_recorder_does_not_stop_training():
+    with open("videos", "w") as file:
+        file.write("a file where the folder should be")
+    with pytest.warns(RuntimeWarning) as warned:
+        history = CartPole(5, weights=None, seed=0).train(progress=False, record_every=1)
+    assert len(history) == 5
+    assert len([w for w in warned if "Not filming" in str(w.message)]) == 1
+
+
+def test_run_goes_on_without_a_film(capsys):
+    with open("videos", "w") as file:
+        file.write("")
+    with pytest.warns(RuntimeWarning, match="Not filming"):
+        score = CartPole(1, weights=None, seed=0).run(1.0)
+    assert capsys.readouterr().out == f"Cumulative reward: {score:g}\n"
+
+
+def test_the_best_weights_are_kept_apart(monkeypatch):
+    scores = iter([10.0, 30.0, 20.0])
+    kept = []
+
+    def fake_evaluation(self, episodes=100, seed=0, epsilon=0.0):
+        assert seed == 1_000_000
+        kept.append(self.agent.learner.read_weights())
+        return Evaluation(np.full(2, next(scores)), np.ones(2, int))
+
+    monkeypatch.setattr(Runner, "evaluate", fake_evaluation)
+    cartpole = CartPole(15, weights=None, seed=0)
+    cartpole.train(progress=False, evaluate_every=5)
+    assert cartpole.best_score == 30
+    best, last = mlp(4, 2), mlp(4, 2)
+    load_weights(best, "cartpole_weight_best.h5")
+    load_weights(last, "cartpole_weight.h5")
+    np.testing.assert_array_equal(np.concatenate([w.ravel() for w in best.get_weights()]), kept[1])
+    np.testing.assert_array_equal(np.concatenate([w.ravel() for w in last.get_weights()]), kept[2])
+
+
+def test_training_ends_when_an_evaluation_is_good_enough():
+    history = CartPole(50, weights=None, seed=0).train(progress=False, evaluate_every=10, stop_score=1)
+    assert len(history) == 10
+
+
+def test_a_number_that_is_none_still_leaves_weights_and_history(monkeypatch):
+    cartpole = CartPole(20, weights=None, seed=0)
+    update = cartpole.agent.learner.update
+
+    def breaks(batches):
+        if cartpole.agent.learner.updates >= 64:
+            batches.reward[:] = np.nan
+        return update(batches)
+
+    cartpole.agent.learner.update = breaks
+    with pytest.raises(FloatingPointError):
+        cartpole.train(progress=False)
+    assert len(cartpole.history) > 0
+    brain = mlp(4, 2)
+    load_weights(brain, "cartpole_weight.h5")  # finite, or this would raise
+    np.testing.assert_array_equal(brain.get_weights()[0], cartpole.agent.brain.get_weights()[0])
+
+
+INTERRUPTED = """
+from keras_dqn import CartPole
+cartpole = CartPole(100_000, weights=None, seed=0)
+try:
+    cartpole.train(verbose=True, progress=False)
+except KeyboardInterrupt:
+    history = cartpole.history
+    assert len({len(history), len(history.scores), len(history.times), len(history.losses)}) == 1
+    print("interrupted after", len(history), flush=True)
+"""
+
+
+@pytest.mark.parametrize("episodes", [1, 40, 173])
+def test_ctrl_c_leaves_complete_weights_and_a_history(episodes):
+    command = [sys.executable, "-u", "-c", INTERRUPTED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(episodes):
+            assert process.stdout.readline().startswith("Episode ")
+        process.send_signal(signal.SIGINT)
+        *_, last = process.stdout.read().splitlines()
+    assert process.returncode == 0
+    assert last.startswith("interrupted after ") and int(last.split()[-1]) >= episodes
+    load_weights(mlp(4, 2), "cartpole_weight.h5")
+
+
+# ---------------------------------------------------------------- what it refuses
+
+
+class Continuous(Runner):
+    name, environment, recipes = "pendulum", "Pendulum-v1", {"juvin": {}}
+
+
+class Unknown(Runner):
+    name, environment, recipes = "cartpole", "CartPole-v99x", {"juvin": {}}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: CartPole(0), "`episodes`.* Received: 0"),
+        (lambda: CartPole(2.5), "`episodes`.* Received: 2.5"),
+        (lambda: CartPole(recipe="juvain"), r"`recipe` must be one of \['juvin'.*\]. Received: 'juvain'"),
+        (lambda: CartPole(num_envs=0), "`num_envs`.* Received: 0"),
+        (lambda: CartPole(seed=-3), "`seed`.* Received: -3"),
+        (lambda: CartPole(1).run(epsilon=2), "`epsilon`.* Received: 2"),
+        (lambda: CartPole(1).evaluate(0), "`episodes`.* Received: 0"),
+        (lambda: CartPole(1).train(record_every=0), "`record_every`.* Received: 0"),
+        (lambda: CartPole(1).train(evaluate_every=0), "`evaluate_every`.* Received: 0"),
+        (lambda: CartPole(1).train(stop_score=500), "`stop_score` needs `evaluate_every`. Received: stop_score=500"),
+        (lambda: CartPole(1, num_envs=2).train(record_every=1), "`record_every`.* Received: num_envs=2"),
+        (lambda: Continuous(), r"discrete actions.* Received: Box"),
+        (lambda: Unknown(), r"nearest are \[.*'CartPole-v1'.*\]. Received: 'CartPole-v99x'"),
+    ],
+)
+def test_refuses_arguments_out_of_range(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_refuses_observations_that_are_no_vectors():
+    class Images(Counter):
+        observation_space = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+
+    class Game(Runner):
+        name, recipes = "images", {"juvin": {}}
+
+        def make_env(self, render_mode=None):
+            return Images()
+
+    with pytest.raises(ValueError, match=r"vector of numbers. Received: Box\(0, 255, \(8, 8, 3\)"):
+        Game()
+
+
+def test_an_unwritable_backup_is_found_before_training():
+    cartpole = CartPole(5, weight_backup="no/such/folder/w.h5", weights=None)
+    with pytest.raises(FileNotFoundError, match="no/such/folder/w.h5"):
+        cartpole.train()
+    assert len(cartpole.agent.memory) == 0
+
+
+@pytest.mark.parametrize("weights", ["missing.h5", ".", "text.h5"])
+def test_weights_that_are_none_are_named(weights):
+    with open("text.h5", "w") as file:
+        file.write("not HDF5")
+    with pytest.raises(WeightFileError, match=weights):
+        CartPole(weights=weights)
+
+
+def test_weights_of_another_network_are_refused():
+    save_weights(mlp(4, 2, (24, 25)), "other.h5")
+    with pytest.raises(WeightFileError, match=r"other.h5.*shape \(24, 24\).* Received: \(24, 25\)"):
+        CartPole(weights="other.h5")
