@@ -104,7 +104,8 @@ class Agent:
         self.brain = self._built(brain if brain is not None else self._default_brain(network_seed))
         self.learner = self._new_learner(target_update)
         self._numpy_forward = NumpyForward(self.brain) if NumpyForward.supports(self.brain) else None
-        self._keras_forward = tf.function(lambda states: self.brain(states, training=False))
+        compiled = tf.function(lambda states: self.brain(states, training=False))
+        self._forward = self._numpy_forward or (lambda states: compiled(tf.constant(states)).numpy())
         if load_backup and self.weight_backup is not None:
             self._load_backup()
 
@@ -120,9 +121,11 @@ class Agent:
         Returns:
             An int, 0 to action_size - 1.
         """
-        self.refresh()
         epsilon = self.exploration_rate if epsilon is None else check_fraction("epsilon", epsilon)
-        return int(self.act_batch(self._one(state, "state"), epsilon)[0])
+        state = self._one(state, "state")
+        self.check_states(state, "state")
+        self.refresh()
+        return int(self.act_batch(state, epsilon)[0])
 
     def act_batch(self, states, epsilon, random=None):
         """Choose an action for each of N states, [N, *state_shape] to [N] int: the loop's way of acting.
@@ -130,12 +133,11 @@ class Agent:
         It acts on the weights of the last update; after assigning others from outside, call `refresh` first.
 
         Args:
-            states: [N, *state_shape].
+            states: [N, *state_shape], finite: an observation is checked once, when it comes from the environment.
             epsilon: probability of a random action.
             random: the `np.random.Generator` to explore with; by default the agent's own.
         """
         random = random or self._random
-        self._check_states(states, "states")
         actions = self._forward(states).argmax(-1)
         if epsilon > 0:
             draws = random.random(len(states))
@@ -148,18 +150,13 @@ class Agent:
         """The brain's Q-values, float32 [N, action_size], of states [N, *state_shape]."""
         self.refresh()
         states = np.asarray(states)
-        self._check_states(states, "states")
+        self.check_states(states, "states")
         return self._forward(states)
 
     def refresh(self):
         """Act on the brain's weights as they are now, whoever assigned them."""
         if self._numpy_forward is not None:
             self._numpy_forward.refresh(self.learner.read_weights())
-
-    def _forward(self, states):
-        if self._numpy_forward is not None:
-            return self._numpy_forward(states)
-        return self._keras_forward(tf.constant(states)).numpy()
 
     # ---------------------------------------------------------------- remembering and learning
 
@@ -174,7 +171,7 @@ class Agent:
                 end of the world: pass gymnasium's `terminated` alone.
         """
         state, next_state = self._one(state, "state"), self._one(next_state, "next_state")
-        self._check_states(state, "state")
+        self.check_states(state, "state")
         if not isinstance(action, int | np.integer) or not 0 <= action < self.action_size:
             raise ValueError(f"`action` must be a whole number from 0 to {self.action_size - 1}. Received: {action!r}")
         self.remember_batch(state, np.array([action]), np.array([reward], float), next_state, np.array([bool(done)]))
@@ -191,7 +188,7 @@ class Agent:
         Raises:
             ValueError: a next state has another shape, or it or a reward is not finite; nothing is stored then.
         """
-        self._check_states(next_states, "next_state")
+        self.check_states(next_states, "next_state")
         if not _all_finite(rewards):
             raise ValueError(f"`reward` must be finite. Received: {rewards}")
         discounts = self._discounts.take(terminated)
@@ -327,7 +324,8 @@ class Agent:
             raise ValueError(f"`{name}` must have shape {self.state_shape}. Received: {state.shape}")
         return state.reshape(1, *self.state_shape)
 
-    def _check_states(self, states, name):
+    def check_states(self, states, name="state"):
+        """Raise a ValueError unless states are [N, *state_shape] and finite."""
         if states.shape[1:] != self.state_shape:
             raise ValueError(f"`{name}` must have shape (N, *{self.state_shape}). Received: {states.shape}")
         if not _all_finite(states):

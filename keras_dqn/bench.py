@@ -13,6 +13,7 @@ from keras_dqn.agent import Agent
 from keras_dqn.backend import keras, tf
 from keras_dqn.cartpole import CartPole
 from keras_dqn.runner import make_env, make_vector_env, play
+from keras_dqn.weights import pretrained
 
 
 def main(repeats=5):
@@ -60,7 +61,7 @@ def recipe_against_literal(repeats):
 
 
 def loop_of_1(repeats):
-    """The loop without replays against bare random steps, in one environment."""
+    """The loop without replays, the pretrained agent at epsilon 0.1, against bare random steps in one environment."""
     return _loop("CartPole-v1", lambda: make_env("CartPole-v1"), 1, repeats)
 
 
@@ -81,7 +82,9 @@ def memory_growth(repeats, replays=2000):
 
 
 def _loop(name, make, num_envs, repeats, steps=10_000):
-    agent = Agent(4, 2, weight_backup=None, exploration_rate=0.1, seed=0)
+    agent = Agent(4, 2, weight_backup=None, seed=0)
+    agent.load_model(pretrained("cartpole"))
+    agent.exploration_rate = 0.1
     ours, bare = [], []
     for _ in range(repeats):
         ours.append(_loop_seconds(agent, make(), steps))

@@ -64,15 +64,22 @@ class ReplayMemory:
             self._accepted_layout = layout
         count = len(transitions.action)
         end = self._next + count
-        if end <= self.capacity:  # the common case: no index array to build
+        if count == 1:  # one environment: the case that must cost next to nothing
+            for array, new in zip(self._arrays, transitions, strict=True):
+                array[self._next] = new[0]
+        else:
+            self._write(transitions, count, end)
+        self._next = end % self.capacity
+        self._size = min(self._size + count, self.capacity)
+
+    def _write(self, transitions, count, end):
+        if end <= self.capacity:
             rows = slice(self._next, end)
         else:
             rows = np.arange(end - min(count, self.capacity), end) % self.capacity
             transitions = [new[-self.capacity :] for new in transitions]
         for array, new in zip(self._arrays, transitions, strict=True):
             array[rows] = new
-        self._next = end % self.capacity
-        self._size = min(self._size + count, self.capacity)
 
     def sample(self, count, replace=False):
         """Draw `count` transitions uniformly, as copies: a `Transition` of arrays [count, ...].

@@ -29,6 +29,9 @@ def mlp(state_size, action_size, hidden=(24, 24), activation="relu", seed=None):
     return keras.Sequential([keras.Input((state_size,)), *hidden_layers, dense(action_size, "linear")])
 
 
+_ZERO = np.zeros((), np.float32)  # a Python 0 would be converted in every call
+
+
 class NumpyForward:
     """A Dense network's forward pass in NumPy: the brain's numbers without the cost of a TensorFlow call.
 
@@ -58,7 +61,8 @@ class NumpyForward:
         """Take over new weights: all of the brain's, in order, as one float32 vector."""
         parts = np.split(flat_weights, np.cumsum([np.prod(shape, dtype=int) for shape in self._shapes])[:-1])
         arrays = [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
-        self._layers = list(zip(arrays[::2], arrays[1::2], self._relu, strict=True))
+        biases = [bias[None] for bias in arrays[1::2]]  # [1, width]: for one state no broadcasting, at half the cost
+        self._layers = list(zip(arrays[::2], biases, self._relu, strict=True))
 
     def __call__(self, states):
         """Q-values, float32 [N, actions], of states [N, state_size]."""
@@ -67,5 +71,5 @@ class NumpyForward:
             x = x.dot(kernel)  # at this size half the cost of `@`
             x += bias
             if relu:
-                np.maximum(x, 0, out=x)
+                np.maximum(x, _ZERO, out=x)
         return x

@@ -22,7 +22,7 @@ class Step(NamedTuple):
     """What happened in one step of the loop."""
 
     steps: int  # environment steps so far, over all environments
-    episodes: list  # the `Episode`s that ended with it, mostly none
+    episodes: list | tuple  # the `Episode`s that ended with it, mostly none
     losses: np.ndarray | None  # of the updates made after it; None where none were made
 
 
@@ -42,6 +42,7 @@ def play(agent, env, replay_every="episode", seed=None, learn=True):
     """
     envs, period = _vector(env), 1 if replay_every == "episode" else check_whole("replay_every", replay_every)
     states, _ = envs.reset(seed=seed)
+    agent.check_states(states)
     agent.refresh()
     started = time.perf_counter()
     tally = _Tally(envs.num_envs)
@@ -51,14 +52,16 @@ def play(agent, env, replay_every="episode", seed=None, learn=True):
         epsilon = agent.exploration_rate
         actions = agent.act_batch(states, epsilon)
         next_states, rewards, terminated, truncated, _ = envs.step(actions)
-        transitions = (states, actions, rewards, next_states, terminated)
-        real = None
+        tally.rounds += 1
         if resets:
             real = ~ended
-            transitions = [field[real] for field in transitions]
-        made = len(transitions[0])
-        if made:
-            agent.remember_batch(*transitions)
+            agent.check_states(next_states)
+            agent.remember_batch(*(field[real] for field in (states, actions, rewards, next_states, terminated)))
+            made = tally.add_some(rewards, real)
+        else:
+            agent.remember_batch(states, actions, rewards, next_states, terminated)
+            tally.scores += rewards
+            made = len(rewards)
         ended = terminated | truncated
         resets = np.count_nonzero(ended)
         steps += made
@@ -68,10 +71,15 @@ def play(agent, env, replay_every="episode", seed=None, learn=True):
             due -= period
             if learn and (new := agent.replay()) is not None:
                 losses = new if losses is None else np.concatenate([losses, new])
-        tally.count(rewards, real, losses)
-        episodes = tally.end(ended, epsilon, time.perf_counter() - started) if resets else []
+                tally.add_losses(new)
+        episodes = tally.end(ended, epsilon, time.perf_counter() - started) if resets else ()
         yield Step(steps, episodes, losses)
         states = next_states
+
+
+_FLAGS = np.array([[False], [True]])  # made once: an array of one flag costs as much as copying a state
+_FLAGS.flags.writeable = False
+_FLAGS = tuple(_FLAGS)
 
 
 class OneEnv:
@@ -94,10 +102,11 @@ class OneEnv:
     def step(self, actions):
         if self._ended:
             state, info = self.reset()
-            return state, np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), info
+            return state, np.zeros(1), _FLAGS[False], _FLAGS[False], info
         state, reward, terminated, truncated, info = self.env.step(actions.item())
         self._ended = terminated or truncated
-        return np.asarray(state)[None], np.array([float(reward)]), np.array([terminated]), np.array([truncated]), info
+        rewards = np.array([reward], float)
+        return np.asarray(state)[None], rewards, _FLAGS[bool(terminated)], _FLAGS[bool(truncated)], info
 
 
 def _vector(env):
@@ -113,20 +122,21 @@ class _Tally:
     """Score, length and mean loss of the episode that each of N environments is in."""
 
     def __init__(self, num_envs):
-        self._scores, self._lengths = np.zeros(num_envs), np.zeros(num_envs, int)
+        self.rounds = 0  # steps of all environments
+        self.scores = np.zeros(num_envs)
+        self._started = np.zeros(num_envs, int)  # the round before the first step of the episode
         self._loss_sums, self._loss_counts = np.zeros(num_envs), np.zeros(num_envs, int)
 
-    def count(self, rewards, real, losses):
-        """Add one step of all environments; `real`, [N] bool or None, masks out those that only reset."""
-        if real is None:
-            self._scores += rewards
-            self._lengths += 1
-        else:
-            self._scores += np.where(real, rewards, 0)
-            self._lengths += real
-        if losses is not None:
-            self._loss_sums += losses.sum()
-            self._loss_counts += len(losses)
+    def add_some(self, rewards, real):
+        """Add the rewards of the environments that did more than reset, [N] bool; return how many these are."""
+        self.scores[real] += rewards[real]
+        self._started[~real] = self.rounds
+        return np.count_nonzero(real)
+
+    def add_losses(self, losses):
+        """Count the losses of a replay for the episodes that are being played."""
+        self._loss_sums += losses.sum()
+        self._loss_counts += len(losses)
 
     def end(self, ended, epsilon, seconds):
         """The `Episode`s of the environments that `ended`, [N] bool; their counts begin anew."""
@@ -134,8 +144,9 @@ class _Tally:
 
     def _end(self, i, epsilon, seconds):
         loss = self._loss_sums[i] / self._loss_counts[i] if self._loss_counts[i] else float("nan")
-        episode = Episode(float(self._scores[i]), int(self._lengths[i]), float(loss), float(epsilon), seconds)
-        self._scores[i] = self._lengths[i] = self._loss_sums[i] = self._loss_counts[i] = 0
+        length = int(self.rounds - self._started[i])
+        episode = Episode(float(self.scores[i]), length, float(loss), float(epsilon), seconds)
+        self.scores[i] = self._loss_sums[i] = self._loss_counts[i] = 0
         return episode
 
 
@@ -197,6 +208,7 @@ def evaluate(agent, make_env, episodes=100, seed=0, epsilon=0.0):
     states = np.stack([env.reset(seed=seed + i)[0] for i, env in enumerate(envs)])
     playing = np.arange(episodes)
     while len(playing):
+        agent.check_states(states[playing])
         actions = agent.act_batch(states[playing], epsilon, random)
         goes_on = []
         for i, action in zip(playing, actions, strict=True):
@@ -335,8 +347,10 @@ class Runner:
             state, _ = recorder.reset(seed=self._next_seed() if seed is None else seed)
             score, ended = 0.0, False
             while not ended:
-                action = self.agent.act_batch(np.asarray(state)[None], epsilon)[0]
-                state, reward, terminated, truncated, _ = recorder.step(int(action))
+                state = np.asarray(state)[None]
+                self.agent.check_states(state)
+                action = int(self.agent.act_batch(state, epsilon)[0])
+                state, reward, terminated, truncated, _ = recorder.step(action)
                 score += float(reward)
                 ended = terminated or truncated
         finally:

@@ -5,6 +5,7 @@ Written: the weights-only layout of Keras 2, which `load_weights` of Keras 2 and
 """
 
 import errno
+import io
 import logging
 import os
 import re
@@ -330,7 +331,8 @@ def save_weights(model, path: str | Path) -> Path:
             if values.dtype.kind != "f" or not np.isfinite(values).all():
                 received = f"{values.dtype}, {np.count_nonzero(~np.isfinite(values))} of {values.size} not finite"
                 raise WeightFileError(f"{path}: {tensor!r}: expected finite floats to save. Received: {received}")
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+    content = io.BytesIO()  # HDF5 itself reports a full disk as anything but an OSError
+    with h5py.File(content, "w") as file:
         # Keras 2 would take a file without a version for one of Keras 1, and convert its kernels.
         file.attrs.update(backend=np.bytes_("tensorflow"), keras_version=np.bytes_("2.15.0"))
         file.attrs["layer_names"] = np.array([name for name in layers if name != TOP_LEVEL], dtype="S")
@@ -339,6 +341,8 @@ def save_weights(model, path: str | Path) -> Path:
             group.attrs["weight_names"] = np.array(list(tensors), dtype="S")
             for tensor, values in tensors.items():
                 group.create_dataset(tensor, data=values, track_times=False)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
     return Path(path)
 
 
@@ -402,8 +406,8 @@ def _temporary_beside(path: str | Path) -> Iterator[tuple[Path, Path]]:
 def _remove_abandoned(target: Path) -> None:
     """Removes the temporary files that killed processes left beside `target`."""
     ours = re.compile(r"\.[0-9a-f]{16}-" + re.escape(target.name))
-    for file in target.parent.iterdir():
-        with suppress(OSError):
+    with suppress(OSError):  # they are in nobody's way
+        for file in target.parent.iterdir():
             if ours.fullmatch(file.name) and time.time() - file.stat().st_mtime > ABANDONED_AFTER:
                 file.unlink()
 

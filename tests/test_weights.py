@@ -731,6 +731,25 @@ def test_a_process_stopped_at_any_instant_leaves_a_whole_file(stop, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_full_disk_is_an_oserror_and_leaves_the_old_file(tmp_path):
+    source = """
+import resource, signal
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for limit in 0, 100, 500_000:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        weights.save_weights(fake_network(), sys.argv[2])
+    except OSError as error:
+        print(limit, error.strerror)
+"""
+    save_weights(fake_network(), tmp_path / "x.h5")
+    before = (tmp_path / "x.h5").read_bytes()
+    with run(source, tmp_path / "x.h5") as process:
+        assert process.communicate(timeout=30) == ("".join(f"{n} File too large\n" for n in (0, 100, 500_000)), "")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x.h5", before)]
+
+
 def test_it_needs_no_tensorflow(tmp_path):
     save = "weights.save_weights(fake_network(), sys.argv[2])"
     source = f"{save}; print({{'h5py', 'keras', 'tf_keras', 'tensorflow', 'torch'}} & set(sys.modules))"

@@ -1,0 +1,442 @@
+"""Every notebook is executed whole, as by a reader who presses "Run all"; its saved outputs are checked as well.
+
+    python tests/test_notebooks.py
+
+executes the notebooks again and saves them with fresh outputs. Outputs differ each time where a notebook sets no seed.
+"""
+
+import ast
+import base64
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import imageio_ffmpeg
+import nbformat
+import numpy as np
+import pytest
+from matplotlib import font_manager, image  # noqa: F401 — font_manager writes its cache, and a warning with it, here
+from nbclient import NotebookClient
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+MAX_BYTES = 1_500_000
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+VIDEO = re.compile(r'<video [^>]*>\s*<source src="data:video/mp4;base64,([^"]*)"')
+PROGRESS_BAR = re.compile(r"\s*(\S.*)?\d+%\|.*")
+# A path from the root, in its POSIX and Windows forms, but neither part of an address nor of a fraction.
+ABSOLUTE_PATH = re.compile(r"(?<![\w<:./~-])/[\w.-]+/[\w.-]+|\b[A-Za-z]:\\\\?\w")
+
+
+class Contents(NamedTuple):
+    """What a notebook must show."""
+
+    films: int
+    figures: int
+    texts: tuple  # regular expressions, each found in what the cells print or return
+
+
+CONTENTS = {
+    "cartpole.ipynb": Contents(
+        films=3,
+        figures=1,
+        texts=(
+            r"Python 3\.\d+\.\d+\nTensorFlow \d.*\nKeras \d.*\ngymnasium \d.*\nkeras_dqn \d",
+            r"Backup weights for model not found",
+            r"<History of 200 episodes, mean score of the last 100: \d+\.\d>",
+            r"Cumulative reward: \d+\n",
+            r"mean \d+\.\d\d, std .*, 20 episodes",
+            r"pretrained +falling to the left",
+        ),
+    ),
+}
+
+
+class Executed(NamedTuple):
+    """A notebook after execution, and the folder it was executed in."""
+
+    path: Path
+    notebook: nbformat.NotebookNode
+    folder: Path
+
+
+def execute(path, folder):
+    """Execute a notebook in `folder` and return it with its outputs; a cell that fails raises CellExecutionError."""
+    notebook = nbformat.read(path, as_version=4)
+    search_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    # A profile of whoever runs this could change what is shown.
+    environment = {**os.environ, "PYTHONPATH": search_path, "IPYTHONDIR": str(folder / ".ipython")}
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False)
+    client.execute(cwd=str(folder), env=environment)
+    return notebook
+
+
+def settle(notebook):
+    """Make a notebook that was executed fit to be kept: no widgets, no traces of machine and time.
+
+    A widget lives as long as its kernel; what a file shows without one is the bar as it first appeared, at 0 %. So the
+    bar is kept as text, as it was at the end.
+    """
+    widgets = notebook.metadata.pop("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    notebook.metadata.language_info = {"name": "python"}
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            view = output.get("data", {}).pop(WIDGET_VIEW, None)
+            if view is not None:
+                output["data"]["text/plain"] = bar_as_text(widgets, view["model_id"])
+    return notebook
+
+
+def bar_as_text(widgets, model_id):
+    """What a progress bar of tqdm says: "cartpole: 100%|██████████| 200/200 [00:04<00:00, 45.2episode/s]"."""
+    parts = []
+    for child in widgets[model_id]["state"]["children"]:
+        state = widgets[child.removeprefix("IPY_MODEL_")]["state"]
+        if "max" in state:
+            parts.append(f"|{'█' * round(10 * state['value'] / state['max']):10}|")
+        else:
+            parts.append(html.unescape(state["value"]).replace("\xa0", " "))
+    return "".join(parts)
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def executed(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param.stem)
+    return Executed(request.param, execute(request.param, folder), folder)
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def saved(request):
+    return Executed(request.param, nbformat.read(request.param, as_version=4), None)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook):
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def printed(notebook, stream="stdout"):
+    """All that cells wrote to a stream; for stdout also the text form of what they returned and showed."""
+    texts = []
+    for output in outputs(notebook):
+        if output.output_type == "stream" and output.name == stream:
+            texts.append(output.text)
+        elif output.output_type in ("execute_result", "display_data") and stream == "stdout":
+            texts.append(output.data.get("text/plain", "") + "\n")
+    return "".join(texts)
+
+
+def films(notebook):
+    """The MP4s embedded in the outputs, as bytes."""
+    markup = "".join(output.data.get("text/html", "") for output in outputs(notebook) if "data" in output)
+    found = VIDEO.findall(markup)
+    assert len(found) == markup.count("<video"), "a <video> without an MP4 in it"
+    return [base64.b64decode(film, validate=True) for film in found]
+
+
+def figures(notebook):
+    """The figures in the outputs, as arrays [height, width, channels] of floats from 0 to 1."""
+    encoded = [output.data["image/png"] for output in outputs(notebook) if "image/png" in output.get("data", {})]
+    return [image.imread(BytesIO(base64.b64decode(figure))) for figure in encoded]
+
+
+def count_frames(film, folder):
+    """Decode an MP4 from bytes and count its frames; asserts that none is blank and that they move."""
+    path = folder / "film.mp4"
+    path.write_bytes(film)
+    frames = imageio_ffmpeg.read_frames(path)
+    next(frames)  # the properties of the film
+    count, first = 0, None
+    for frame in frames:
+        pixels = np.frombuffer(frame, np.uint8)
+        first = pixels if first is None else first
+        assert pixels.min() < 100 and pixels.max() > 150, f"frame {count} is blank"
+        count += 1
+    assert not np.array_equal(first, pixels), "nothing moves"
+    return count
+
+
+def check_contents(path, notebook, folder):
+    """Assert that the outputs are what `CONTENTS` says, without errors and without noise."""
+    expected = CONTENTS[path.name]
+    assert [output.output_type for output in outputs(notebook) if output.output_type == "error"] == []
+    said = re.split(r"[\r\n]+", printed(notebook, "stderr"))
+    assert [line for line in said if line.strip() and not PROGRESS_BAR.fullmatch(line)] == []
+    for text in expected.texts:
+        assert re.search(text, printed(notebook)), text
+    frames = [count_frames(film, folder) for film in films(notebook)]
+    assert len(frames) == expected.films
+    assert min(frames, default=6) > 5
+    drawn = figures(notebook)
+    assert len(drawn) == expected.figures
+    for figure in drawn:
+        assert figure.shape[0] > 300 and figure.shape[1] > 300
+        assert figure[..., :3].std() > 0.05, "a blank figure"
+
+
+def test_every_notebook_is_known():
+    assert [path.name for path in NOTEBOOKS] == sorted(CONTENTS)
+
+
+def test_a_notebook_runs_whole_and_shows_what_it_should(executed, tmp_path):
+    check_contents(executed.path, executed.notebook, tmp_path)
+
+
+def test_a_notebook_leaves_its_files_where_it_runs(executed):
+    assert list(executed.folder.glob("videos/*.mp4")), "films lie in the working folder"
+    assert not list(REPOSITORY.glob("notebooks/videos")), "and not beside the notebook"
+
+
+def test_the_saved_outputs_show_what_they_should(saved, tmp_path):
+    check_contents(saved.path, saved.notebook, tmp_path)
+
+
+def test_the_saved_notebook_is_valid_and_small(saved):
+    nbformat.validate(saved.notebook)
+    assert (saved.notebook.nbformat, saved.notebook.nbformat_minor) == (4, 5)
+    assert saved.path.stat().st_size < MAX_BYTES
+    assert len({cell.id for cell in saved.notebook.cells}) == len(saved.notebook.cells)
+
+
+def test_every_cell_was_executed_in_order(saved):
+    counts = [cell.execution_count for cell in code_cells(saved.notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_the_saved_notebook_holds_no_trace_of_a_machine(saved):
+    assert printed(saved.notebook, "stderr") == ""
+    assert saved.notebook.metadata == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    assert [cell.metadata for cell in saved.notebook.cells if cell.metadata] == []
+    shown = json.dumps([saved.notebook.metadata, outputs(saved.notebook)])
+    shown = re.sub(r"[A-Za-z0-9+/=\\n]{200,}", "", shown)  # films and figures
+    assert ABSOLUTE_PATH.findall(shown) == []
+    assert WIDGET_VIEW not in shown, "a widget without its kernel"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_path"),
+    [
+        ("in /tmp/x.mp4", True),
+        ('"/home/me"', True),
+        (r"C:\\Users", True),
+        ("videos/cartpole.mp4", False),
+        ("https://github.com/keras-dqn/keras_dqn", False),
+        ("200/200 [00:04<00:00, 45episode/s]</video>", False),
+    ],
+)
+def test_what_counts_as_an_absolute_path(text, is_path):
+    assert bool(ABSOLUTE_PATH.search(text)) == is_path
+
+
+# ------------------------------------------------------------------------------------------------ cartpole.ipynb
+
+CARTPOLE = REPOSITORY / "notebooks" / "cartpole.ipynb"
+
+
+@pytest.mark.parametrize("executed", [CARTPOLE], ids=["cartpole"], indirect=True)
+def test_each_film_is_as_long_as_its_score(executed, tmp_path):
+    scores = [int(score) for score in re.findall(r"Cumulative reward: (\d+)\n", printed(executed.notebook))]
+    # A point a step, and the frame before the first step.
+    assert [count_frames(film, tmp_path) for film in films(executed.notebook)] == [score + 1 for score in scores]
+    assert (executed.folder / "cartpole_weight.h5").exists()
+
+
+@pytest.mark.parametrize("executed", [CARTPOLE], ids=["cartpole"], indirect=True)
+def test_the_pretrained_agent_does_what_the_text_says(executed):
+    text = printed(executed.notebook)
+    assert float(re.search(r"mean (\S+), std .*, 20 episodes", text)[1]) >= 475
+    q_values = {
+        state: (float(left), float(right))
+        for state, left, right in re.findall(r"pretrained +(\S.*\S) +left +(\S+) +right +(\S+)", text)
+    }
+    left, right = q_values["falling to the left"]
+    assert left > right
+    left, right = q_values["falling to the right"]
+    assert right > left
+    left, right = q_values["upright"]
+    assert abs(left - right) < 0.1 * abs(left)
+
+
+def test_the_lines_that_every_reader_starts_from_stand_as_they_are():
+    lines = [line for cell in code_cells(nbformat.read(CARTPOLE, as_version=4)) for line in cell.source.splitlines()]
+    wanted = [
+        "from keras_dqn import Agent, CartPole",
+        "cartpole = CartPole(200)",
+        "cartpole.train()",
+        "cartpole.run(0.0)",
+    ]
+    assert [line for line in lines if line in wanted] == wanted
+
+
+def test_the_exercises_are_code_that_runs():
+    from keras_dqn import CartPole
+
+    notebook = nbformat.read(CARTPOLE, as_version=4)
+    text = next(cell.source for cell in notebook.cells if cell.id == "exercises")
+    exercises = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(exercises) == 3
+    for exercise in exercises:
+        ast.parse(exercise)
+        agent = re.search(r"CartPole\(.*\)", exercise)[0]
+        assert isinstance(eval(agent, {"CartPole": CartPole}), CartPole)
+
+
+# The first cell in a Python that has nothing installed: no site-packages, and a pip that only takes notes.
+FAKE_PIP = """
+import json, subprocess, sys
+from pathlib import Path
+
+def fake_pip(command, **options):
+    Path(FOLDER, "pip.json").write_text(json.dumps([command, sorted(options)]))
+    if not FAILURE:
+        make_package()
+    return subprocess.CompletedProcess(command, bool(FAILURE), "", FAILURE)
+
+def make_package():
+    package = Path(FOLDER, "site", "keras_dqn")
+    package.mkdir()
+    (package / "__init__.py").write_text("__version__ = '9.9.9'")
+    (package / "backend.py").write_text(BACKEND)
+
+subprocess.run = fake_pip
+"""
+BACKEND = "from types import SimpleNamespace\nkeras = tf = SimpleNamespace(__version__='3.0')\n"
+PIP_ERRORS = {  # what pip writes: what the reader should see of it
+    "  \u2570\u2500> [1 lines of output]\n      fatal: unable to access 'x': Could not resolve host\n"
+    "error: subprocess-exited-with-error\n\nnote: not a problem with pip.\n": "fatal: unable to access 'x': Could not "
+    "resolve host",
+    "WARNING: a mirror is slow\nERROR: No matching distribution found for x\n": "ERROR: No matching distribution found "
+    "for x",
+    "/usr/bin/python3: No module named pip\n": "/usr/bin/python3: No module named pip",
+    "": "",
+}
+
+
+class Bare:
+    """A Python without site-packages in which the first cell of a notebook is run."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / "site").mkdir()
+        (folder / "site" / "gymnasium.py").write_text("__version__ = '1.4'")
+
+    def run(self, cwd, failure="", installed=False, backend=BACKEND):
+        """Run the cell in `cwd`; returns the finished process and the source given to pip, or None if it was not."""
+        cell = code_cells(nbformat.read(CARTPOLE, as_version=4))[0]
+        settings = {"FOLDER": str(self.folder), "FAILURE": failure, "BACKEND": backend}
+        code = "".join(f"{name} = {value!r}\n" for name, value in settings.items()) + FAKE_PIP
+        code += "make_package()\n" * installed + cell.source
+        cwd.mkdir(parents=True, exist_ok=True)
+        environment = {"PYTHONPATH": str(self.folder / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
+        # Not -I: a kernel has the working folder on its path, as `python -c` does.
+        command = [sys.executable, "-S", "-c", code]
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+        return done, self.pip_source()
+
+    def pip_source(self):
+        notes = self.folder / "pip.json"
+        if not notes.exists():
+            return None
+        command, options = json.loads(notes.read_text())
+        assert command[:-1] == [sys.executable, "-m", "pip", "install", "--quiet"], "nothing is forced or upgraded"
+        assert "capture_output" in options, "pip's warnings are not for the reader"
+        return command[-1]
+
+
+@pytest.fixture
+def bare(tmp_path):
+    return Bare(tmp_path)
+
+
+def repository_address():
+    return re.search(r'^REPOSITORY = "(.*)"$', code_cells(nbformat.read(CARTPOLE, as_version=4))[0].source, re.M)[1]
+
+
+def test_the_address_stands_in_one_place():
+    assert repository_address() == "https://github.com/keras-dqn/keras_dqn"
+    notebook = nbformat.read(CARTPOLE, as_version=4)
+    sources = "\n".join(cell.source for cell in notebook.cells)
+    assert sources.count("github.com") == 1
+
+
+def test_what_is_installed_is_left_alone(bare, tmp_path):
+    done, source = bare.run(tmp_path / "anywhere", installed=True)
+    assert done.stderr == ""
+    assert source is None
+    assert re.fullmatch(r"Python 3\.\S+\nTensorFlow 3.0\nKeras 3.0\ngymnasium 1.4\nkeras_dqn 9.9.9\n", done.stdout)
+
+
+@pytest.mark.parametrize("folder", ["checkout", "checkout/notebooks", "checkout/notebooks/of/mine"])
+def test_in_a_checkout_the_checkout_is_installed(bare, tmp_path, folder):
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout" / "pyproject.toml").write_bytes((REPOSITORY / "pyproject.toml").read_bytes())
+    done, source = bare.run(tmp_path / folder)
+    assert done.stderr == ""
+    assert source == str(tmp_path / "checkout")
+    assert done.stdout.endswith("keras_dqn 9.9.9\n"), "what pip has just installed is found without a restart"
+
+
+def test_elsewhere_the_repository_is_installed(bare, tmp_path):
+    done, source = bare.run(tmp_path / "content")
+    assert done.stderr == ""
+    assert source == f"git+{repository_address()}"
+    assert done.stdout.endswith("keras_dqn 9.9.9\n")
+
+
+def test_a_project_that_only_uses_keras_dqn_is_no_checkout(bare, tmp_path):
+    project = tmp_path / "homework"
+    project.mkdir()
+    (project / "pyproject.toml").write_bytes(b'[project]\nname = "homework \xff"\ndependencies = ["keras_dqn"]\n')
+    assert bare.run(project / "notebooks")[1] == f"git+{repository_address()}"
+
+
+def test_a_clone_in_the_working_folder_is_not_taken_for_the_package(bare, tmp_path):
+    (tmp_path / "content" / "keras_dqn" / "keras_dqn").mkdir(parents=True)
+    done, source = bare.run(tmp_path / "content")
+    assert done.stderr == ""
+    assert source == f"git+{repository_address()}"
+    assert done.stdout.endswith("keras_dqn 9.9.9\n")
+
+
+@pytest.mark.parametrize(("said", "shown"), PIP_ERRORS.items(), ids=["git", "pip", "no pip", "nothing"])
+def test_a_failing_pip_ends_in_one_line_that_names_the_fix(bare, tmp_path, said, shown):
+    done, _ = bare.run(tmp_path / "content", failure=said or "\n")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"keras_dqn could not be installed ({shown}). Fix: check the internet connection and run this cell again; "
+        f'`%pip install "git+{repository_address()}"` tells more.\n'
+    )
+
+
+def test_a_missing_dependency_ends_in_one_line_that_names_the_fix(bare, tmp_path):
+    done, source = bare.run(tmp_path / "content", installed=True, backend="import tensorflow")
+    assert source is None
+    assert done.returncode == 1
+    assert done.stderr == (
+        "keras_dqn could not be imported (No module named 'tensorflow'). Fix: run "
+        f'`%pip install "git+{repository_address()}"`, restart the session and run all cells again.\n'
+    )
+
+
+if __name__ == "__main__":
+    for notebook_path in NOTEBOOKS:
+        with tempfile.TemporaryDirectory() as working_folder:
+            finished = settle(execute(notebook_path, Path(working_folder)))
+        nbformat.write(finished, notebook_path)
+        print(f"{notebook_path.name}: {notebook_path.stat().st_size / 1000:.0f} kB")
