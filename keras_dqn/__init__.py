@@ -4,6 +4,8 @@
 
 Each arrow is a module, and imports follow the arrows: `memory` keeps transitions, `learner` turns minibatches of them
 into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training loop, `cartpole` is a game.
+Beside them: `networks` (the brains), `exploration` and `n_step` (what the agent may do beyond the notebook), `history`,
+`weights`, `video`, `plots`, `bench`.
 """
 
 import importlib

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_dqn.backend import keras, tf
+from keras_dqn.exploration import HeldActions
 from keras_dqn.learner import Learner
 from keras_dqn.memory import ReplayMemory, Transition
+from keras_dqn.n_step import NStep
 from keras_dqn.networks import NumpyForward, mlp
 from keras_dqn.weights import load_weights, save_weights
 
@@ -29,10 +31,20 @@ class Agent:
         sample_batch_size: how many transitions one replay draws from the memory, all different.
         minibatch_size: transitions a gradient update. A replay is sample_batch_size / minibatch_size updates, one after
             the other, each seeing the network as the one before left it.
-        target_update: value next states with a frozen target model, copied from the brain every so many updates; None
+        target_update: value next states with a target model, which moves to the brain every so many updates; None
             values them with the brain itself.
+        tau: how far the target model moves: 1 makes it a copy ("hard"), less moves it that fraction ("soft").
+        double: the brain picks the next action and the target model values it (double DQN).
+        loss: "mse", as Keras' `fit` computes it over all actions, or "huber" of the taken actions.
+        optimizer: a Keras optimizer, with its own clipping, instead of Adam.
+        n_step: how many steps a transition spans.
+        exploration: epsilon as a function of the steps made (see `exploration`), instead of the decay by replays.
+        hold_random_actions: the most steps that a random action is held (see `exploration.HeldActions`).
+        wait_for_terminal: do not learn before the first terminal transition; where reaching the end is the goal, there
+            is nothing to learn from before.
         brain: any Keras model, states [B, *state_shape] to Q-values [B, action_size]; one that is compiled keeps its
             optimizer. By default a Sequential of two Dense layers of 24.
+        network: options of `networks.mlp` for another default brain: `{"hidden": (64, 64), "dueling": True}`.
         seed: covers initial weights, sampling and exploration: an int, a `np.random.SeedSequence`, or None.
         load_backup: False starts afresh even where the backup is there.
 
@@ -62,7 +74,16 @@ class Agent:
         sample_batch_size=32,
         minibatch_size=1,
         target_update=None,
+        tau=1.0,
+        double=False,
+        loss="mse",
+        optimizer=None,
+        n_step=1,
+        exploration=None,
+        hold_random_actions=1,
+        wait_for_terminal=False,
         brain=None,
+        network=None,
         seed=None,
         load_backup=True,
     ):
@@ -81,6 +102,12 @@ class Agent:
         for name, value in {**rates, "exploration_decay": exploration_decay}.items():
             check_fraction(name, value)
 
+        check_whole("n_step", n_step)
+        check_whole("hold_random_actions", hold_random_actions)
+        if not 0 < tau <= 1:
+            raise ValueError(f"`tau` must be above 0 and at most 1. Received: {tau!r}")
+        if double and target_update is None:
+            raise ValueError("`double` needs a target model: give `target_update`. Received: target_update=None")
         if not learning_rate > 0:
             raise ValueError(f"`learning_rate` must be above 0. Received: {learning_rate!r}")
 
@@ -91,7 +118,7 @@ class Agent:
         self.learning_rate = learning_rate
         self.gamma = gamma
         self._discounts = np.array([gamma, 0], np.float32)  # by whether the transition is terminal
-        self.exploration_rate = self.initial_exploration_rate = exploration_rate
+        self.exploration_rate = self.initial_exploration_rate = exploration(0) if exploration else exploration_rate
         self.exploration_min = exploration_min
         self.exploration_decay = exploration_decay
         self.sample_batch_size = sample_batch_size
@@ -101,8 +128,15 @@ class Agent:
         network_seed, memory_seed, exploration_seed = seeds.spawn(3)
         self.memory = ReplayMemory(memory_size, seed=memory_seed)
         self._random = np.random.default_rng(exploration_seed)
-        self.brain = self._built(brain if brain is not None else self._default_brain(network_seed))
-        self.learner = self._new_learner(target_update)
+        self.steps = 0  # transitions remembered since exploration began
+        self.exploration = exploration
+        self._held_actions = HeldActions(hold_random_actions) if hold_random_actions > 1 else None
+        self._n_step = NStep(n_step, gamma) if n_step > 1 else None
+        self._waits = wait_for_terminal
+        if brain is None:
+            brain = self._default_brain(network or {}, network_seed)
+        self.brain = self._built(brain, optimizer)
+        self.learner = self._new_learner(target_update, tau=tau, double=double, loss=loss)
         self._numpy_forward = NumpyForward(self.brain) if NumpyForward.supports(self.brain) else None
         compiled = tf.function(lambda states: self.brain(states, training=False))
         self._forward = self._numpy_forward or (lambda states: compiled(tf.constant(states)).numpy())
@@ -139,7 +173,9 @@ class Agent:
         """
         random = random or self._random
         actions = self._forward(states).argmax(-1)
-        if epsilon > 0:
+        if self._held_actions is not None and epsilon > 0 and random is self._random:
+            self._held_actions.apply(actions, epsilon, self.action_size, random)
+        elif epsilon > 0:
             draws = random.random(len(states))
             explores = draws < epsilon
             if np.count_nonzero(explores):  # a draw below epsilon, over epsilon, is uniform too: it picks the action
@@ -160,7 +196,7 @@ class Agent:
 
     # ---------------------------------------------------------------- remembering and learning
 
-    def remember(self, state, action, reward, next_state, done):
+    def remember(self, state, action, reward, next_state, done, truncated=False):
         """Store one transition.
 
         Args:
@@ -169,21 +205,24 @@ class Agent:
             reward: a finite number.
             done: whether `next_state` is terminal, so that nothing follows it. A time limit (`truncated`) is not the
                 end of the world: pass gymnasium's `terminated` alone.
+            truncated: whether the episode ends here all the same; n-step transitions do not span two episodes.
         """
         state, next_state = self._one(state, "state"), self._one(next_state, "next_state")
         self.check_states(state, "state")
         if not isinstance(action, int | np.integer) or not 0 <= action < self.action_size:
             raise ValueError(f"`action` must be a whole number from 0 to {self.action_size - 1}. Received: {action!r}")
-        self.remember_batch(state, np.array([action]), np.array([reward], float), next_state, np.array([bool(done)]))
+        actions, rewards = np.array([action]), np.array([reward], float)
+        self.remember_batch(state, actions, rewards, next_state, np.array([bool(done)]), np.array([bool(truncated)]))
 
-    def remember_batch(self, states, actions, rewards, next_states, terminated):
+    def remember_batch(self, states, actions, rewards, next_states, terminated, truncated, environments=None):
         """Store N transitions of states and actions that went through `act_batch`: the loop's way of remembering.
 
         Args:
             states, next_states: [N, *state_shape].
             actions: [N] int.
             rewards: [N] float.
-            terminated: [N] bool; see `remember`.
+            terminated, truncated: [N] bool; see `remember`.
+            environments: [N] int, which environment each row is of; by default 0 to N - 1.
 
         Raises:
             ValueError: a next state has another shape, or it or a reward is not finite; nothing is stored then.
@@ -191,8 +230,19 @@ class Agent:
         self.check_states(next_states, "next_state")
         if not _all_finite(rewards):
             raise ValueError(f"`reward` must be finite. Received: {rewards}")
-        discounts = self._discounts.take(terminated)
-        self.memory.add(Transition(states, actions, rewards.astype(np.float32), discounts, next_states))
+        if self._n_step is None:
+            discounts = self._discounts.take(terminated)
+            self.memory.add(Transition(states, actions, rewards.astype(np.float32), discounts, next_states))
+        else:
+            if environments is None:
+                environments = np.arange(len(states))
+            steps = (environments, states, actions, rewards, next_states, terminated, truncated)
+            if (joined := self._n_step.join(*steps)) is not None:
+                self.memory.add(joined)
+        self._waits = self._waits and not terminated.any()
+        self.steps += len(states)
+        if self.exploration is not None:
+            self.exploration_rate = self.exploration(self.steps)
 
     def replay(self, sample_batch_size=None):
         """Learn from memory: one gradient update after the other, all in one compiled call; then explore a little less.
@@ -226,6 +276,12 @@ class Agent:
         Returns:
             As `replay`.
         """
+        learner = self.learner
+        if self.minibatch_size != 1 or learner.target_brain is not None or self.brain.loss != "mse":
+            raise ValueError(
+                "The notebook's replay has minibatches of 1, the loss mse and no target model. Received: "
+                f"minibatch_size={self.minibatch_size}, loss={self.brain.loss!r}, target_update={learner.target_update}"
+            )
         batches = self._sample(sample_batch_size)
         if batches is None:
             return None
@@ -248,13 +304,18 @@ class Agent:
             count = check_whole("sample_batch_size", sample_batch_size)
             if count % size:
                 raise ValueError(f"`sample_batch_size` must be a multiple of {size}. Received: {count}")
-        if len(self.memory) < count:
+        if self._waits or len(self.memory) < count:
             return None
         batch = self.memory.sample(count)
         return Transition(*(field.reshape(count // size, size, *field.shape[1:]) for field in batch))
 
+    def explore_anew(self):
+        """Explore as at first, as a new training does."""
+        self.steps = 0
+        self.exploration_rate = self.initial_exploration_rate
+
     def _explore_less(self):
-        if self.exploration_rate > self.exploration_min:
+        if self.exploration is None and self.exploration_rate > self.exploration_min:
             self.exploration_rate *= self.exploration_decay
 
     # ---------------------------------------------------------------- weights
@@ -287,19 +348,19 @@ class Agent:
 
     # ---------------------------------------------------------------- construction and checks
 
-    def _default_brain(self, seed):
+    def _default_brain(self, options, seed):
         if len(self.state_shape) != 1:
             raise ValueError(
                 f"`brain` must be given where a state is not a vector. Received: state_size={self.state_size}"
             )
-        return mlp(self.state_shape[0], self.action_size, seed=seed)
+        return mlp(self.state_shape[0], self.action_size, **{"seed": seed, **options})
 
-    def _built(self, brain):
+    def _built(self, brain, optimizer):
         """The brain with an optimizer, checked to map [B, *state_shape] to [B, action_size]."""
         if not isinstance(brain, keras.Model):
             raise ValueError(f"`brain` must be a keras.Model. Received: {brain!r}")
-        if getattr(brain, "optimizer", None) is None:
-            brain.compile(loss="mse", optimizer=keras.optimizers.Adam(learning_rate=self.learning_rate))
+        if optimizer is not None or getattr(brain, "optimizer", None) is None:
+            brain.compile(loss="mse", optimizer=optimizer or keras.optimizers.Adam(self.learning_rate))
         try:
             shape = tuple(brain(np.zeros((1, *self.state_shape), np.float32), training=False).shape)
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
@@ -310,12 +371,13 @@ class Agent:
             )
         return brain
 
-    def _new_learner(self, target_update):
+    def _new_learner(self, target_update, **options):
         target_brain = None
         if target_update is not None:
             check_whole("target_update", target_update)
             target_brain = keras.models.clone_model(self.brain)
-        return Learner(self.brain, self.brain.optimizer, target_brain=target_brain, target_update=target_update)
+        options = {"target_brain": target_brain, "target_update": target_update, **options}
+        return Learner(self.brain, self.brain.optimizer, **options)
 
     def _one(self, state, name):
         """A single state as a batch of one."""

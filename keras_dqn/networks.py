@@ -5,14 +5,17 @@ import numpy as np
 from keras_dqn.backend import keras
 
 
-def mlp(state_size, action_size, hidden=(24, 24), activation="relu", seed=None):
-    """A Sequential of Dense layers; by default the notebook's 24-24 network.
+def mlp(state_size, action_size, hidden=(24, 24), activation="relu", dueling=False, center=0.0, scale=1.0, seed=None):
+    """A Sequential of Dense layers; by default the CartPole notebook's 24-24 network.
 
     Args:
         state_size: length of the state vector.
         action_size: number of actions, and of outputs (linear).
         hidden: width of each hidden layer.
         activation: of the hidden layers.
+        dueling: whether the head is a `Dueling` layer instead of a Dense one.
+        center, scale: states go in as (state - center) / scale, one number or one an element, by a layer of its own, so
+            that whoever has the weights file has the scaling too.
         seed: of the Glorot uniform initial weights; an int, a `np.random.SeedSequence`, or None for fresh entropy.
 
     Returns:
@@ -25,8 +28,47 @@ def mlp(state_size, action_size, hidden=(24, 24), activation="relu", seed=None):
         kernel = keras.initializers.GlorotUniform(seed=next(seeds))
         return keras.layers.Dense(width, activation=activation, kernel_initializer=kernel)
 
-    hidden_layers = [dense(width, activation) for width in hidden]
-    return keras.Sequential([keras.Input((state_size,)), *hidden_layers, dense(action_size, "linear")])
+    layers = [keras.Input((state_size,))]
+    if np.any(center) or np.any(np.asarray(scale) != 1):
+        inverse = np.broadcast_to(1 / np.asarray(scale, float), (state_size,))
+        layers.append(keras.layers.Rescaling(inverse.tolist(), (-np.asarray(center) * inverse).tolist()))
+    layers += [dense(width, activation) for width in hidden]
+    layers.append(Dueling(action_size, next(seeds)) if dueling else dense(action_size, "linear"))
+    return keras.Sequential(layers)
+
+
+class Dueling(keras.layers.Layer):
+    """A head that splits value and advantage: Q(s, a) = V(s) + A(s, a) - mean of A(s, ·) (Wang et al. 2016).
+
+    Args:
+        action_size: number of actions, and of outputs.
+        seed: of the Glorot uniform initial weights, or None.
+    """
+
+    def __init__(self, action_size, seed=None, **options):
+        super().__init__(**options)
+        self.action_size, self.seed = action_size, seed
+        # One kernel for both, the value in the last column: one product instead of two.
+        kernel = keras.initializers.GlorotUniform(seed=seed)
+        self.value_and_advantages = keras.layers.Dense(action_size + 1, kernel_initializer=kernel)
+
+    def build(self, input_shape):
+        self.value_and_advantages.build(input_shape)
+        self.built = True
+
+    def call(self, inputs):
+        return self.join(self.value_and_advantages(inputs), keras.ops.mean)
+
+    def join(self, outputs, mean):
+        """Q-values [B, actions] from advantages and value [B, actions + 1], in whatever library `mean` is of."""
+        advantages, value = outputs[:, :-1], outputs[:, -1:]
+        return value + advantages - mean(advantages, axis=-1, keepdims=True)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.action_size)
+
+    def get_config(self):
+        return {**super().get_config(), "action_size": self.action_size, "seed": self.seed}
 
 
 _ZERO = np.zeros((), np.float32)  # a Python 0 would be converted in every call
@@ -38,23 +80,37 @@ class NumpyForward:
     At the size of these networks a call of the model costs a hundred times its arithmetic.
 
     Args:
-        brain: a built `keras.Sequential` of Dense layers with relu or linear activation (see `supports`).
+        brain: a built `keras.Sequential` as `mlp` makes it: Dense layers with relu or linear activation, perhaps a
+            Rescaling before and a `Dueling` head after them (see `supports`).
     """
 
     def __init__(self, brain):
-        self._relu = [layer.activation is keras.activations.relu for layer in brain.layers]
+        layers = list(brain.layers)
+        self._rescale = None
+        if isinstance(layers[0], keras.layers.Rescaling):
+            rescaling = layers.pop(0)
+            self._rescale = np.array([rescaling.scale, rescaling.offset], np.float32)[:, None]
+        self._dueling = layers[-1].join if isinstance(layers[-1], Dueling) else None
+        self._relu = [getattr(layer, "activation", None) is keras.activations.relu for layer in layers]
         self._shapes = [tuple(variable.shape) for variable in brain.weights]
         self.refresh(np.concatenate([weight.ravel() for weight in brain.get_weights()]))
 
     @staticmethod
     def supports(brain):
         """Whether `brain` is such a network."""
-        return isinstance(brain, keras.Sequential) and all(
+        if not isinstance(brain, keras.Sequential):
+            return False
+        layers = list(brain.layers)
+        if type(layers[0]) is keras.layers.Rescaling and np.ndim(layers[0].scale) == np.ndim(layers[0].offset) == 1:
+            layers.pop(0)
+        if layers and type(layers[-1]) is Dueling:
+            layers[-1] = layers[-1].value_and_advantages
+        return bool(layers) and all(
             type(layer) is keras.layers.Dense
             and layer.use_bias
             and layer.activation in (keras.activations.relu, keras.activations.linear)
             and layer.compute_dtype == layer.variable_dtype == "float32"
-            for layer in brain.layers
+            for layer in layers
         )
 
     def refresh(self, flat_weights):
@@ -66,10 +122,11 @@ class NumpyForward:
 
     def __call__(self, states):
         """Q-values, float32 [N, actions], of states [N, state_size]."""
-        x = states
+        states = states if states.dtype == np.float32 else states.astype(np.float32)
+        x = states if self._rescale is None else states * self._rescale[0] + self._rescale[1]
         for kernel, bias, relu in self._layers:
             x = x.dot(kernel)  # at this size half the cost of `@`
             x += bias
             if relu:
                 np.maximum(x, _ZERO, out=x)
-        return x
+        return x if self._dueling is None else self._dueling(x, np.mean)

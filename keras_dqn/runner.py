@@ -1,6 +1,7 @@
 """The only training loop, greedy evaluation, and the runner that each game grows from."""
 
 import difflib
+import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -56,10 +57,11 @@ def play(agent, env, replay_every="episode", seed=None, learn=True):
         if resets:
             real = ~ended
             agent.check_states(next_states)
-            agent.remember_batch(*(field[real] for field in (states, actions, rewards, next_states, terminated)))
+            fields = (states, actions, rewards, next_states, terminated, truncated)
+            agent.remember_batch(*(field[real] for field in fields), environments=np.flatnonzero(real))
             made = tally.add_some(rewards, real)
         else:
-            agent.remember_batch(states, actions, rewards, next_states, terminated)
+            agent.remember_batch(states, actions, rewards, next_states, terminated, truncated)
             tally.scores += rewards
             made = len(rewards)
         ended = terminated | truncated
@@ -270,6 +272,7 @@ class Runner:
         )
         if weights is not None and weights != "backup":
             self.agent.load_model(pretrained(self.name) if weights == "pretrained" else weights)
+        self._began_elsewhere = weights != "backup"
         self.history = History()
         self.best_score = None  # mean of the best evaluation during the last training
 
@@ -304,19 +307,21 @@ class Runner:
         elif stop_score is not None:
             raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
         self.best_score = None
-        agent.exploration_rate = agent.initial_exploration_rate
+        self._keep_what_was_there()
+        agent.explore_anew()
         env = self._training_env(record_every)
         self.history = history
         bar = tqdm(total=self.episodes, unit="episode", desc=self.name, disable=not progress)
         try:
             for step in play(agent, env, self.replay_every, self._next_seed()):
+                evaluations = len(history) // evaluate_every if evaluate_every else 0
                 for episode in step.episodes[: self.episodes - len(history)]:
                     history.append(episode)
                     if verbose:
                         bar.write(f"Episode {len(history) - 1}# Score: {episode.score:g}")
                     bar.set_postfix(self._progress(history), refresh=False)
                     bar.update()
-                if step.episodes and evaluate_every is not None and len(history) % evaluate_every == 0:
+                if evaluate_every and len(history) // evaluate_every > evaluations:
                     self._keep_best()
                     if stop_score is not None and self.best_score >= stop_score:
                         break
@@ -380,6 +385,15 @@ class Runner:
         if self.best_score is None or score > self.best_score:
             save_weights(self.agent.brain, self.best_backup)
             self.best_score = score
+
+    def _keep_what_was_there(self):
+        """Weights that this training did not begin from are somebody's work: rename them before they are replaced."""
+        backup = self.agent.weight_backup
+        if self._began_elsewhere and backup is not None and backup.exists():
+            kept = backup.with_stem(backup.stem + "_before")
+            os.replace(backup, kept)
+            print(f"The weights in {backup} were not loaded and are kept as {kept}")
+        self._began_elsewhere = False  # from now on that file is ours
 
     def _training_env(self, record_every):
         if self.num_envs > 1:

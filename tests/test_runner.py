@@ -248,6 +248,20 @@ def test_several_environments_train_too():
     assert len(history) == 20 and np.all(history.scores == history.lengths)
 
 
+def test_weights_that_were_not_loaded_are_not_lost(capsys):
+    CartPole(3, seed=0).train(progress=False)
+    with open("cartpole_weight.h5", "rb") as file:
+        before = file.read()
+    cartpole = CartPole(5, weights=None, seed=1)
+    cartpole.train(progress=False)
+    assert "not loaded and are kept as cartpole_weight_before.h5" in capsys.readouterr().out
+    cartpole.train(progress=False)
+    CartPole(5, seed=2).train(progress=False)  # begins with that file, as the notebook does, and goes on with it
+    assert "kept as" not in capsys.readouterr().out
+    with open("cartpole_weight_before.h5", "rb") as file:
+        assert file.read() == before
+
+
 def test_films_every_nth_episode():
     CartPole(5, weights=None, seed=0).train(progress=False, record_every=2)
     from pathlib import Path

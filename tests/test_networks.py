@@ -1,0 +1,77 @@
+"""The networks, and that NumPy gives their numbers."""
+
+import numpy as np
+import pytest
+
+from keras_dqn import Agent, load_weights, save_weights
+from keras_dqn.backend import keras
+from keras_dqn.networks import Dueling, NumpyForward, mlp
+
+STATES = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"hidden": ()},
+        {"hidden": (64, 32), "dueling": True},
+        {"scale": [2.4, 3, 0.2, 3]},
+        {"center": [-0.3, 0, 1, 2], "scale": 0.5, "dueling": True},
+        {"center": 1.0},
+    ],
+)
+def test_numpy_forward_gives_the_brains_numbers(options):
+    brain = mlp(4, 3, seed=0, **options)
+    brain.set_weights([weight + 0.1 for weight in brain.get_weights()])  # biases too
+    assert NumpyForward.supports(brain)
+    expected = brain.predict(STATES, verbose=0)
+    for states in (STATES, STATES.astype(np.float64)):
+        got = NumpyForward(brain)(states)
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_scaling_is_part_of_the_network():
+    plain, scaled = mlp(2, 2, seed=0), mlp(2, 2, center=[1.0, -2.0], scale=[4.0, 0.5], seed=0)
+    raw = np.array([[5.0, -1.5]], np.float32)
+    np.testing.assert_allclose(scaled(raw), plain(np.array([[1.0, 1.0]], np.float32)), rtol=1e-5)
+
+
+def test_dueling_by_hand():
+    head = Dueling(2)
+    head.build((None, 1))
+    head.set_weights([np.array([[1.0, 3.0, 10.0]]), np.zeros(3)])  # advantages x and 3x, value 10x
+    np.testing.assert_allclose(head(np.array([[1.0], [2.0]])), [[9, 11], [18, 22]])
+
+
+def test_other_networks_are_left_to_keras():
+    tanh = mlp(4, 2, activation="tanh")
+    no_bias = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, use_bias=False)])
+    inputs = keras.Input((4,))
+    functional = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    for brain in (tanh, no_bias, functional, keras.Sequential([keras.Input((4,)), keras.layers.Rescaling(2.0)])):
+        assert not NumpyForward.supports(brain)
+
+
+def test_a_dueling_brain_learns_saves_and_loads():
+    def make(seed):
+        return Agent(4, 2, "dueling.h5", network={"hidden": (16,), "dueling": True, "scale": 2.0}, seed=seed)
+
+    agent = make(0)
+    for state in STATES:
+        agent.remember(state, 1, 1.0, -state, False)
+    assert agent.replay().shape == (32,)
+    agent.save_model()
+    np.testing.assert_array_equal(make(1).q_values(STATES), agent.q_values(STATES))
+    save_weights(agent.brain, "copy.h5")
+    other = mlp(4, 2, hidden=(16,), dueling=True, scale=2.0)
+    load_weights(other, "copy.h5")
+    np.testing.assert_allclose(other.predict(STATES, verbose=0), agent.q_values(STATES), rtol=1e-5, atol=1e-5)
+
+
+def test_same_seed_same_weights_and_every_layer_its_own():
+    first, same, other = (mlp(24, 24, hidden=(24,), seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.get_weights()[0], same.get_weights()[0])
+    assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
+    assert not np.array_equal(first.get_weights()[0], first.get_weights()[2])
