@@ -20,7 +20,7 @@ test: .venv/installed-for-tests
 	$(BIN)/python -m pytest
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit("keras_dqn needs Python 3.11 or newer: make PYTHON=python3.12" * (sys.version_info < (3, 11)))'
+	@$(PYTHON) -c 'import sys; sys.exit("keras_dqn needs Python 3.11 or newer: make PYTHON=python3.12" * (sys.version_info < (3, 11)) or None)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
