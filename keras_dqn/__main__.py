@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 
 import keras_dqn
 
@@ -27,6 +28,7 @@ def train(options):
     if options.plot is not None:
         keras_dqn.weights.check_writable(keras_dqn.plots.check_figure_path(options.plot))
     runner = _runner(options, episodes=options.episodes, weight_backup=options.out)
+    began = time.perf_counter()
     history = runner.train(
         verbose=options.verbose,
         progress=not options.quiet,
@@ -36,7 +38,8 @@ def train(options):
     )
     print(
         f"{len(history)} episodes, {history.lengths.sum()} steps, {runner.agent.learner.updates} updates "
-        f"in {history.times[-1]:.1f} s; mean score of the last {min(100, len(history))}: {history.mean_score():.1f}"
+        f"in {time.perf_counter() - began:.1f} s; mean score of the last {min(100, len(history))}: "
+        f"{history.mean_score():.1f}"
     )
     print(f"Weights: {runner.agent.weight_backup}")
     if runner.best_score is not None:
@@ -97,7 +100,7 @@ def _parser():
     subparser.add_argument("--out", default="cartpole_weight.h5", metavar="FILE", help="the .h5 file for the weights")
     subparser.add_argument("--record-every", type=int, metavar="N", help="film every N-th episode into videos/")
     subparser.add_argument(
-        "--evaluate-every", type=int, metavar="N", help="evaluate every N episodes and keep the best weights apart"
+        "--evaluate-every", type=int, metavar="N", help="evaluate every N steps and keep the best weights apart"
     )
     subparser.add_argument("--stop-score", type=float, metavar="SCORE", help="end when an evaluation has this mean")
     subparser.add_argument("--plot", metavar="FILE", help="write the learning curve (png, svg or pdf)")

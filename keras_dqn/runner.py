@@ -287,9 +287,9 @@ class Runner:
             verbose: print "Episode i# Score: n" after each episode.
             progress: show a bar with the score, the mean of the last 100 episodes and epsilon.
             record_every: film every so many episodes into `video_folder`.
-            evaluate_every: play 100 greedy episodes every so many, and keep the weights that did best in `best_backup`,
-                apart from the last ones. These episodes have seeds of their own (from EVALUATION_SEED on), so that an
-                evaluation afterwards is on episodes that chose nothing.
+            evaluate_every: every so many steps play 100 greedy episodes, and keep the weights that did best in
+                `best_backup`, apart from the last ones. These episodes have seeds of their own (from EVALUATION_SEED
+                on), so that an evaluation afterwards is on episodes that chose nothing.
             stop_score: end the training once such an evaluation has this mean.
 
         Returns:
@@ -311,17 +311,18 @@ class Runner:
         agent.explore_anew()
         env = self._training_env(record_every)
         self.history = history
+        evaluations = 0
         bar = tqdm(total=self.episodes, unit="episode", desc=self.name, disable=not progress)
         try:
             for step in play(agent, env, self.replay_every, self._next_seed()):
-                evaluations = len(history) // evaluate_every if evaluate_every else 0
                 for episode in step.episodes[: self.episodes - len(history)]:
                     history.append(episode)
                     if verbose:
                         bar.write(f"Episode {len(history) - 1}# Score: {episode.score:g}")
                     bar.set_postfix(self._progress(history), refresh=False)
                     bar.update()
-                if evaluate_every and len(history) // evaluate_every > evaluations:
+                if evaluate_every and step.steps >= (evaluations + 1) * evaluate_every:
+                    evaluations = step.steps // evaluate_every
                     self._keep_best()
                     if stop_score is not None and self.best_score >= stop_score:
                         break

@@ -156,6 +156,7 @@ def _write_mp4(frames: list[np.ndarray], path: Path, frames_per_second: float) -
                 status = ffmpeg.wait()
             except BaseException:
                 ffmpeg.kill()
+                ffmpeg.wait()  # after Ctrl-C the block's end would not
                 raise
         if status or not Path(temporary).stat().st_size:
             messages.seek(0)
