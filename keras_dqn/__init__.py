@@ -3,9 +3,10 @@
     environment → transition → memory → learner → agent → runner → results (weights, videos, plots)
 
 Each arrow is a module, and imports follow the arrows: `memory` keeps transitions, `learner` turns minibatches of them
-into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training loop, `cartpole` is a game.
+into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training loop, `cartpole` and
+`mountain_car` are games.
 Beside them: `networks` (the brains), `exploration` and `n_step` (what the agent may do beyond the notebook), `history`,
-`weights`, `video`, `plots`, `bench`.
+`weights`, `video`, `plots`, `playable` (games for the keyboard), `bench`.
 """
 
 import importlib
@@ -18,6 +19,8 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "Evaluation": "runner",
     "History": "history",
     "Learner": "learner",
+    "MountainCar": "mountain_car",
+    "PlayableCartPole": "playable",
     "ReplayMemory": "memory",
     "Transition": "memory",
     "WeightFileError": "weights",
@@ -26,7 +29,7 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "play": "runner",
     "save_weights": "weights",
 }
-_MODULES = {"bench", "plots", "video", "weights"}
+_MODULES = {"bench", "playable", "plots", "video", "weights"}
 __all__ = sorted({*_HOMES, *_MODULES})
 
 

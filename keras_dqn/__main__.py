@@ -1,4 +1,4 @@
-"""The command line: train, run, evaluate, bench."""
+"""The command line: train, run, evaluate, play, bench."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ import time
 
 import keras_dqn
 
-GAMES = {"cartpole": "CartPole"}  # name on the command line: runner
+GAMES = {"cartpole": "CartPole", "mountaincar": "MountainCar"}  # name on the command line: runner
 
 
 def main(arguments=None):
@@ -27,7 +27,8 @@ def train(options):
     """Learn, save the weights, say what was reached."""
     if options.plot is not None:
         keras_dqn.weights.check_writable(keras_dqn.plots.check_figure_path(options.plot))
-    runner = _runner(options, episodes=options.episodes, weight_backup=options.out)
+    settings = {} if options.out is None else {"weight_backup": options.out}
+    runner = _runner(options, episodes=options.episodes, **settings)
     began = time.perf_counter()
     history = runner.train(
         verbose=options.verbose,
@@ -60,6 +61,11 @@ def run(options):
 def evaluate(options):
     """Play many episodes without learning and print their statistics."""
     print(_runner(options).evaluate(options.episodes, seed=options.seed or 0, epsilon=options.epsilon))
+
+
+def play(options):
+    """Play with the keyboard in a window."""
+    keras_dqn.playable.play(options.game)
 
 
 def bench(options):
@@ -97,7 +103,9 @@ def _parser():
 
     subparser = command(train, "Train an agent; its weights are saved whatever ends it, Ctrl-C too.")
     subparser.add_argument("--episodes", type=int, default=200, help="episodes to play")
-    subparser.add_argument("--out", default="cartpole_weight.h5", metavar="FILE", help="the .h5 file for the weights")
+    subparser.add_argument(
+        "--out", metavar="FILE", help="the .h5 file for the weights (default: named after game and recipe)"
+    )
     subparser.add_argument("--record-every", type=int, metavar="N", help="film every N-th episode into videos/")
     subparser.add_argument(
         "--evaluate-every", type=int, metavar="N", help="evaluate every N steps and keep the best weights apart"
@@ -114,6 +122,9 @@ def _parser():
     subparser = command(evaluate, "Play episodes with fixed seeds without learning; print mean, spread and interval.")
     subparser.add_argument("--episodes", type=int, default=100, help="episode i is reset with seed + i")
     subparser.add_argument("--epsilon", type=float, default=0.0, help="probability of a random action")
+
+    subparser = command(play, "Play with the keyboard in a window: a or left arrow, d or right arrow.", game=False)
+    subparser.add_argument("game", choices=GAMES, help="the game")
 
     subparser = command(bench, "Measure speed and memory on this machine.", game=False)
     subparser.add_argument("--repeats", type=int, default=5, help="runs of each measurement; the median is shown")

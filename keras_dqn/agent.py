@@ -36,7 +36,7 @@ class Agent:
         tau: how far the target model moves: 1 makes it a copy ("hard"), less moves it that fraction ("soft").
         double: the brain picks the next action and the target model values it (double DQN).
         loss: "mse", as Keras' `fit` computes it over all actions, or "huber" of the taken actions.
-        optimizer: a Keras optimizer, with its own clipping, instead of Adam.
+        optimizer: a Keras optimizer with its own clipping, or a function that makes one, instead of Adam.
         n_step: how many steps a transition spans.
         exploration: epsilon as a function of the steps made (see `exploration`), instead of the decay by replays.
         hold_random_actions: the most steps that a random action is held (see `exploration.HeldActions`).
@@ -359,6 +359,8 @@ class Agent:
         """The brain with an optimizer, checked to map [B, *state_shape] to [B, action_size]."""
         if not isinstance(brain, keras.Model):
             raise ValueError(f"`brain` must be a keras.Model. Received: {brain!r}")
+        if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
+            optimizer = optimizer()
         if optimizer is not None or getattr(brain, "optimizer", None) is None:
             brain.compile(loss="mse", optimizer=optimizer or keras.optimizers.Adam(self.learning_rate))
         try:

@@ -1,5 +1,7 @@
 """CartPole: the environment, its recipes, and what counts as solved."""
 
+from keras_dqn.backend import keras
+from keras_dqn.exploration import exponential, linear
 from keras_dqn.runner import Runner
 
 
@@ -16,6 +18,36 @@ class CartPole(Runner):
     name = "cartpole"
     environment = "CartPole-v1"
     solved_score = 475
+    pretrained_recipe = "juvin"
     recipes = {
         "juvin": {},  # the Agent's own defaults are that notebook's
+        "pytorch": {  # the PyTorch tutorial's
+            "network": {"hidden": (128, 128)},
+            # weight decay and epsilon as torch's AdamW has them
+            "optimizer": lambda: keras.optimizers.AdamW(
+                1e-4, weight_decay=0.01, amsgrad=True, epsilon=1e-8, clipvalue=100.0
+            ),
+            "memory_size": 10_000,
+            "sample_batch_size": 128,
+            "minibatch_size": 128,
+            "replay_every": 1,
+            "gamma": 0.99,
+            "loss": "huber",
+            "target_update": 1,
+            "tau": 0.005,
+            "exploration": exponential(0.9, 0.05, 1000),
+        },
+        "best": {  # ours: most seeds solve it within 2,000 steps
+            "network": {"hidden": (128, 128), "scale": (4.8, 5.0, 0.42, 5.0)},
+            "memory_size": 50_000,
+            "sample_batch_size": 128,
+            "minibatch_size": 128,
+            "replay_every": 1,
+            "gamma": 0.99,
+            "double": True,
+            "target_update": 1,
+            "tau": 0.01,
+            "n_step": 3,
+            "exploration": linear(1.0, 0.05, 3000),
+        },
     }

@@ -27,7 +27,7 @@ class Step(NamedTuple):
     losses: np.ndarray | None  # of the updates made after it; None where none were made
 
 
-def play(agent, env, replay_every="episode", seed=None, learn=True):
+def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward=None):
     """Play and learn without end: a generator of `Step`s, one for each step of all environments.
 
     This is the only training loop. Bars, plots and files listen to what it yields, and whoever iterates decides when it
@@ -40,6 +40,8 @@ def play(agent, env, replay_every="episode", seed=None, learn=True):
         replay_every: "episode" replays once at each episode's end; a number, once every so many environment steps.
         seed: of the environments' first reset.
         learn: False leaves `agent.replay` out, which measures the loop alone.
+        shape_reward: a function of states, actions, rewards and next states, each [N, ...], to the rewards to learn
+            from instead; scores stay those of the true rewards.
     """
     envs, period = _vector(env), 1 if replay_every == "episode" else check_whole("replay_every", replay_every)
     states, _ = envs.reset(seed=seed)
@@ -54,15 +56,18 @@ def play(agent, env, replay_every="episode", seed=None, learn=True):
         actions = agent.act_batch(states, epsilon)
         next_states, rewards, terminated, truncated, _ = envs.step(actions)
         tally.rounds += 1
+        true_rewards = rewards
+        if shape_reward is not None:
+            rewards = np.asarray(shape_reward(states, actions, rewards, next_states), float)
         if resets:
             real = ~ended
             agent.check_states(next_states)
             fields = (states, actions, rewards, next_states, terminated, truncated)
             agent.remember_batch(*(field[real] for field in fields), environments=np.flatnonzero(real))
-            made = tally.add_some(rewards, real)
+            made = tally.add_some(true_rewards, real)
         else:
             agent.remember_batch(states, actions, rewards, next_states, terminated, truncated)
-            tally.scores += rewards
+            tally.scores += true_rewards
             made = len(rewards)
         ended = terminated | truncated
         resets = np.count_nonzero(ended)
@@ -234,6 +239,7 @@ class Runner:
             "pretrained" the weights that ship with keras_dqn; a path, that .h5 file; None, fresh weights.
         seed: covers weights, sampling, exploration and environments: same seed, same machine, same bits.
         num_envs: how many environments play at once.
+        shape_reward: rewards to learn from instead of the true ones; see `play`.
         video_folder: where films go.
         **options: of the `Agent`, instead of the recipe's.
 
@@ -245,23 +251,35 @@ class Runner:
     name = None  # of the game: "cartpole"
     environment = None  # gymnasium's id: "CartPole-v1"
     solved_score = None  # mean score that counts as solved
-    recipes = {}  # name: options of `Agent`, and `replay_every`
+    recipes = {}  # name: options of `Agent`, and `replay_every`; the first is the default
+    pretrained_recipe = None  # the one whose network the pretrained weights are of
 
     def __init__(
-        self, episodes=200, recipe=None, weights="backup", seed=None, num_envs=1, video_folder="videos", **options
+        self,
+        episodes=200,
+        recipe=None,
+        weights="backup",
+        seed=None,
+        num_envs=1,
+        shape_reward=None,
+        video_folder="videos",
+        **options,
     ):
         self.episodes = check_whole("episodes", episodes)
         self.num_envs = check_whole("num_envs", num_envs)
-        self.recipe = recipe or next(iter(self.recipes))
+        first = next(iter(self.recipes))
+        self.recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
         if self.recipe not in self.recipes:
             raise ValueError(f"`recipe` must be one of {list(self.recipes)}. Received: {recipe!r}")
         options = {
-            "weight_backup": f"{self.name}_weight.h5",
+            # one file a recipe, since their networks differ
+            "weight_backup": f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5",
             "replay_every": "episode",
             **self.recipes[self.recipe],
             **options,
         }
         self.replay_every = options.pop("replay_every")
+        self.shape_reward = shape_reward
         self.video_folder = Path(video_folder)
         agent_seed, env_seed = seed_sequence(seed).spawn(2)
         self._env_seeds = np.random.default_rng(env_seed)
@@ -314,11 +332,13 @@ class Runner:
         evaluations = 0
         bar = tqdm(total=self.episodes, unit="episode", desc=self.name, disable=not progress)
         try:
-            for step in play(agent, env, self.replay_every, self._next_seed()):
-                for episode in step.episodes[: self.episodes - len(history)]:
+            for step in play(agent, env, self.replay_every, self._next_seed(), shape_reward=self.shape_reward):
+                for episode in step.episodes:
+                    if self._is_over(history):
+                        break  # several environments may end an episode in the same step
                     history.append(episode)
-                    if verbose:
-                        bar.write(f"Episode {len(history) - 1}# Score: {episode.score:g}")
+                    for line in self._comments(history, verbose):
+                        bar.write(line)
                     bar.set_postfix(self._progress(history), refresh=False)
                     bar.update()
                 if evaluate_every and step.steps >= (evaluations + 1) * evaluate_every:
@@ -326,7 +346,7 @@ class Runner:
                     self._keep_best()
                     if stop_score is not None and self.best_score >= stop_score:
                         break
-                if len(history) == self.episodes:
+                if step.episodes and self._is_over(history):
                     break
         finally:
             agent.save_model()
@@ -373,6 +393,14 @@ class Runner:
     def evaluate(self, episodes=100, seed=0, epsilon=0.0):
         """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluate` of this module."""
         return evaluate(self.agent, self.make_env, episodes, seed, epsilon)
+
+    def _is_over(self, history):
+        """Whether training ends, as its history is now."""
+        return len(history) >= self.episodes
+
+    def _comments(self, history, verbose):
+        """What is to be said after the last episode of the history: lines of text."""
+        return [f"Episode {len(history) - 1}# Score: {history[-1].score:g}"] if verbose else []
 
     @property
     def best_backup(self):

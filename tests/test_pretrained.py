@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_dqn import CartPole
+from keras_dqn import CartPole, MountainCar
 from keras_dqn.backend import keras
 from keras_dqn.weights import pretrained
 
@@ -38,6 +38,13 @@ def test_cartpole_scores_what_its_card_says():
     evaluation = CartPole(weights="pretrained").evaluate(100)
     assert evaluation.scores.tolist() == [500] * 100
     assert card("cartpole_weight.h5")["score"] == re.sub(r"95 .* to \S+ ", "", str(evaluation))
+
+
+def test_mountain_car_scores_what_its_card_says():
+    evaluation = MountainCar(weights="pretrained").evaluate(100)
+    assert evaluation.mean >= -102  # what training was ended for, on other episodes
+    said = re.sub(r"95 .* to \S+ ", "", str(evaluation))
+    assert card("mountain_car_weight.h5")["score"].split(",")[0] == said.split(",")[0]
 
 
 def test_cartpole_is_the_24_24_network_and_loads_in_keras_2_and_3():
