@@ -6,7 +6,8 @@ Each arrow is a module, and imports follow the arrows: `memory` keeps transition
 into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training loop, `cartpole` and
 `mountain_car` are games.
 Beside them: `networks` (the brains), `exploration` and `n_step` (what the agent may do beyond the notebook), `history`,
-`weights`, `video`, `plots`, `playable` (games for the keyboard), `bench`.
+`weights`, `video`, `plots`, `playable` (games for the
+keyboard), `pytorch` (the same agent in PyTorch), `bench`.
 """
 
 import importlib
@@ -29,7 +30,7 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "play": "runner",
     "save_weights": "weights",
 }
-_MODULES = {"bench", "playable", "plots", "video", "weights"}
+_MODULES = {"bench", "playable", "plots", "pytorch", "video", "weights"}
 __all__ = sorted({*_HOMES, *_MODULES})
 
 
