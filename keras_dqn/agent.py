@@ -227,9 +227,12 @@ class Agent:
         Raises:
             ValueError: a next state has another shape, or it or a reward is not finite; nothing is stored then.
         """
-        self.check_states(next_states, "next_state")
-        if not _all_finite(rewards):
-            raise ValueError(f"`reward` must be finite. Received: {rewards}")
+        # Two products tell whether all is finite, unless they overflow; this runs every step.
+        fine = math.isfinite(np.vdot(next_states, next_states) + np.vdot(rewards, rewards))
+        if not fine or len(self.memory) == 0:
+            self.check_states(next_states, "next_state")
+            if not _all_finite(rewards):
+                raise ValueError(f"`reward` must be finite. Received: {rewards}")
         if self._n_step is None:
             discounts = self._discounts.take(terminated)
             self.memory.add(Transition(states, actions, rewards.astype(np.float32), discounts, next_states))
@@ -239,7 +242,8 @@ class Agent:
             steps = (environments, states, actions, rewards, next_states, terminated, truncated)
             if (joined := self._n_step.join(*steps)) is not None:
                 self.memory.add(joined)
-        self._waits = self._waits and not terminated.any()
+        if self._waits:
+            self._waits = not terminated.any()
         self.steps += len(states)
         if self.exploration is not None:
             self.exploration_rate = self.exploration(self.steps)
