@@ -58,15 +58,17 @@ class ReplayMemory:
         """
         if self._arrays is None:
             self._arrays = Transition(*(np.zeros((self.capacity, *new.shape[1:]), new.dtype) for new in transitions))
-        layout = [(new.shape, new.dtype) for new in transitions]
+        s, a, r, d, n = transitions
+        layout = (s.shape, a.shape, r.shape, d.shape, n.shape, s.dtype, a.dtype, r.dtype, d.dtype, n.dtype)
         if layout != self._accepted_layout:  # almost always the same as the last time, and this runs every step
             self._check_layout(transitions)
             self._accepted_layout = layout
         count = len(transitions.action)
         end = self._next + count
         if count == 1:  # one environment: the case that must cost next to nothing
-            for array, new in zip(self._arrays, transitions, strict=True):
-                array[self._next] = new[0]
+            states, actions, rewards, discounts, next_states = self._arrays
+            row = self._next
+            states[row], actions[row], rewards[row], discounts[row], next_states[row] = s[0], a[0], r[0], d[0], n[0]
         else:
             self._write(transitions, count, end)
         self._next = end % self.capacity
