@@ -2,12 +2,12 @@
 
     environment → transition → memory → learner → agent → runner → results (weights, videos, plots)
 
-Each arrow is a module, and imports follow the arrows: `memory` keeps transitions, `learner` turns minibatches of them
-into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training loop, `cartpole` and
-`mountain_car` are games.
+Each arrow is a module, and imports follow the arrows: `environments` makes them, `memory` keeps transitions, `learner`
+turns minibatches of them into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training
+loop, `evaluation` plays without learning, `cartpole` and `mountain_car` are games.
 Beside them: `networks` (the brains), `exploration` and `n_step` (what the agent may do beyond the notebook), `history`,
-`weights`, `video`, `plots`, `playable` (games for the
-keyboard), `pytorch` (the same agent in PyTorch), `bench`.
+`weights`, `video`, `plots`, `playable` (games for the keyboard), `pytorch` (the same agent in PyTorch), `bench`, and
+`checks`.
 """
 
 import importlib
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {  # public name: its module, imported when the name is first used
     "Agent": "agent",
     "CartPole": "cartpole",
-    "Evaluation": "runner",
+    "Evaluation": "evaluation",
     "History": "history",
     "Learner": "learner",
     "MountainCar": "mountain_car",
@@ -25,7 +25,7 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "ReplayMemory": "memory",
     "Transition": "memory",
     "WeightFileError": "weights",
-    "evaluate": "runner",
+    "evaluate": "evaluation",
     "load_weights": "weights",
     "play": "runner",
     "save_weights": "weights",

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_dqn.backend import keras, tf
+from keras_dqn.checks import all_finite, check_fraction, check_whole, seed_sequence
 from keras_dqn.exploration import HeldActions
-from keras_dqn.learner import Learner
+from keras_dqn.learner import Learner, mse_loss
 from keras_dqn.memory import ReplayMemory, Transition
 from keras_dqn.n_step import NStep
 from keras_dqn.networks import NumpyForward, mlp
@@ -196,6 +197,11 @@ class Agent:
 
     # ---------------------------------------------------------------- remembering and learning
 
+    def begin_episodes(self):
+        """Forget the steps that no end followed: what is remembered from now on is of other episodes."""
+        if self._n_step is not None:
+            self._n_step.clear()
+
     def remember(self, state, action, reward, next_state, done, truncated=False):
         """Store one transition.
 
@@ -231,7 +237,7 @@ class Agent:
         fine = math.isfinite(np.vdot(next_states, next_states) + np.vdot(rewards, rewards))
         if not fine or len(self.memory) == 0:
             self.check_states(next_states, "next_state")
-            if not _all_finite(rewards):
+            if not all_finite(rewards):
                 raise ValueError(f"`reward` must be finite. Received: {rewards}")
         if self._n_step is None:
             discounts = self._discounts.take(terminated)
@@ -281,10 +287,10 @@ class Agent:
             As `replay`.
         """
         learner = self.learner
-        if self.minibatch_size != 1 or learner.target_brain is not None or self.brain.loss != "mse":
+        if self.minibatch_size != 1 or learner.target_brain is not None or learner.loss is not mse_loss:
             raise ValueError(
                 "The notebook's replay has minibatches of 1, the loss mse and no target model. Received: "
-                f"minibatch_size={self.minibatch_size}, loss={self.brain.loss!r}, target_update={learner.target_update}"
+                f"minibatch_size={self.minibatch_size}, {learner.loss.__name__}, target_update={learner.target_update}"
             )
         batches = self._sample(sample_batch_size)
         if batches is None:
@@ -396,36 +402,5 @@ class Agent:
         """Raise a ValueError unless states are [N, *state_shape] and finite."""
         if states.shape[1:] != self.state_shape:
             raise ValueError(f"`{name}` must have shape (N, *{self.state_shape}). Received: {states.shape}")
-        if not _all_finite(states):
+        if not all_finite(states):
             raise ValueError(f"`{name}` must hold finite numbers. Received: {states}")
-
-
-def _all_finite(values):
-    """Whether no number is infinite or NaN."""
-    if values.dtype.kind != "f":
-        return True  # frames
-    # One product tells in a fifth of the time, unless it overflows; this is done several times a step.
-    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
-
-
-def seed_sequence(seed):
-    """A `np.random.SeedSequence` from an int 0 or more, from None (fresh entropy), or from itself."""
-    if isinstance(seed, np.random.SeedSequence):
-        return seed
-    if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
-        raise ValueError(f"`seed` must be a whole number, 0 or more, or None. Received: {seed!r}")
-    return np.random.SeedSequence(seed)
-
-
-def check_fraction(name, value):
-    """Return `value` if it is a number from 0 to 1; else raise a ValueError that names it."""
-    if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
-        raise ValueError(f"`{name}` must be a number from 0 to 1. Received: {value!r}")
-    return value
-
-
-def check_whole(name, value):
-    """Return `value` if it is a whole number, 1 or more; else raise a ValueError that names it."""
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"`{name}` must be a whole number, 1 or more. Received: {value!r}")
-    return int(value)

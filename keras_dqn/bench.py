@@ -12,7 +12,8 @@ import psutil
 from keras_dqn.agent import Agent
 from keras_dqn.backend import keras, tf
 from keras_dqn.cartpole import CartPole
-from keras_dqn.runner import make_env, make_vector_env, play
+from keras_dqn.environments import make_env, make_vector_env
+from keras_dqn.runner import play
 from keras_dqn.weights import pretrained
 
 

@@ -24,6 +24,10 @@ class NStep:
         self.gamma = gamma
         self._pending = {}  # environment: deque of (state, action, reward), the oldest first
 
+    def clear(self):
+        """Forget the steps that are pending: the episodes they are of go on nowhere."""
+        self._pending.clear()
+
     def join(self, environments, states, actions, rewards, next_states, terminated, truncated):
         """Take one step of each of the `environments`, [N] int, and return what it completes.
 

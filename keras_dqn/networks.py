@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_dqn.backend import keras
+from keras_dqn.checks import seed_sequence
 
 
 def mlp(state_size, action_size, hidden=(24, 24), activation="relu", dueling=False, center=0.0, scale=1.0, seed=None):
@@ -21,8 +22,7 @@ def mlp(state_size, action_size, hidden=(24, 24), activation="relu", dueling=Fal
     Returns:
         A built `keras.Sequential`, float32 [B, state_size] to [B, action_size].
     """
-    seeds = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    seeds = iter(seeds.generate_state(len(hidden) + 1).tolist())
+    seeds = iter(seed_sequence(seed).generate_state(len(hidden) + 1).tolist())
 
     def dense(width, activation):
         kernel = keras.initializers.GlorotUniform(seed=next(seeds))

@@ -23,8 +23,9 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from keras_dqn.agent import Agent, check_whole, seed_sequence
+from keras_dqn.agent import Agent
 from keras_dqn.backend import keras
+from keras_dqn.checks import check_whole, seed_sequence
 from keras_dqn.networks import mlp
 from keras_dqn.weights import read_weights, save_weights
 

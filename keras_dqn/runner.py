@@ -1,22 +1,20 @@
-"""The only training loop, greedy evaluation, and the runner that each game grows from."""
+"""The only training loop, and the runner that each game grows from."""
 
-import difflib
 import os
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
 from tqdm.auto import tqdm
 
-from keras_dqn.agent import Agent, check_fraction, check_whole, seed_sequence
+from keras_dqn.agent import Agent
+from keras_dqn.checks import check_fraction, check_whole, seed_sequence
+from keras_dqn.environments import as_vector, make_env, make_vector_env, sizes
+from keras_dqn.evaluation import EVALUATION_SEED, evaluate
 from keras_dqn.history import Episode, History
 from keras_dqn.video import VideoRecorder, show_video
 from keras_dqn.weights import check_writable, pretrained, save_weights
-
-EVALUATION_SEED = 1_000_000  # of the episodes that choose the best weights; others have seeds from 0 on
 
 
 class Step(NamedTuple):
@@ -43,9 +41,10 @@ def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward
         shape_reward: a function of states, actions, rewards and next states, each [N, ...], to the rewards to learn
             from instead; scores stay those of the true rewards.
     """
-    envs, period = _vector(env), 1 if replay_every == "episode" else check_whole("replay_every", replay_every)
+    envs, period = as_vector(env), 1 if replay_every == "episode" else check_whole("replay_every", replay_every)
     states, _ = envs.reset(seed=seed)
     agent.check_states(states)
+    agent.begin_episodes()
     agent.refresh()
     started = time.perf_counter()
     tally = _Tally(envs.num_envs)
@@ -84,47 +83,6 @@ def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward
         states = next_states
 
 
-_FLAGS = np.array([[False], [True]])  # made once: an array of one flag costs as much as copying a state
-_FLAGS.flags.writeable = False
-_FLAGS = tuple(_FLAGS)
-
-
-class OneEnv:
-    """A single gymnasium environment behind the vector interface, in NEXT_STEP mode: arrays with a leading axis of 1.
-
-    gymnasium's own SyncVectorEnv would add three times the cost of a CartPole step.
-    """
-
-    num_envs = 1
-
-    def __init__(self, env):
-        self.env = env
-        self._ended = False
-
-    def reset(self, seed=None):
-        self._ended = False
-        state, info = self.env.reset(seed=seed)
-        return np.asarray(state)[None], info
-
-    def step(self, actions):
-        if self._ended:
-            state, info = self.reset()
-            return state, np.zeros(1), _FLAGS[False], _FLAGS[False], info
-        state, reward, terminated, truncated, info = self.env.step(actions.item())
-        self._ended = terminated or truncated
-        rewards = np.array([reward], float)
-        return np.asarray(state)[None], rewards, _FLAGS[bool(terminated)], _FLAGS[bool(truncated)], info
-
-
-def _vector(env):
-    if not isinstance(env, VectorEnv):
-        return OneEnv(env)
-    mode = env.metadata.get("autoreset_mode")
-    if mode != AutoresetMode.NEXT_STEP:
-        raise ValueError(f"A vector environment must have autoreset mode NEXT_STEP. Received: {mode}")
-    return env
-
-
 class _Tally:
     """Score, length and mean loss of the episode that each of N environments is in."""
 
@@ -155,78 +113,6 @@ class _Tally:
         episode = Episode(float(self.scores[i]), length, float(loss), float(epsilon), seconds)
         self.scores[i] = self._loss_sums[i] = self._loss_counts[i] = 0
         return episode
-
-
-class Evaluation(NamedTuple):
-    """Scores of whole episodes played without learning."""
-
-    scores: np.ndarray  # [episodes] float, sum of rewards
-    lengths: np.ndarray  # [episodes] int, steps
-
-    mean = property(lambda self: float(np.mean(self.scores)))
-    std = property(lambda self: float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else 0.0)
-    min = property(lambda self: float(np.min(self.scores)))
-    max = property(lambda self: float(np.max(self.scores)))
-
-    @property
-    def interval(self):
-        """The 95 % confidence interval of the mean (Student's t)."""
-        return mean_interval(self.scores)
-
-    def __str__(self):
-        low, high = self.interval
-        return (
-            f"mean {self.mean:.2f}, std {self.std:.2f}, min {self.min:.0f}, max {self.max:.0f}, "
-            f"95 % interval {low:.2f} to {high:.2f}, {len(self.scores)} episodes"
-        )
-
-
-def mean_interval(values, confidence=0.95):
-    """Confidence interval of the mean of [n] values by Student's t: (low, high); NaN for fewer than two values."""
-    from scipy import stats  # half a second to import, and only statistics need it
-
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    error = stats.sem(values)
-    half_width = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * error
-    return float(values.mean() - half_width), float(values.mean() + half_width)
-
-
-def evaluate(agent, make_env, episodes=100, seed=0, epsilon=0.0):
-    """Play whole episodes without learning, episode i in an environment of its own reset with seed + i.
-
-    Args:
-        agent: acts; nothing else of it changes, its random generator included.
-        make_env: a function that makes one environment.
-        episodes: how many.
-        seed: of the first episode.
-        epsilon: probability of a random action.
-
-    Returns:
-        An `Evaluation`.
-    """
-    check_whole("episodes", episodes)
-    check_fraction("epsilon", epsilon)
-    agent.refresh()
-    random = np.random.default_rng(seed)
-    envs = [make_env() for _ in range(episodes)]
-    scores, lengths = np.zeros(episodes), np.zeros(episodes, int)
-    states = np.stack([env.reset(seed=seed + i)[0] for i, env in enumerate(envs)])
-    playing = np.arange(episodes)
-    while len(playing):
-        agent.check_states(states[playing])
-        actions = agent.act_batch(states[playing], epsilon, random)
-        goes_on = []
-        for i, action in zip(playing, actions, strict=True):
-            states[i], reward, terminated, truncated, _ = envs[i].step(int(action))
-            scores[i] += reward
-            lengths[i] += 1
-            goes_on.append(not (terminated or truncated))
-        playing = playing[goes_on]
-    for env in envs:
-        env.close()
-    return Evaluation(scores, lengths)
 
 
 class Runner:
@@ -284,7 +170,7 @@ class Runner:
         agent_seed, env_seed = seed_sequence(seed).spawn(2)
         self._env_seeds = np.random.default_rng(env_seed)
         self.env = self.make_env()
-        self.state_size, self.action_size = _sizes(self.env)
+        self.state_size, self.action_size = sizes(self.env)
         self.agent = Agent(
             self.state_size, self.action_size, seed=agent_seed, load_backup=weights == "backup", **options
         )
@@ -448,27 +334,3 @@ class Runner:
 
     def _next_seed(self):
         return int(self._env_seeds.integers(2**31))
-
-
-def make_env(environment, render_mode=None):
-    """gymnasium's environment of that id; an unknown id is a ValueError that names the nearest known ones."""
-    if environment not in gym.registry:
-        near = difflib.get_close_matches(environment, gym.registry, n=3, cutoff=0.3)
-        raise ValueError(f"There is no environment of that name; the nearest are {near}. Received: {environment!r}")
-    return gym.make(environment, render_mode=render_mode)
-
-
-def make_vector_env(environment, num_envs):
-    """`num_envs` environments as one: gymnasium's NumPy-vectorised version where there is one, else side by side."""
-    vectorised = gym.spec(environment).vector_entry_point is not None
-    return gym.make_vec(environment, num_envs, "vector_entry_point" if vectorised else "sync")
-
-
-def _sizes(env):
-    """State size and number of actions; a ValueError where the environment is none for Q-learning on state vectors."""
-    states, actions = env.observation_space, env.action_space
-    if not isinstance(actions, gym.spaces.Discrete) or actions.start != 0:
-        raise ValueError(f"Q-learning needs discrete actions 0, 1, 2, … Received: {actions}")
-    if not isinstance(states, gym.spaces.Box) or len(states.shape) != 1:
-        raise ValueError(f"The observation must be a vector of numbers. Received: {states}")
-    return states.shape[0], int(actions.n)

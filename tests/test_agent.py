@@ -101,6 +101,14 @@ def test_a_wrong_target_would_be_seen(monkeypatch):
     assert largest_difference(fast, literal) > 1e-3
 
 
+@pytest.mark.parametrize("options", [{"loss": "huber"}, {"minibatch_size": 8}, {"target_update": 1}])
+def test_the_literal_replay_is_for_the_notebooks_case(options):
+    agent = make_agent(**options)
+    fill(agent)
+    with pytest.raises(ValueError, match="The notebook's replay has .* Received: minibatch_size="):
+        agent.replay_as_written()
+
+
 def test_literal_and_compiled_replays_can_take_turns():
     fast, literal = twins()
     fast.replay(), fast.replay_as_written(8), fast.replay()

@@ -92,3 +92,13 @@ def test_n_step_transitions_survive_the_wrap_around():
     order = stored.state[:, 0] * 100 + stored.state[:, 1]
     assert np.all(np.diff(order) > 0)
     assert np.all(stored.next_state[:, 0] == stored.state[:, 0])
+
+
+def test_transitions_do_not_span_two_trainings():
+    agent = Agent(2, 2, weight_backup=None, n_step=3, seed=0)
+    for _ in range(2):  # the first is left in the middle of an episode
+        loop = play(agent, Counter((5, -4)), learn=False)
+        for _ in range(4):
+            next(loop)
+    stored = agent.memory.contents()
+    assert np.all(stored.next_state - stored.state == [0, 3])
