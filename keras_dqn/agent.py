@@ -8,6 +8,7 @@ import numpy as np
 from keras_dqn.backend import keras, tf
 from keras_dqn.checks import all_finite, check_fraction, check_whole, seed_sequence
 from keras_dqn.exploration import HeldActions
+from keras_dqn.frame_memory import FrameMemory
 from keras_dqn.learner import Learner, mse_loss
 from keras_dqn.memory import ReplayMemory, Transition
 from keras_dqn.n_step import NStep
@@ -24,6 +25,8 @@ class Agent:
         weight_backup: the .h5 file that `save_model` writes. Where it is there already, it is loaded on construction
             and exploration starts at its minimum. None for no backup.
         memory_size: how many transitions the memory holds.
+        store_frames: states are stacks of frames, [stack, height, width], of which a step adds one: store each frame
+            once (see `FrameMemory`).
         learning_rate: of Adam.
         gamma: discount a step.
         exploration_rate: probability of a random action, at first.
@@ -41,11 +44,13 @@ class Agent:
         n_step: how many steps a transition spans.
         exploration: epsilon as a function of the steps made (see `exploration`), instead of the decay by replays.
         hold_random_actions: the most steps that a random action is held (see `exploration.HeldActions`).
+        learning_starts: do not learn before this many steps are remembered.
         wait_for_terminal: do not learn before the first terminal transition; where reaching the end is the goal, there
             is nothing to learn from before.
         brain: any Keras model, states [B, *state_shape] to Q-values [B, action_size]; one that is compiled keeps its
             optimizer. By default a Sequential of two Dense layers of 24.
-        network: options of `networks.mlp` for another default brain: `{"hidden": (64, 64), "dueling": True}`.
+        network: options of `networks.mlp` for another default brain: `{"hidden": (64, 64), "dueling": True}`; or a
+            function of state shape, `action_size` and `seed` that makes one.
         seed: covers initial weights, sampling and exploration: an int, a `np.random.SeedSequence`, or None.
         load_backup: False starts afresh even where the backup is there.
 
@@ -67,6 +72,7 @@ class Agent:
         action_size,
         weight_backup="cartpole_weight.h5",
         memory_size=2000,
+        store_frames=False,
         learning_rate=0.001,
         gamma=0.95,
         exploration_rate=1.0,
@@ -82,6 +88,7 @@ class Agent:
         n_step=1,
         exploration=None,
         hold_random_actions=1,
+        learning_starts=0,
         wait_for_terminal=False,
         brain=None,
         network=None,
@@ -127,15 +134,20 @@ class Agent:
 
         seeds = seed_sequence(seed)
         network_seed, memory_seed, exploration_seed = seeds.spawn(3)
-        self.memory = ReplayMemory(memory_size, seed=memory_seed)
+        if store_frames:  # these make the n steps when they are sampled
+            self.memory = FrameMemory(memory_size, n_step, gamma, seed=memory_seed)
+        else:
+            self.memory = ReplayMemory(memory_size, seed=memory_seed)
+        self._stores_frames = store_frames
         self._random = np.random.default_rng(exploration_seed)
         self.steps = 0  # transitions remembered since exploration began
         self.exploration = exploration
         self._held_actions = HeldActions(hold_random_actions) if hold_random_actions > 1 else None
-        self._n_step = NStep(n_step, gamma) if n_step > 1 else None
+        self._n_step = NStep(n_step, gamma) if n_step > 1 and not store_frames else None
+        self._learning_starts = learning_starts
         self._waits = wait_for_terminal
         if brain is None:
-            brain = self._default_brain(network or {}, network_seed)
+            brain = self._default_brain({} if network is None else network, network_seed)
         self.brain = self._built(brain, optimizer)
         self.learner = self._new_learner(target_update, tau=tau, double=double, loss=loss)
         self._numpy_forward = NumpyForward(self.brain) if NumpyForward.supports(self.brain) else None
@@ -198,9 +210,11 @@ class Agent:
     # ---------------------------------------------------------------- remembering and learning
 
     def begin_episodes(self):
-        """Forget the steps that no end followed: what is remembered from now on is of other episodes."""
+        """What is remembered from now on is of other episodes: those under way go on nowhere."""
         if self._n_step is not None:
             self._n_step.clear()
+        if self._stores_frames:
+            self.memory.begin_episodes()
 
     def remember(self, state, action, reward, next_state, done, truncated=False):
         """Store one transition.
@@ -220,7 +234,9 @@ class Agent:
         actions, rewards = np.array([action]), np.array([reward], float)
         self.remember_batch(state, actions, rewards, next_state, np.array([bool(done)]), np.array([bool(truncated)]))
 
-    def remember_batch(self, states, actions, rewards, next_states, terminated, truncated, environments=None):
+    def remember_batch(
+        self, states, actions, rewards, next_states, terminated, truncated, environments=None, stops=None
+    ):
         """Store N transitions of states and actions that went through `act_batch`: the loop's way of remembering.
 
         Args:
@@ -229,17 +245,25 @@ class Agent:
             rewards: [N] float.
             terminated, truncated: [N] bool; see `remember`.
             environments: [N] int, which environment each row is of; by default 0 to N - 1.
+            stops: [N] bool, where the bootstrap stops though the episode goes on: a lost life; None for nowhere.
 
         Raises:
             ValueError: a next state has another shape, or it or a reward is not finite; nothing is stored then.
         """
-        # Two products tell whether all is finite, unless they overflow; this runs every step.
-        fine = math.isfinite(np.vdot(next_states, next_states) + np.vdot(rewards, rewards))
-        if not fine or len(self.memory) == 0:
+        if self._stores_frames or len(self.memory) == 0:
+            fine = False
+        else:  # two products tell whether all is finite, unless they overflow; this runs every step
+            fine = math.isfinite(np.vdot(next_states, next_states) + np.vdot(rewards, rewards))
+        if not fine:
             self.check_states(next_states, "next_state")
             if not all_finite(rewards):
                 raise ValueError(f"`reward` must be finite. Received: {rewards}")
-        if self._n_step is None:
+        if stops is not None and not self._stores_frames:
+            terminated = terminated | stops
+        if self._stores_frames:
+            games = np.arange(len(states)) if environments is None else environments
+            self.memory.add(games, states, actions, rewards, next_states, terminated, truncated, stops)
+        elif self._n_step is None:
             discounts = self._discounts.take(terminated)
             self.memory.add(Transition(states, actions, rewards.astype(np.float32), discounts, next_states))
         else:
@@ -314,7 +338,7 @@ class Agent:
             count = check_whole("sample_batch_size", sample_batch_size)
             if count % size:
                 raise ValueError(f"`sample_batch_size` must be a multiple of {size}. Received: {count}")
-        if self._waits or len(self.memory) < count:
+        if self._waits or len(self.memory) < max(count, self._learning_starts):
             return None
         batch = self.memory.sample(count)
         return Transition(*(field.reshape(count // size, size, *field.shape[1:]) for field in batch))
@@ -359,6 +383,8 @@ class Agent:
     # ---------------------------------------------------------------- construction and checks
 
     def _default_brain(self, options, seed):
+        if callable(options):
+            return options(self.state_shape, self.action_size, seed=seed)
         if len(self.state_shape) != 1:
             raise ValueError(
                 f"`brain` must be given where a state is not a vector. Received: state_size={self.state_size}"

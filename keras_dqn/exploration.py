@@ -20,6 +20,12 @@ def linear(start, end, steps_to_end):
     return lambda steps: start + (end - start) * min(steps / steps_to_end, 1.0)
 
 
+def pieces(*points):
+    """Epsilon in straight lines between points (steps, epsilon), constant before the first and after the last."""
+    steps_at, epsilons = zip(*points, strict=True)
+    return lambda steps: float(np.interp(steps, steps_at, epsilons))
+
+
 class HeldActions:
     """Temporally extended epsilon-greedy: a random action is held for a random number of steps (Dabney et al. 2020).
 

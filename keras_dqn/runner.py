@@ -30,7 +30,9 @@ def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward
 
     This is the only training loop. Bars, plots and files listen to what it yields, and whoever iterates decides when it
     is enough. Environments are taken as gymnasium vectorises them (NEXT_STEP): the observation that comes with an
-    episode's end is that episode's own last one, and the step after it only resets and is no transition.
+    episode's end is that episode's own last one, and the step after it only resets and is no transition. Two entries
+    of a step's info count, where an environment gives them, both [N]: `executed_actions`, what was done instead of the
+    agent's actions, and `life_lost`, where the bootstrap stops though the episode goes on.
 
     Args:
         agent: acts, remembers and replays.
@@ -53,7 +55,8 @@ def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward
     while True:
         epsilon = agent.exploration_rate
         actions = agent.act_batch(states, epsilon)
-        next_states, rewards, terminated, truncated, _ = envs.step(actions)
+        next_states, rewards, terminated, truncated, info = envs.step(actions)
+        actions, stops = info.get("executed_actions", actions), info.get("life_lost")
         tally.rounds += 1
         true_rewards = rewards
         if shape_reward is not None:
@@ -61,11 +64,12 @@ def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward
         if resets:
             real = ~ended
             agent.check_states(next_states)
-            fields = (states, actions, rewards, next_states, terminated, truncated)
-            agent.remember_batch(*(field[real] for field in fields), environments=np.flatnonzero(real))
+            fields = [field[real] for field in (states, actions, rewards, next_states, terminated, truncated)]
+            stops = None if stops is None else stops[real]
+            agent.remember_batch(*fields, environments=np.flatnonzero(real), stops=stops)
             made = tally.add_some(true_rewards, real)
         else:
-            agent.remember_batch(states, actions, rewards, next_states, terminated, truncated)
+            agent.remember_batch(states, actions, rewards, next_states, terminated, truncated, stops=stops)
             tally.scores += true_rewards
             made = len(rewards)
         ended = terminated | truncated

@@ -1,0 +1,175 @@
+"""What the agent remembers where a state is a stack of frames: each frame once, stacks rebuilt when sampled."""
+
+import numpy as np
+
+from keras_dqn.memory import Transition
+
+STEP, LAST, END = 0, 1, 2  # a step; the step that ended its game; no step, only the frame that a game ended with
+
+
+class FrameMemory:
+    """A first-in-first-out memory of steps whose states are stacks of frames, of which each step adds one.
+
+    Stored as transitions, a frame would be there eight times. Here every game (environment) has a ring of its own,
+    where a slot holds one frame, the newest of a state, and what was done there; the frame that a game ended with has
+    a slot to itself. A sampled stack is rebuilt from the slots before: it never reaches beyond the start of its game,
+    where frames are missing they are zeros (as `AtariVectorEnv` stacks them), and a step whose stack or whose n steps
+    are no longer, or not yet, all there is not drawn. n-step returns are summed at sampling: over at most n steps, and
+    less at a game's end and where the bootstrap stops.
+
+    The arrays are made at the first `add`, for its number of games, its frames and its depth of stack.
+
+    Args:
+        capacity: how many slots there are, over all games; rounded up to a multiple of their number.
+        n_step: how many steps a transition spans at most.
+        gamma: discount a step.
+        seed: of the sampling; an int, a `np.random.SeedSequence`, or None for fresh entropy.
+    """
+
+    def __init__(self, capacity, n_step=1, gamma=0.99, seed=None):
+        if not isinstance(capacity, int | np.integer) or capacity < 1:
+            raise ValueError(f"`capacity` must be a whole number of steps, 1 or more. Received: {capacity!r}")
+        self.capacity = int(capacity)
+        self.n_step, self.gamma = n_step, gamma
+        self._random = np.random.default_rng(seed)
+        self._frames = None
+        self._steps = 0
+
+    @staticmethod
+    def bytes_needed(capacity, frame_shape=(84, 84)):
+        """How many bytes the arrays take once they are full, for uint8 frames."""
+        return capacity * (int(np.prod(frame_shape)) + 4 + 4 + 1 + 1 + 1)
+
+    def __len__(self):
+        """The number of steps stored, those included that cannot be drawn yet."""
+        return self._steps
+
+    def add(self, games, states, actions, rewards, next_states, terminated, truncated, stops=None):
+        """Store one step of each of the `games`.
+
+        Args:
+            games: [N] int, which game each row is of, all different; the first call has all games there are.
+            states, next_states: [N, stack, height, width] uint8, the newest frame last.
+            actions: [N] int.
+            rewards: [N] float.
+            terminated, truncated: [N] bool, whether the game ended with this step.
+            stops: [N] bool, where the bootstrap stops though the game goes on (a lost life); None for nowhere.
+        """
+        if self._frames is None:
+            self._allocate(states)
+        ended = terminated | truncated
+        slots = self._written[games] % self._length
+        self._replace(games, slots)
+        self._frames[games, slots] = states[:, -1]
+        self._actions[games, slots] = actions
+        self._rewards[games, slots] = rewards
+        self._terminal[games, slots] = terminated if stops is None else terminated | stops
+        self._kinds[games, slots] = np.where(ended, LAST, STEP)
+        self._ages[games, slots] = self._age[games]
+        self._age[games] = np.minimum(self._age[games] + 1, self._stack - 1)
+        self._written[games] += 1
+        self._steps += len(games)
+        if ended.any():
+            over = games[ended]
+            slots = self._written[over] % self._length
+            self._replace(over, slots)
+            self._frames[over, slots] = next_states[ended, -1]
+            self._kinds[over, slots] = END
+            self._ages[over, slots] = self._age[over]
+            self._age[over] = 0
+            self._written[over] += 1
+
+    def begin_episodes(self):
+        """Every game under way is over: its last frame is the one it ended with, as if truncated there."""
+        if self._frames is None:
+            return
+        for game in np.flatnonzero(self._written):
+            newest = (self._written[game] - 1) % self._length
+            if self._kinds[game, newest] != STEP:
+                continue
+            self._kinds[game, newest] = END
+            self._steps -= 1
+            before = (newest - 1) % self._length
+            if self._ages[game, newest] > 0 and self._kinds[game, before] == STEP:
+                self._kinds[game, before] = LAST
+            self._age[game] = 0
+
+    def sample(self, count):
+        """Draw `count` steps uniformly (one may be drawn twice), as n-step transitions: arrays [count, ...].
+
+        Raises:
+            ValueError: the memory holds no step whose stack and whose n steps are all there.
+        """
+        games, steps = self._draw(count)
+        slots = steps % self._length
+        rewards, discounts = np.zeros(count, np.float32), np.ones(count, np.float32)
+        alive, spans = np.ones(count, bool), np.zeros(count, int)
+        for k in range(self.n_step):
+            at = (steps + k) % self._length
+            rewards += np.where(alive, discounts * self._rewards[games, at], 0)
+            terminal = self._terminal[games, at]
+            discounts *= np.where(alive, np.where(terminal, 0, self.gamma), 1).astype(np.float32)
+            spans += alive
+            alive &= ~terminal & (self._kinds[games, at] == STEP)
+        return Transition(
+            self._stacks(games, steps),
+            self._actions[games, slots],
+            rewards,
+            discounts,
+            self._stacks(games, steps + spans),
+        )
+
+    def _allocate(self, states):
+        games, self._stack, *frame_shape = states.shape
+        self._length = -(-self.capacity // games)
+        shape = games, self._length
+        self._frames = np.zeros((*shape, *frame_shape), states.dtype)
+        self._actions, self._rewards = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        self._terminal, self._kinds, self._ages = (np.zeros(shape, dtype) for dtype in (bool, np.uint8, np.uint8))
+        self._written = np.zeros(games, int)  # slots ever written of each game; step s is in slot s % length
+        self._age = np.zeros(games, int)  # how many frames of its game the next stack can look back on, at most stack-1
+
+    def _replace(self, games, slots):
+        """The slots are about to be overwritten: count no longer what they hold."""
+        full = self._written[games] >= self._length
+        self._steps -= int(np.count_nonzero(full & (self._kinds[games, slots] != END)))
+
+    def _draw(self, count):
+        """Steps that can be drawn, uniformly: their games and their numbers, [count] each."""
+        games, steps = np.zeros(0, int), np.zeros(0, int)
+        for _ in range(1000):  # nearly always once: few slots hold no step, or one at the edge of a ring
+            new_games, new_steps = self._draw_slots(count - len(games))
+            good = self._is_whole(new_games, new_steps)
+            games, steps = np.concatenate([games, new_games[good]]), np.concatenate([steps, new_steps[good]])
+            if len(games) == count:
+                return games, steps
+        raise ValueError(f"The memory holds {len(self)} steps, none with its stack and its n steps. Received: {count}")
+
+    def _draw_slots(self, count):
+        stored = np.zeros(1, int) if self._frames is None else np.minimum(self._written, self._length)
+        ends = np.cumsum(stored)
+        if ends[-1] == 0:
+            raise ValueError(f"The memory holds no steps yet. Received: {count}")
+        drawn = self._random.integers(ends[-1], size=count)
+        games = np.searchsorted(ends, drawn, side="right")
+        return games, self._written[games] - 1 - (drawn - (ends - stored)[games])
+
+    def _is_whole(self, games, steps):
+        """Whether each slot, [N], holds a step, its stack is still there, and its n steps are there already."""
+        slots, newest = steps % self._length, self._written[games] - 1
+        oldest = np.maximum(newest + 1 - self._length, 0)
+        whole = (self._kinds[games, slots] != END) & (steps - self._ages[games, slots] >= oldest)
+        alive = whole.copy()
+        for k in range(self.n_step):
+            whole &= ~alive | (steps + k < newest)  # the slot after this one holds the next state
+            at = (steps + k) % self._length
+            alive &= whole & ~self._terminal[games, at] & (self._kinds[games, at] == STEP)
+        return whole
+
+    def _stacks(self, games, steps):
+        """The states of these steps, [N, stack, height, width]."""
+        back = np.arange(self._stack - 1, -1, -1)
+        slots = (steps[:, None] - back) % self._length
+        stacks = self._frames[games[:, None], slots]
+        stacks[back > self._ages[games, steps % self._length][:, None]] = 0
+        return stacks
