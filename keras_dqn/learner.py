@@ -5,6 +5,8 @@ the other, in a single compiled call. The notebook's per-sample replay is K=32, 
 tutorial's is K=1, B=128 every step.
 """
 
+import numpy as np
+
 from keras_dqn.backend import tf
 from keras_dqn.memory import Transition
 
@@ -101,6 +103,7 @@ class Learner:
             jit_compile = not _has_convolution(brain)
         self.jit_compile = jit_compile
         self._update = tf.function(self._updated, jit_compile=jit_compile)
+        self._compiled = {}  # layout of the batches: that function, traced for it
         # The optimizer is one pass over the weights in XLA and ten without: worth it even within a plain graph.
         self._apply = tf.function(self._applied, jit_compile=True)
         self._flatten = tf.function(self._flat).get_concrete_function()
@@ -128,8 +131,14 @@ class Learner:
         Raises:
             FloatingPointError: a loss or gradient is not finite; that update and those after it were not made.
         """
-        # made into tensors here, at half the cost of passing NumPy arrays
-        losses, made, flat_weights = self._update(Transition(*map(tf.constant, batches)))
+        # With small networks the call costs as much as the arithmetic: so one array where that can be, made into a
+        # tensor here, and a function that is looked up by shape and not by all its arguments.
+        arrays = _packed(batches)
+        layout = tuple((array.shape, array.dtype) for array in arrays)
+        arrays = [tf.constant(array) for array in arrays]
+        if layout not in self._compiled:
+            self._compiled[layout] = self._update.get_concrete_function(*arrays)
+        losses, made, flat_weights = self._compiled[layout](*arrays)
         self.flat_weights = flat_weights.numpy()
         losses, made = losses.numpy(), int(made)
         if made < len(losses):
@@ -151,8 +160,9 @@ class Learner:
     def _flat(self):
         return tf.concat([tf.reshape(tf.cast(weight.value, tf.float32), [-1]) for weight in self.brain.weights], 0)
 
-    def _updated(self, batches):
+    def _updated(self, *arrays):
         """The compiled function: one gradient step a round, until all K are made or one is not finite."""
+        batches = _unpacked(arrays)
         count = batches.reward.shape[0]
 
         def gradient_step(k, finite, losses):
@@ -215,6 +225,23 @@ class Learner:
             move()
         else:
             tf.cond(self._updates % self.target_update == 0, move, lambda: 0)
+
+
+def _packed(batches):
+    """The arrays of a `Transition`, [K, B, ...]; just one, [K, B, 2 size + 3], where states are float32 vectors."""
+    if batches.state.dtype != np.float32 or batches.state.ndim != 3:
+        return batches
+    numbers = np.stack([batches.action, batches.reward, batches.discount], -1, dtype=np.float32, casting="same_kind")
+    return (np.concatenate([batches.state, batches.next_state, numbers], -1),)
+
+
+def _unpacked(arrays):
+    """The `Transition` that was packed, as tensors."""
+    if len(arrays) > 1:
+        return Transition(*arrays)
+    size = (arrays[0].shape[-1] - 3) // 2
+    states, next_states, action, reward, discount = tf.split(arrays[0], [size, size, 1, 1, 1], axis=-1)
+    return Transition(states, tf.cast(action[..., 0], tf.int32), reward[..., 0], discount[..., 0], next_states)
 
 
 def _has_convolution(model):
