@@ -4,6 +4,7 @@ import os
 import platform
 import statistics
 import time
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +14,9 @@ from keras_dqn.agent import Agent
 from keras_dqn.backend import keras, tf
 from keras_dqn.cartpole import CartPole
 from keras_dqn.environments import make_env, make_vector_env
+from keras_dqn.learner import Learner
+from keras_dqn.memory import Transition
+from keras_dqn.networks import mlp
 from keras_dqn.runner import play
 from keras_dqn.weights import pretrained
 
@@ -24,7 +28,17 @@ def main(repeats=5):
         f"gymnasium {gym.__version__}, NumPy {np.__version__}, {os.cpu_count()} CPU cores; medians of {repeats} runs\n"
     )
     print("| measured | result |\n| --- | --- |")
-    for measurement in (replay_against_literal, recipe_against_literal, loop_of_1, loop_of_8, memory_growth):
+    measurements = (
+        replay_against_literal,
+        recipe_against_literal,
+        loop_of_1,
+        loop_of_8,
+        updates,
+        best_recipe,
+        pytorch_recipe,
+        memory_growth,
+    )
+    for measurement in measurements:
         for name, result in measurement(repeats):
             print(f"| {name} | {result} |", flush=True)
 
@@ -71,6 +85,72 @@ def loop_of_8(repeats):
     return _loop("CartPole-v1, 8 at once", lambda: make_vector_env("CartPole-v1", 8), 8, repeats)
 
 
+def updates(repeats):
+    """Gradient updates a second, K of them to a call, of 64 transitions each."""
+    random = np.random.default_rng(0)
+    for hidden in ((64, 64), (256, 256)):
+        brain = mlp(4, 2, hidden, seed=0)
+        learner = Learner(brain, keras.optimizers.Adam(1e-3), "huber", mlp(4, 2, hidden, seed=0), 1, 0.005)
+        for count in (1, 32, 128):
+            batches = Transition(
+                random.normal(size=(count, 64, 4)).astype(np.float32),
+                random.integers(2, size=(count, 64)),
+                np.ones((count, 64), np.float32),
+                np.full((count, 64), 0.99, np.float32),
+                random.normal(size=(count, 64, 4)).astype(np.float32),
+            )
+            learner.update(batches)
+            seconds = _median_seconds(partial(learner.update, batches), 20 * repeats)
+            yield f"updates of 64 transitions, {hidden[0]}-{hidden[1]}, K={count} a call", f"{count / seconds:,.0f} /s"
+
+
+def best_recipe(repeats):
+    """Environment steps a second of recipe `best`, which makes an update of 128 transitions a step."""
+    seconds = [_training_seconds(CartPole(1, recipe="best", weights=None, seed=seed)) for seed in range(repeats)]
+    yield "CartPole `best`, an update of 128 every step", f"{1 / statistics.median(seconds):,.0f} steps/s"
+
+
+def pytorch_recipe(repeats):
+    """Recipe `pytorch` here and in PyTorch, and the loop as the PyTorch tutorial writes it; in turns."""
+    try:
+        import torch
+
+        from keras_dqn.pytorch import TorchAgent
+        from keras_dqn.pytorch_tutorial import seconds_a_step as tutorial_seconds
+    except ImportError:
+        yield "CartPole `pytorch` against PyTorch", 'not measured: pip install "keras_dqn[torch]"'
+        return
+
+    def in_torch(threads, **options):
+        torch.set_num_threads(threads)
+        return _training_seconds(CartPole(1, recipe="pytorch", weights=None, seed=0, agent_class=TorchAgent, **options))
+
+    def plain_adamw(parameters):
+        return torch.optim.AdamW(parameters, 1e-4, amsgrad=True)
+
+    plain = {"torch_optimizer": plain_adamw, "clipping": {"clipvalue": 100.0}}
+    variants = {
+        "CartPole `pytorch`, an update of 128 every step": lambda: _training_seconds(
+            CartPole(1, recipe="pytorch", weights=None, seed=0)
+        ),
+        "`TorchAgent`, 1 thread": lambda: in_torch(1),
+        "`TorchAgent`, 2 threads": lambda: in_torch(2),
+        "`TorchAgent`, 1 thread, torch's AdamW by default (not fused)": lambda: in_torch(1, **plain),
+        "`TorchAgent`, 2 threads, torch's AdamW by default (not fused)": lambda: in_torch(2, **plain),
+        "the tutorial's own loop, 1 thread": lambda: tutorial_seconds(1),
+        "the tutorial's own loop, 2 threads": lambda: tutorial_seconds(2),
+    }
+    seconds = {name: [] for name in variants}
+    for _ in range(repeats):
+        for name, measure in variants.items():
+            seconds[name].append(measure())
+    ours, *others = seconds
+    yield ours, f"{1 / statistics.median(seconds[ours]):,.0f} steps/s"
+    for name in others:
+        ratio = _median_ratio(seconds[name], seconds[ours])
+        yield name, f"{1 / statistics.median(seconds[name]):,.0f} steps/s; ours is {ratio:.2f} times that"
+
+
 def memory_growth(repeats, replays=2000):
     """Resident memory over 2,000 replays: first and second half, since allocators settle early."""
     agent, process = _agent_with_memory(), psutil.Process()
@@ -102,6 +182,16 @@ def _loop_seconds(agent, env, steps):
     started = time.perf_counter()
     done = next(step.steps for step in loop if step.steps >= steps)
     return (time.perf_counter() - started) / done
+
+
+def _training_seconds(runner, steps=1000):
+    """Seconds a step of training once every step learns, compilation left out."""
+    loop = play(runner.agent, runner.make_env(), runner.replay_every, seed=0)
+    next(step for step in loop if step.losses is not None)
+    started = time.perf_counter()
+    for _ in range(steps):
+        next(loop)
+    return (time.perf_counter() - started) / steps
 
 
 def _bare_seconds(env, rounds):

@@ -244,13 +244,14 @@ class Runner:
             env.close()
         return history
 
-    def run(self, epsilon=0.0, seed=None, video=None):
+    def run(self, epsilon=0.0, seed=None, video=None, show=show_video):
         """Play one episode without learning, film it, show the film, and print the cumulative reward.
 
         Args:
             epsilon: probability of a random action.
             seed: of the environment; by default the next of this runner's.
             video: the MP4 to write; by default `<video_folder>/<name>.mp4`.
+            show: what shows the film: `video.show_video`, or `video.show_animation` to go through it frame by frame.
 
         Returns:
             The score, a float.
@@ -273,7 +274,7 @@ class Runner:
             recorder.close()
         print(f"Cumulative reward: {score:g}")
         for path in recorder.paths:
-            show_video(path)
+            show(path)
         return score
 
     def random_episode(self, seed=None, video=None):

@@ -188,10 +188,64 @@ def video_html(path: Path | str, height: int = 400) -> str:
 
 def show_video(path: Path | str, height: int = 400) -> None:
     """Show an MP4 in a notebook, `height` pixels high; elsewhere print where it is. Raises as `video_html` does."""
-    film = video_html(path, height)
+    _show(path, lambda: video_html(path, height))
+
+
+def read_frames(path: Path | str) -> tuple[np.ndarray, float]:
+    """Return the frames of a video, uint8 [frames, height, width, 3], and how many there are a second.
+
+    Raises FileNotFoundError for a missing file and ValueError for one that ffmpeg cannot read.
+    """
+    import imageio_ffmpeg
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no such film. Received: {path}")
+    try:
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # it leaves a pipe of its own open
+            reader = imageio_ffmpeg.read_frames(str(path))
+            facts = next(reader)
+            width, height = facts["size"]
+            frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
+            del reader
+    except (OSError, RuntimeError, StopIteration, KeyError, IndexError) as error:
+        raise ValueError(f"A film must be one that ffmpeg reads. Received: {path}, {error}") from error
+    return np.array(frames), float(facts["fps"])
+
+
+def animation_html(path: Path | str, width: int = 400) -> str:
+    """Return the frames of an MP4 as matplotlib's animation, `width` pixels wide, with buttons for single frames.
+
+    Raises as `read_frames` does.
+    """
+    from matplotlib import rc_context
+    from matplotlib.animation import FuncAnimation
+    from matplotlib.figure import Figure
+
+    frames, frames_per_second = read_frames(path)
+    height = width * frames.shape[1] / frames.shape[2]
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)  # not pyplot's: that would show it a second time
+    panel = figure.add_axes((0, 0, 1, 1))
+    panel.set_axis_off()
+    image = panel.imshow(frames[0], aspect="auto")
+
+    def draw(number):
+        image.set_data(frames[number])
+        return [image]
+
+    with rc_context({"animation.embed_limit": 100}):  # MB; beyond its limit matplotlib leaves frames out
+        return FuncAnimation(figure, draw, frames=len(frames)).to_jshtml(fps=frames_per_second, default_mode="loop")
+
+
+def show_animation(path: Path | str, width: int = 400) -> None:
+    """Show an MP4 in a notebook frame by frame; elsewhere print where it is. Raises as `animation_html` does."""
+    _show(path, lambda: animation_html(path, width))
+
+
+def _show(path, make_html):
+    content = make_html()  # a film that is missing is an error everywhere
     if in_notebook():
         from IPython.display import HTML, display
 
-        display(HTML(film))
+        display(HTML(content))
     else:
         print(f"Video: {path}")

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import types
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import gymnasium
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from matplotlib import image as plt_image
 
 from keras_dqn import video
 from keras_dqn.video import VideoRecorder, in_notebook, show_video, video_html
@@ -515,6 +517,43 @@ def test_in_a_notebook_the_film_is_displayed(tmp_path, monkeypatch, capsys):
     show_video(tmp_path / "a.mp4", height=200)
     assert [shown.data for shown in displayed] == [video_html(tmp_path / "a.mp4", height=200)]
     assert capsys.readouterr().out == ""
+
+
+def test_the_frames_of_a_film_can_be_read(tmp_path):
+    recorder = VideoRecorder(Screen(steps=4), tmp_path / "film.mp4")
+    play(recorder, 4)
+    recorder.close()
+    frames, frames_per_second = video.read_frames(tmp_path / "film.mp4")
+    assert frames.shape == (5, 48, 64, 3) and frames.dtype == np.uint8
+    assert frames_per_second == 20
+    np.testing.assert_allclose(frames.mean((1, 2, 3)), np.arange(5) * GREY_PER_STEP, atol=2)
+
+
+def test_an_animation_holds_every_frame(tmp_path, monkeypatch):
+    recorder = VideoRecorder(Screen(steps=4), tmp_path / "film.mp4")
+    play(recorder, 4)
+    recorder.close()
+    content = video.animation_html(tmp_path / "film.mp4", width=100)
+    images = [
+        base64.b64decode(text.replace("\\\n", "")) for text in re.findall(r'data:image/png;base64,([^"]+)"', content)
+    ]
+    assert len(images) == 5 and all(image.startswith(b"\x89PNG") for image in images)
+    greys = [plt_image.imread(BytesIO(image))[..., :3].mean() * 255 for image in images]
+    np.testing.assert_allclose(greys, np.arange(5) * GREY_PER_STEP, atol=3)
+    shown = []
+    monkeypatch.setattr(video, "in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda html: shown.append(html.data))
+    video.show_animation(tmp_path / "film.mp4", width=100)
+    assert len(shown) == 1 and shown[0].count("data:image/png") == 5
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no film"])
+def test_a_film_that_cannot_be_read_is_named(tmp_path, content):
+    path = tmp_path / "film.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises((FileNotFoundError, ValueError), match="Received: .*film.mp4"):
+        video.show_animation(path)
 
 
 @pytest.mark.parametrize("module", ["video", "plots"])
