@@ -38,9 +38,10 @@ class CartPole(Runner):
             "tau": 0.005,
             "exploration": exponential(0.9, 0.05, 1000),
         },
-        "best": {  # ours: most seeds solve it within 2,000 steps
+        "best": {  # ours: half of the seeds solve it within 1,000 steps
             **BEST,
-            "network": {**BEST["network"], "scale": (4.8, 5.0, 0.42, 5.0)},
+            # The track and the angle of failure become -1 to 1: with half of that the cart drifts, unnoticed for long.
+            "network": {**BEST["network"], "scale": (2.4, 3.0, 0.21, 3.0)},
             "exploration": linear(1.0, 0.05, 3000),
         },
     }

@@ -145,7 +145,7 @@ class Runner:
     environment = None  # gymnasium's id: "CartPole-v1"
     solved_score = None  # mean score that counts as solved
     recipes = {}  # name: options of `Agent`, and `replay_every`; the first is the default
-    pretrained_recipe = None  # the one whose network the pretrained weights are of
+    pretrained_recipe = None  # whose pretrained weights are taken where no recipe is named
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class Runner:
             self.state_size, self.action_size, seed=agent_seed, load_backup=weights == "backup", **options
         )
         if weights is not None and weights != "backup":
-            self.agent.load_model(pretrained(self.name) if weights == "pretrained" else weights)
+            self.agent.load_model(pretrained(self._pretrained_name()) if weights == "pretrained" else weights)
         self._began_elsewhere = weights != "backup"
         self.history = History()
         self.best_score = None  # mean of the best evaluation during the last training
@@ -295,6 +295,10 @@ class Runner:
     def evaluate(self, episodes=100, seed=0, epsilon=0.0):
         """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluate` of this module."""
         return evaluate(self.agent, self.make_env, episodes, seed, epsilon)
+
+    def _pretrained_name(self):
+        """Of the weights that ship with keras_dqn: one file a recipe, since their networks differ."""
+        return self.name if self.recipe == self.pretrained_recipe else f"{self.name}_{self.recipe}"
 
     def _is_over(self, history):
         """Whether training ends, as its history is now."""

@@ -1,0 +1,145 @@
+"""Look inside a network: its Q-values over an episode, and a map of what it wants to do where."""
+
+import base64
+import itertools
+import secrets
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_dqn.plots import INK, new_figure, png, prepare
+from keras_dqn.video import video_html
+
+# The colours of Okabe and Ito in which actions are drawn, in the order of the actions.
+_ACTIONS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+
+
+_TIMELINE = """<div id="{name}" style="max-width:{width}px">
+<style>#{name} .whole {{ width: 100% !important; height: auto !important; display: block; }}</style>
+{film}
+<div style="position:relative">
+<img class="whole" alt="Q-values over the steps" src="data:image/png;base64,{image}">
+<div style="position:absolute;width:2px;background:{ink};left:{left}%;top:{top}%;height:{height}%"></div>
+</div>
+<script>(() => {{
+  const box = document.getElementById("{name}");
+  const film = box.querySelector("video"), line = box.querySelector("div > div");
+  const move = () => {{
+    if (film.duration) line.style.left = {left} + {span} * film.currentTime / film.duration + "%";
+    requestAnimationFrame(move);
+  }};
+  move();
+}})();</script></div>"""
+
+
+class Trace(NamedTuple):
+    """What an agent saw, thought and did in one episode of T steps."""
+
+    states: np.ndarray  # [T + 1, *state_shape], the last one the episode's final observation
+    q_values: np.ndarray  # [T, actions] float32, of the states acted in
+    actions: np.ndarray  # [T] int
+    rewards: np.ndarray  # [T] float
+
+
+def q_curve(trace, action_names=None, title=None):
+    """Draw the Q-value of each action over the steps of an episode.
+
+    Args:
+        trace: a `Trace`.
+        action_names: what the actions are called; by default their numbers.
+
+    Returns:
+        A matplotlib `Figure`, 600 x 260 pixels, its panel as wide as the film that `timeline_html` puts above it.
+    """
+    names = _names(action_names, trace.q_values.shape[1])
+    figure = new_figure((6, 2.6), layout="none")
+    panel = figure.add_axes((0.12, 0.2, 0.86, 0.66))
+    prepare(panel, "Q-value")
+    for name, color, values in zip(names, itertools.cycle(_ACTIONS), trace.q_values.T, strict=False):
+        panel.plot(np.arange(len(values)), values, color=color, linewidth=1.8, label=name)
+    panel.set(xlabel="Step", xlim=(0, max(len(trace.q_values), 1)))
+    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(len(names), 4), frameon=False, fontsize=11)
+    figure.suptitle(title or "", fontsize=15)
+    return figure
+
+
+def timeline_html(path, figure, width=600):
+    """Return a film with the figure of its Q-values below it and a line in it that moves with the film.
+
+    Args:
+        path: the MP4 of the episode.
+        figure: of `q_curve`, for the same episode.
+        width: of both, in pixels at most; less where the page is narrower.
+    """
+    box = figure.axes[0].get_position()  # of the panel within the figure, in fractions
+    return _TIMELINE.format(
+        name=f"timeline-{secrets.token_hex(4)}",
+        width=int(width),
+        film=video_html(path).replace("<video ", '<video class="whole" ', 1),
+        image=base64.b64encode(png(figure)).decode("ascii"),
+        left=100 * box.x0,
+        span=100 * box.width,
+        top=100 * (1 - box.y1),
+        height=100 * box.height,
+        ink=INK,
+    )
+
+
+def policy_map(agent, x, y, state=None, action_names=None, points=81):
+    """Draw over two state variables how much the agent expects, and which action it would take.
+
+    Args:
+        agent: its states are vectors.
+        x, y: each (index in the state, its name, lowest, highest).
+        state: [state_size], the other variables; by default zeros.
+        action_names: what the actions are called; by default their numbers.
+        points: how many along each axis.
+
+    Returns:
+        A matplotlib `Figure` of two panels: the highest Q-value, and the action that has it.
+    """
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
+    names = _names(action_names, agent.action_size)
+    q_values = _grid(agent, x, y, state, points)
+    figure = new_figure((6, 6.4), layout="constrained")
+    upper, lower = figure.subplots(2, sharex=True)
+    extent = (*x[2:], *y[2:])
+    draw = partial(_draw_map, extent=extent)
+    image = draw(upper, q_values.max(-1), cmap="viridis", interpolation="bilinear")
+    figure.colorbar(image, ax=upper, label="Highest Q-value")
+    colors = ListedColormap(list(itertools.islice(itertools.cycle(_ACTIONS), len(names))))
+    edges = np.arange(len(names) + 1) - 0.5
+    image = draw(lower, q_values.argmax(-1), cmap=colors, norm=BoundaryNorm(edges, colors.N), interpolation="nearest")
+    bar = figure.colorbar(image, ax=lower, label="Action", ticks=range(len(names)))
+    bar.ax.set_yticklabels(names)
+    lower.set_xlabel(x[1])
+    for panel in (upper, lower):
+        panel.set_ylabel(y[1])
+    return figure
+
+
+def _grid(agent, x, y, state, points):
+    """Q-values [points, points, actions], rows over y from its lowest, columns over x."""
+    size = agent.state_shape[0] if len(agent.state_shape) == 1 else 0
+    for index, name, low, high in (x, y):
+        if not 0 <= index < size or not low < high:
+            received = (index, name, low, high)
+            raise ValueError(f"An axis is (index from 0 to {size - 1}, name, lowest, highest). Received: {received}")
+    base = np.zeros(size, np.float32) if state is None else np.asarray(state, np.float32)
+    states = np.broadcast_to(base, (points, points, size)).copy()
+    states[..., x[0]] = np.linspace(*x[2:], points)
+    states[..., y[0]] = np.linspace(*y[2:], points)[:, None]
+    return agent.q_values(states.reshape(-1, size)).reshape(points, points, -1)
+
+
+def _draw_map(panel, values, extent, **options):
+    return panel.imshow(values, origin="lower", extent=extent, aspect="auto", **options)
+
+
+def _names(names, count):
+    names = [f"action {i}" for i in range(count)] if names is None else list(names)
+    if len(names) != count:
+        raise ValueError(f"`action_names` must be {count} names. Received: {names}")
+    return names
