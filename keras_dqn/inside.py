@@ -3,12 +3,11 @@
 import base64
 import itertools
 import secrets
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_dqn.plots import INK, new_figure, png, prepare
+from keras_dqn.plots import INK, figure_style, new_figure, png, prepare
 from keras_dqn.video import video_html
 
 # The colours of Okabe and Ito in which actions are drawn, in the order of the actions.
@@ -20,11 +19,11 @@ _TIMELINE = """<div id="{name}" style="max-width:{width}px">
 {film}
 <div style="position:relative">
 <img class="whole" alt="Q-values over the steps" src="data:image/png;base64,{image}">
-<div style="position:absolute;width:2px;background:{ink};left:{left}%;top:{top}%;height:{height}%"></div>
+<div class="now" style="position:absolute;width:2px;background:{ink};left:{left}%;top:{top}%;height:{height}%"></div>
 </div>
 <script>(() => {{
   const box = document.getElementById("{name}");
-  const film = box.querySelector("video"), line = box.querySelector("div > div");
+  const film = box.querySelector("video"), line = box.querySelector(".now");
   const move = () => {{
     if (film.duration) line.style.left = {left} + {span} * film.currentTime / film.duration + "%";
     requestAnimationFrame(move);
@@ -42,7 +41,7 @@ class Trace(NamedTuple):
     rewards: np.ndarray  # [T] float
 
 
-def q_curve(trace, action_names=None, title=None):
+def q_curve(trace, action_names=None):
     """Draw the Q-value of each action over the steps of an episode.
 
     Args:
@@ -50,17 +49,18 @@ def q_curve(trace, action_names=None, title=None):
         action_names: what the actions are called; by default their numbers.
 
     Returns:
-        A matplotlib `Figure`, 600 x 260 pixels, its panel as wide as the film that `timeline_html` puts above it.
+        A matplotlib `Figure`.
     """
     names = _names(action_names, trace.q_values.shape[1])
-    figure = new_figure((6, 2.6), layout="none")
-    panel = figure.add_axes((0.12, 0.2, 0.86, 0.66))
-    prepare(panel, "Q-value")
-    for name, color, values in zip(names, itertools.cycle(_ACTIONS), trace.q_values.T, strict=False):
-        panel.plot(np.arange(len(values)), values, color=color, linewidth=1.8, label=name)
-    panel.set(xlabel="Step", xlim=(0, max(len(trace.q_values), 1)))
-    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(len(names), 4), frameon=False, fontsize=11)
-    figure.suptitle(title or "", fontsize=15)
+    with figure_style():
+        figure = new_figure(height=2.8)
+        figure.set_layout_engine("none")  # the panel's place must be known to the line that moves over it
+        panel = figure.add_axes((0.13, 0.22, 0.84, 0.62))
+        prepare(panel, "Q-value")
+        for name, color, values in zip(names, itertools.cycle(_ACTIONS), trace.q_values.T, strict=False):
+            panel.plot(np.arange(len(values)), values, color=color, linewidth=1.8, label=name)
+        panel.set(xlabel="Step", xlim=(0, max(len(trace.q_values), 1)))
+        panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(len(names), 6), frameon=False, fontsize=11)
     return figure
 
 
@@ -103,20 +103,22 @@ def policy_map(agent, x, y, state=None, action_names=None, points=81):
 
     names = _names(action_names, agent.action_size)
     q_values = _grid(agent, x, y, state, points)
-    figure = new_figure((6, 6.4), layout="constrained")
-    upper, lower = figure.subplots(2, sharex=True)
-    extent = (*x[2:], *y[2:])
-    draw = partial(_draw_map, extent=extent)
-    image = draw(upper, q_values.max(-1), cmap="viridis", interpolation="bilinear")
-    figure.colorbar(image, ax=upper, label="Highest Q-value")
     colors = ListedColormap(list(itertools.islice(itertools.cycle(_ACTIONS), len(names))))
-    edges = np.arange(len(names) + 1) - 0.5
-    image = draw(lower, q_values.argmax(-1), cmap=colors, norm=BoundaryNorm(edges, colors.N), interpolation="nearest")
-    bar = figure.colorbar(image, ax=lower, label="Action", ticks=range(len(names)))
-    bar.ax.set_yticklabels(names)
-    lower.set_xlabel(x[1])
-    for panel in (upper, lower):
-        panel.set_ylabel(y[1])
+    norm = BoundaryNorm(np.arange(len(names) + 1) - 0.5, colors.N)
+    place = {"origin": "lower", "extent": (*x[2:], *y[2:]), "aspect": "auto"}
+    with figure_style():
+        figure = new_figure(height=6.5)
+        upper, lower = figure.subplots(2, sharex=True)
+        for panel in (upper, lower):
+            prepare(panel, y[1])
+            panel.grid(visible=False)
+            panel.xaxis.get_major_locator().set_params(integer=False)
+        image = upper.imshow(q_values.max(-1), cmap="viridis", interpolation="bilinear", **place)
+        figure.colorbar(image, ax=upper, label="Highest Q-value")
+        image = lower.imshow(q_values.argmax(-1), cmap=colors, norm=norm, interpolation="nearest", **place)
+        bar = figure.colorbar(image, ax=lower, label="Action", ticks=range(len(names)))
+        bar.ax.set_yticklabels(names)
+        lower.set_xlabel(x[1])
     return figure
 
 
@@ -132,10 +134,6 @@ def _grid(agent, x, y, state, points):
     states[..., x[0]] = np.linspace(*x[2:], points)
     states[..., y[0]] = np.linspace(*y[2:], points)[:, None]
     return agent.q_values(states.reshape(-1, size)).reshape(points, points, -1)
-
-
-def _draw_map(panel, values, extent, **options):
-    return panel.imshow(values, origin="lower", extent=extent, aspect="auto", **options)
 
 
 def _names(names, count):

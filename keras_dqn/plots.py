@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # The colours of Okabe and Ito, which colour-blind readers tell apart, on opaque white: the same in dark surroundings.
 _SCORE, _MEAN, _EPSILON, _LOSS, _EACH_LOSS = "#56b4e9", "#0072b2", "#009e73", "#d55e00", "#e69f00"
 _CURVES = (_MEAN, _LOSS, _EPSILON)
-_INK, _GRID = "#222222", "#dddddd"
+INK, _GRID = "#222222", "#dddddd"
 _POINTS = 4000  # a line of more is thinned out: the picture has 900 pixels
 _FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 
@@ -45,11 +45,11 @@ def learning_curve(
     if not len(scores) or not len(scores) == len(epsilons) == len(losses):
         counts = f"{len(scores)} scores, {len(epsilons)} epsilons, {len(losses)} losses"
         raise ValueError(f"A learning curve needs a score, epsilon and loss for each episode. Received: {counts}")
-    with _style():
-        figure = _new_figure(height=7)
+    with figure_style():
+        figure = new_figure(height=7)
         panels = figure.subplots(3, sharex=True, height_ratios=(3, 1, 1))
         for panel, label in zip(panels, ("Score (sum of rewards)", "Epsilon", "Loss"), strict=True):
-            _prepare(panel, label)
+            prepare(panel, label)
         _draw_scores(panels[0], scores, solved_score, window)
         _draw_epsilons(panels[1], epsilons)
         _draw_losses(panels[2], losses)
@@ -71,10 +71,10 @@ def losses(history: Any, *, window: int | None = None, title: str | None = None)
         raise ValueError(f"A curve of losses needs the loss of at least one update. Received: shape {values.shape}")
     window = max(100, len(values) // 100) if window is None else window
     means = running_mean(values, window)
-    with _style():
-        figure = _new_figure(height=4.5)
+    with figure_style():
+        figure = new_figure(height=4.5)
         panel = figure.subplots()
-        _prepare(panel, "Loss")
+        prepare(panel, "Loss")
         _scale(panel, values)
         _draw_at(panel, *_thinned(values), color=_EACH_LOSS, linewidth=0.8, label="Each update")
         _draw_at(panel, *_thinned(means), color=_LOSS, linewidth=3, label=f"Mean of last {window}")
@@ -100,10 +100,10 @@ def learning_curves(
             raise ValueError(f"A curve needs steps [points] and scores [seeds, points]. Received: {shapes}")
     if not arrays:
         raise ValueError("There must be at least one curve to draw. Received: none")
-    with _style():
-        figure = _new_figure(height=5)
+    with figure_style():
+        figure = new_figure(height=5)
         panel = figure.subplots()
-        _prepare(panel, "Mean score of greedy episodes")
+        prepare(panel, "Mean score of greedy episodes")
         for (label, (steps, scores)), color in zip(arrays.items(), cycle(_CURVES), strict=False):
             _draw_seeds(panel, steps, scores, label, color)
         if solved_score is not None:
@@ -115,21 +115,21 @@ def learning_curves(
     return figure
 
 
-def _style() -> Any:
+def figure_style() -> Any:
     """The one style of all figures, whatever is set around them."""
     from matplotlib import style
 
-    return style.context(["default", {"font.size": 13, "text.color": _INK, "axes.labelcolor": _INK}])
+    return style.context(["default", {"font.size": 13, "text.color": INK, "axes.labelcolor": INK}])
 
 
-def _new_figure(height: float) -> "Figure":
+def new_figure(height: float) -> "Figure":
     """An empty figure, 6 inches wide: 900 pixels, and still readable on a phone."""
     from matplotlib.figure import Figure
 
     # Not through pyplot, which keeps every figure in memory and may look for a display.
     figure = Figure(figsize=(6, height), facecolor="white", layout="constrained")
     # A notebook knows by itself how to show only the figures of pyplot.
-    figure._repr_png_ = partial(_png, figure)
+    figure._repr_png_ = partial(png, figure)
     return figure
 
 
@@ -140,11 +140,11 @@ def _short_numbers() -> Any:
     return EngFormatter(sep="")
 
 
-def _prepare(panel: "Axes", label: str) -> None:
+def prepare(panel: "Axes", label: str) -> None:
     panel.set_ylabel(label)
     panel.grid(color=_GRID)
     panel.set_axisbelow(True)
-    panel.tick_params(colors=_INK, labelsize=12)
+    panel.tick_params(colors=INK, labelsize=12)
     panel.spines[["top", "right"]].set_visible(False)
     panel.xaxis.get_major_locator().set_params(integer=True, nbins=6, min_n_ticks=1)
 
@@ -167,7 +167,7 @@ def _draw_seeds(panel: "Axes", steps: np.ndarray, scores: np.ndarray, label: str
 
 
 def _draw_solved(panel: "Axes", solved_score: float) -> None:
-    panel.axhline(solved_score, color=_INK, linewidth=1.5, linestyle="--", label=f"Solved: {solved_score:g}")
+    panel.axhline(solved_score, color=INK, linewidth=1.5, linestyle="--", label=f"Solved: {solved_score:g}")
 
 
 def _legend(panel: "Axes") -> None:
@@ -219,7 +219,7 @@ def _thinned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return numbers[kept], values[kept]
 
 
-def _png(figure: "Figure") -> bytes:
+def png(figure: "Figure") -> bytes:
     file = BytesIO()
     _write(figure, file, "png")
     return file.getvalue()
