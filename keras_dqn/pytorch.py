@@ -97,7 +97,7 @@ def from_state_dict(state_dict, model):
 
 @contextmanager
 def one_thread():
-    """Torch on one thread while this lasts; networks of this size gain little from a second one.
+    """Torch on one thread while this lasts, so that its speed depends less on what else the machine does.
 
     On cores that others use, threads that wait for one another have been seen to take a hundred times as long.
     """
