@@ -1,4 +1,4 @@
-"""The command line: train, run, evaluate, play, bench."""
+"""The command line: train, compare, run, evaluate, play, bench."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"keras_dqn: error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -25,10 +25,13 @@ def main(arguments=None):
 
 def train(options):
     """Learn, save the weights, say what was reached."""
+    if options.seeds is not None:
+        _train_seeds(options)
+        return
     if options.plot is not None:
         keras_dqn.weights.check_writable(keras_dqn.plots.check_figure_path(options.plot))
     settings = {} if options.out is None else {"weight_backup": options.out}
-    runner = _runner(options, episodes=options.episodes, **settings)
+    runner = _runner(options, episodes=options.episodes, steps=options.steps, **settings)
     began = time.perf_counter()
     history = runner.train(
         verbose=options.verbose,
@@ -38,7 +41,7 @@ def train(options):
         stop_score=options.stop_score,
     )
     print(
-        f"{len(history)} episodes, {history.lengths.sum()} steps, {runner.agent.learner.updates} updates "
+        f"{len(history)} episodes, {runner.agent.steps} steps, {runner.agent.learner.updates} updates "
         f"in {time.perf_counter() - began:.1f} s; mean score of the last {min(100, len(history))}: "
         f"{history.mean_score():.1f}"
     )
@@ -51,6 +54,38 @@ def train(options):
             options.plot,
         )
         print(f"Learning curve: {options.plot}")
+
+
+def _train_seeds(options):
+    """Train from several seeds."""
+    single = {"--plot": options.plot, "--record-every": options.record_every, "--verbose": options.verbose}
+    single["--weights"] = None if options.weights in ("backup", "none") else options.weights
+    for name, value in single.items():
+        if value:
+            raise ValueError(f"`{name}` is for a single training; with --seeds each starts afresh. Received: {value}")
+    _experiment(keras_dqn.train_seeds, options)
+
+
+def compare(options):
+    """Train in Keras and in PyTorch from the same seeds."""
+    _experiment(keras_dqn.compare, options)
+
+
+def _experiment(function, options):
+    """Train from several seeds and print the tables."""
+    given = {"evaluate_every": options.evaluate_every, "stop_score": options.stop_score, "folder": options.out}
+    experiment = function(
+        _game(options),
+        options.recipe,
+        seeds=options.seeds,
+        seed=options.seed or 0,
+        episodes=options.episodes,
+        steps=options.steps,
+        progress=not options.quiet,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    print(experiment)
+    print(f"Results: {experiment.folder}")
 
 
 def run(options):
@@ -74,9 +109,13 @@ def bench(options):
 
 
 def _runner(options, **settings):
-    runner = getattr(keras_dqn, GAMES[options.game])
     weights = None if options.weights == "none" else options.weights
-    return runner(recipe=options.recipe, weights=weights, seed=options.seed, **settings)
+    return _game(options)(recipe=options.recipe, weights=weights, seed=options.seed, **settings)
+
+
+def _game(options):
+    """The class of runners of what `game` or --env names."""
+    return keras_dqn.game_for(options.env) if options.env is not None else getattr(keras_dqn, GAMES[options.game])
 
 
 def _parser():
@@ -84,36 +123,46 @@ def _parser():
     parser.add_argument("--version", action="version", version=keras_dqn.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(function, text, game=True):
+    def command(function, text, game=True, weights=True):
         subparser = commands.add_parser(
             function.__name__, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         subparser.set_defaults(command=function)
         if game:
-            subparser.add_argument("game", choices=GAMES, help="the game")
-            subparser.add_argument("--recipe", help="settings by name; the game's first one if not given")
+            _add_game(subparser)
+        if game and weights:
             subparser.add_argument(
                 "--weights",
                 default="backup",
                 help="start from: 'backup' (what an earlier training left in this folder, if anything), 'pretrained', "
                 "'none', or an .h5 file",
             )
-            subparser.add_argument("--seed", type=_seed, help="makes everything repeatable")
         return subparser
 
     subparser = command(train, "Train an agent; its weights are saved whatever ends it, Ctrl-C too.")
-    subparser.add_argument("--episodes", type=int, default=200, help="episodes to play")
+    _add_training(subparser, episodes=200)
     subparser.add_argument(
-        "--out", metavar="FILE", help="the .h5 file for the weights (default: named after game and recipe)"
+        "--seeds", type=int, metavar="N", help="train N times from fresh weights, with seeds from --seed on, into --out"
+    )
+    subparser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="the .h5 file for the weights (default: named after game and recipe); with --seeds, the folder for "
+        "tables, plot and weights (default: one in results/)",
     )
     subparser.add_argument("--record-every", type=int, metavar="N", help="film every N-th episode into videos/")
-    subparser.add_argument(
-        "--evaluate-every", type=int, metavar="N", help="evaluate every N steps and keep the best weights apart"
-    )
-    subparser.add_argument("--stop-score", type=float, metavar="SCORE", help="end when an evaluation has this mean")
     subparser.add_argument("--plot", metavar="FILE", help="write the learning curve (png, svg or pdf)")
     subparser.add_argument("--verbose", action="store_true", help="print the score of each episode")
-    subparser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    subparser = command(
+        compare,
+        "Train in Keras and in PyTorch from the same seeds and with the same budget; tables and a plot. Interrupted, "
+        "it keeps what has ended, and the same command goes on.",
+        weights=False,
+    )
+    _add_training(subparser, episodes=600)
+    subparser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many seeds, from --seed on")
+    subparser.add_argument("--out", metavar="FOLDER", help="for tables, plot and weights (default: one in results/)")
 
     subparser = command(run, "Play one episode without learning, film it, print its score.")
     subparser.add_argument("--epsilon", type=float, default=0.0, help="probability of a random action; 1 is all random")
@@ -129,6 +178,35 @@ def _parser():
     subparser = command(bench, "Measure speed and memory on this machine.", game=False)
     subparser.add_argument("--repeats", type=int, default=5, help="runs of each measurement; the median is shown")
     return parser
+
+
+def _add_game(subparser):
+    """The arguments that say what is played."""
+    group = subparser.add_mutually_exclusive_group(required=True)
+    group.add_argument("game", nargs="?", choices=GAMES, help="the game")
+    group.add_argument(
+        "--env",
+        metavar="ID",
+        help="instead: any gymnasium environment with a vector of numbers as observation and discrete actions, like "
+        "Acrobot-v1, or module:MyGame-v0 to import its module first",
+    )
+    subparser.add_argument("--recipe", help="settings by name; the game's first one if not given")
+    subparser.add_argument("--seed", type=_seed, help="makes everything repeatable")
+
+
+def _add_training(subparser, episodes):
+    """The arguments of a training, single or one of several."""
+    budget = subparser.add_mutually_exclusive_group()
+    budget.add_argument("--episodes", type=int, default=episodes, help="episodes to play")
+    budget.add_argument("--steps", type=int, help="environment steps to make instead")
+    subparser.add_argument(
+        "--evaluate-every",
+        type=int,
+        metavar="N",
+        help="evaluate every N steps and keep the best weights apart (1000 where there are several seeds)",
+    )
+    subparser.add_argument("--stop-score", type=float, metavar="SCORE", help="end when an evaluation has this mean")
+    subparser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _seed(text):

@@ -106,8 +106,13 @@ def learning_curves(
         prepare(panel, "Mean score of greedy episodes")
         for (label, (steps, scores)), color in zip(arrays.items(), cycle(_CURVES), strict=False):
             _draw_seeds(panel, steps, scores, label, color)
+        shown = np.concatenate([scores.ravel() for _, scores in arrays.values()])
         if solved_score is not None:
             _draw_solved(panel, solved_score)
+            shown = np.append(shown, solved_score)
+        # The interval of two or three seeds may be many times as wide as all there is to see; it is cut off.
+        margin = 0.05 * np.ptp(shown) or 1
+        panel.set_ylim(shown.min() - margin, shown.max() + margin)
         panel.set(xlabel="Environment steps", xlim=(0, None))
         panel.xaxis.set_major_formatter(_short_numbers())
         _legend(panel)

@@ -19,6 +19,7 @@ It needs the extra `keras_dqn[torch]` and runs on the CPU, where networks of thi
 import copy
 import itertools
 import math
+from contextlib import contextmanager
 from functools import cached_property, partial
 
 import numpy as np
@@ -92,6 +93,20 @@ def from_state_dict(state_dict, model):
             found = f"{tuple(received.shape)}, {received}"
             raise ValueError(f"{name!r}: expected finite floats of shape {shape}. Received: {found}")
     return [state_dict[name].detach().float().numpy().T.copy() for name in expected]
+
+
+@contextmanager
+def one_thread():
+    """Torch on one thread while this lasts, so that its speed depends less on what else the machine does.
+
+    On cores that others use, threads that wait for one another have been seen to take a hundred times as long.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def aligned_optimizer(optimizer, parameters):

@@ -36,7 +36,17 @@ def test_train_evaluate_run_from_the_shell():
     assert keras_dqn("run", "cartpole", "--epsilon", "1", "--seed", "3", "--video", "films/random.mp4")[1] == out
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("run",), ("evaluate",), ("bench",)])
+def test_any_environment_by_its_id(capsys):
+    assert main(["train", "--env", "Acrobot-v1", "--steps", "600", "--recipe", "best", "--seed", "0", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "1 episodes, 600 steps, 4" in out and "Weights: Acrobot-v1_best_weight.h5" in out
+    assert main(["evaluate", "--env", "Acrobot-v1", "--recipe", "best", "--episodes", "2"]) == 0
+    assert capsys.readouterr().out.startswith("Found saved weights, loaded into model\nmean -")
+    assert main(["run", "--env", "Acrobot-v1", "--weights", "none", "--epsilon", "1", "--seed", "0"]) == 0
+    assert "Video: videos/Acrobot-v1.mp4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [(), ("train",), ("compare",), ("run",), ("evaluate",), ("bench",)])
 def test_help_at_every_level(command, capsys):
     with pytest.raises(SystemExit) as left:
         main([*command, "--help"])
@@ -44,7 +54,7 @@ def test_help_at_every_level(command, capsys):
     assert left.value.code == 0
     assert out.startswith("usage: python -m keras_dqn")
     if command and command != ("bench",):
-        assert "--weights" in out and "--seed" in out
+        assert ("--weights" in out) == (command != ("compare",)) and "--env" in out and "--seed" in out
 
 
 @pytest.mark.parametrize(
@@ -56,6 +66,12 @@ def test_help_at_every_level(command, capsys):
         (("train", "cartpole", "--plot", "no/folder/p.png"), "no/folder/p.png"),
         (("train", "cartpole", "--plot", "p.bmp"), "p.bmp"),
         (("run", "cartpole", "--epsilon", "7"), "`epsilon` must be a number from 0 to 1. Received: 7.0"),
+        (("train", "cartpole", "--steps", "0"), "`steps` must be a whole number, 1 or more. Received: 0"),
+        (("train", "--env", "FrozenLake-v1"), "must be a vector of numbers. Received: Discrete(16)"),
+        (("run", "--env", "Pendulum-v1"), "needs discrete actions 0, 1, 2, … Received: Box(-2.0, 2.0, (1,), float32)"),
+        (("train", "--env", "Acrobat-v1"), "the nearest are ['Acrobot-v1'"),
+        (("evaluate", "--env", "no_module:X-v0"), "No module named 'no_module'"),
+        (("evaluate", "--env", "Acrobot-v1", "--weights", "pretrained"), "Received: 'Acrobot-v1'"),
         (("evaluate", "cartpole", "--episodes", "-1"), "`episodes` must be a whole number, 1 or more. Received: -1"),
         (("evaluate", "cartpole", "--weights", "missing.h5"), "missing.h5"),
         (("evaluate", "cartpole", "--weights", "."), "Received: a folder"),
@@ -70,7 +86,8 @@ def test_errors_are_one_line_and_change_nothing(arguments, message, capsys, tmp_
 
 
 def test_words_it_does_not_know(capsys):
-    for arguments in (["fly"], ["train", "pong2"], ["train", "cartpole", "--seed", "-1"]):
+    both = ["train", "cartpole", "--env", "Acrobot-v1"]
+    for arguments in (["fly"], ["train", "pong2"], ["train"], both, ["train", "cartpole", "--seed", "-1"]):
         with pytest.raises(SystemExit) as left:
             main(arguments)
         assert left.value.code == 2

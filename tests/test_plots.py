@@ -196,6 +196,9 @@ def test_the_mean_over_seeds_its_interval_and_each_seed():
     assert thin == ours + theirs
     band = panel.collections[0].get_datalim(panel.transData).intervaly
     assert list(band) == pytest.approx(mean_interval([20, 60, 40]))
+    assert panel.get_ylim() == pytest.approx((5 - 0.05 * 55, 60 + 0.05 * 55)), (
+        "the interval, which goes below, is cut off"
+    )
     assert [text.get_text() for text in panel.get_legend().get_texts()] == [
         "Keras, mean of 3 seeds",
         "PyTorch, mean of 2 seeds",
