@@ -6,8 +6,8 @@ Each arrow is a module, and imports follow the arrows: `environments` makes them
 turns minibatches of them into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training
 loop, `evaluation` plays without learning, `cartpole` and `mountain_car` are games.
 Beside them: `networks` (the brains), `exploration` and `n_step` (what the agent may do beyond the notebook), `history`,
-`weights`, `video`, `plots`, `playable` (games for the keyboard), `pytorch` (the same agent in PyTorch), `bench`, and
-`checks`.
+`weights`, `video`, `plots`, `playable` (games for the keyboard), `page` (the same in a notebook or a browser),
+`pytorch` (the same agent in PyTorch), `bench`, and `checks`.
 """
 
 import importlib
@@ -28,9 +28,10 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "evaluate": "evaluation",
     "load_weights": "weights",
     "play": "runner",
+    "play_here": "page",
     "save_weights": "weights",
 }
-_MODULES = {"bench", "playable", "plots", "pytorch", "video", "weights"}
+_MODULES = {"bench", "page", "playable", "plots", "pytorch", "video", "weights"}
 __all__ = sorted({*_HOMES, *_MODULES})
 
 
