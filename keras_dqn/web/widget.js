@@ -217,7 +217,6 @@ class Widget {
     const onButton = key === " " && event.target.closest("button"); // then it presses that button
     if (onButton || !(side || scrolls || " pr".includes(key))) return;
     event.preventDefault();
-    event.stopPropagation();
     if (side) this.steering.hold(event.code, side);
     if (event.repeat) return;
     if (side) this.steer();
