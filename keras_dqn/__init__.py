@@ -4,10 +4,11 @@
 
 Each arrow is a module, and imports follow the arrows: `environments` makes them, `memory` keeps transitions, `learner`
 turns minibatches of them into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training
-loop, `evaluation` plays without learning, `cartpole` and `mountain_car` are games.
-Beside them: `networks` (the brains), `exploration` and `n_step` (what the agent may do beyond the notebook), `history`,
-`weights`, `video`, `plots`, `playable` (games for the keyboard), `page` (the same in a notebook or a browser),
-`pytorch` (the same agent in PyTorch), `bench`, and `checks`.
+loop, `evaluation` plays without learning, `cartpole` and `mountain_car` are games, `any_game` makes one of any other
+environment with vectors for states and discrete actions.
+Beside them: `networks` (the brains), `recipes` (what the games' own have in common), `exploration` and `n_step` (what
+the agent may do beyond the notebook), `history`, `weights`, `video`, `plots`, `playable` (games for the keyboard),
+`page` (the same in a notebook or a browser), `pytorch` (the same agent in PyTorch), `bench`, and `checks`.
 """
 
 import importlib
@@ -26,6 +27,7 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "Transition": "memory",
     "WeightFileError": "weights",
     "evaluate": "evaluation",
+    "game_for": "any_game",
     "load_weights": "weights",
     "play": "runner",
     "play_here": "page",

@@ -1,5 +1,6 @@
 """What `python -m keras_dqn bench` measures: two things in one process, as a ratio, several times, the median."""
 
+import itertools
 import os
 import platform
 import statistics
@@ -149,6 +150,41 @@ def pytorch_recipe(repeats):
     for name in others:
         ratio = _median_ratio(seconds[name], seconds[ours])
         yield name, f"{1 / statistics.median(seconds[name]):,.0f} steps/s; ours is {ratio:.2f} times that"
+
+
+def breakout(repeats, dtype="float32"):
+    """Recipe `nature` of Breakout: steps a second, where the time goes, and what the updates alone would allow."""
+    from keras_dqn.atari import AtariGames
+    from keras_dqn.breakout import NATURE, clipped, nature_cnn
+
+    options = {**NATURE, "network": partial(nature_cnn, dtype=dtype), "memory_size": 20_000, "learning_starts": 1000}
+    replay_every = options.pop("replay_every")
+    agent = Agent((4, 84, 84), 4, weight_backup=None, seed=0, **options)
+    envs = AtariGames("breakout", 8)
+    loop = play(agent, envs, replay_every, seed=0, shape_reward=clipped)
+    next(step for step in loop if step.losses is not None)
+    rounds, seconds = 50, []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        made = sum(step.losses is not None for step in itertools.islice(loop, rounds))
+        seconds.append((time.perf_counter() - started) / (8 * rounds))
+    states, batch = envs.step(np.zeros(8, int))[0], agent._sample(None)
+    parts = {
+        "emulation": lambda: envs.step(np.zeros(8, int)),
+        "acting": lambda: agent.act_batch(states, 0.1),
+        "sampling": lambda: agent._sample(None),
+        "updating": lambda: agent.learner.update(batch),
+    }
+    parts = {name: _median_seconds(part, 10 * repeats) for name, part in parts.items()}
+    envs.close()
+    steps_per_second, updates = 1 / statistics.median(seconds), made / rounds * len(batch.action)
+    yield (
+        f"Breakout `nature`, {dtype}",
+        f"{steps_per_second:,.0f} steps/s, {updates / 8 * steps_per_second:,.0f} updates/s",
+    )
+    for name, part in parts.items():
+        yield f"share of {name}", f"{part / 8 * steps_per_second:.0%}"
+    yield "of what updating alone would allow", f"{parts['updating'] / 8 * steps_per_second:.0%}"
 
 
 def memory_growth(repeats, replays=2000):

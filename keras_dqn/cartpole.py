@@ -2,6 +2,7 @@
 
 from keras_dqn.backend import keras
 from keras_dqn.exploration import exponential, linear
+from keras_dqn.recipes import BEST
 from keras_dqn.runner import Runner
 
 
@@ -37,17 +38,10 @@ class CartPole(Runner):
             "tau": 0.005,
             "exploration": exponential(0.9, 0.05, 1000),
         },
-        "best": {  # ours: most seeds solve it within 2,000 steps
-            "network": {"hidden": (128, 128), "scale": (4.8, 5.0, 0.42, 5.0)},
-            "memory_size": 50_000,
-            "sample_batch_size": 128,
-            "minibatch_size": 128,
-            "replay_every": 1,
-            "gamma": 0.99,
-            "double": True,
-            "target_update": 1,
-            "tau": 0.01,
-            "n_step": 3,
+        "best": {  # ours: half of the seeds solve it within 1,000 steps
+            **BEST,
+            # The track and the angle of failure become -1 to 1: with half of that the cart drifts, unnoticed for long.
+            "network": {**BEST["network"], "scale": (2.4, 3.0, 0.21, 3.0)},
             "exploration": linear(1.0, 0.05, 3000),
         },
     }

@@ -8,11 +8,19 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 
 def make_env(environment, render_mode=None):
-    """gymnasium's environment of that id; an unknown id is a ValueError that names the nearest known ones."""
+    """gymnasium's environment of that id; a ValueError where it is unknown or needs what is not installed."""
+    check_known(environment)
+    try:
+        return gym.make(environment, render_mode=render_mode)
+    except (gym.error.Error, ImportError) as error:
+        raise ValueError(f"gymnasium cannot make {environment!r}. Received: {error}") from error
+
+
+def check_known(environment):
+    """Raise a ValueError that names the nearest known ones unless gymnasium has an environment of that id."""
     if environment not in gym.registry:
         near = difflib.get_close_matches(environment, gym.registry, n=3, cutoff=0.3)
         raise ValueError(f"There is no environment of that name; the nearest are {near}. Received: {environment!r}")
-    return gym.make(environment, render_mode=render_mode)
 
 
 def make_vector_env(environment, num_envs):
@@ -25,10 +33,15 @@ def sizes(env):
     """State size and number of actions; a ValueError where the environment is none for Q-learning on state vectors."""
     states, actions = env.observation_space, env.action_space
     if not isinstance(actions, gym.spaces.Discrete) or actions.start != 0:
-        raise ValueError(f"Q-learning needs discrete actions 0, 1, 2, … Received: {actions}")
+        raise ValueError(f"Q-learning needs discrete actions 0, 1, 2, … Received: {_one_line(actions)}")
     if not isinstance(states, gym.spaces.Box) or len(states.shape) != 1:
-        raise ValueError(f"The observation must be a vector of numbers. Received: {states}")
+        raise ValueError(f"The observation must be a vector of numbers. Received: {_one_line(states)}")
     return states.shape[0], int(actions.n)
+
+
+def _one_line(space):
+    """A space as text; NumPy breaks its longer bounds into lines."""
+    return " ".join(str(space).split())
 
 
 _FLAGS = np.array([[False], [True]])  # made once: an array of one flag costs as much as copying a state

@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_dqn.memory import Transition
 
+PADDINGS = "zero", "reset"
 STEP, LAST, END = 0, 1, 2  # a step; the step that ended its game; no step, only the frame that a game ended with
 
 
@@ -12,10 +13,9 @@ class FrameMemory:
 
     Stored as transitions, a frame would be there eight times. Here every game (environment) has a ring of its own,
     where a slot holds one frame, the newest of a state, and what was done there; the frame that a game ended with has
-    a slot to itself. A sampled stack is rebuilt from the slots before: it never reaches beyond the start of its game,
-    where frames are missing they are zeros (as `AtariVectorEnv` stacks them), and a step whose stack or whose n steps
-    are no longer, or not yet, all there is not drawn. n-step returns are summed at sampling: over at most n steps, and
-    less at a game's end and where the bootstrap stops.
+    a slot to itself. A sampled stack is rebuilt from the slots before: it never reaches beyond the start of its game
+    (see `padding`), and a step whose stack or whose n steps are no longer, or not yet, all there is not drawn. n-step
+    returns are summed at sampling: over at most n steps, and less at a game's end and where the bootstrap stops.
 
     The arrays are made at the first `add`, for its number of games, its frames and its depth of stack.
 
@@ -24,16 +24,24 @@ class FrameMemory:
         n_step: how many steps a transition spans at most.
         gamma: discount a step.
         seed: of the sampling; an int, a `np.random.SeedSequence`, or None for fresh entropy.
+        padding: what takes the place of frames before a game's first, as gymnasium's `FrameStackObservation` calls it:
+            "zero" (as `AtariVectorEnv` stacks them), or "reset", that first frame.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
-    def __init__(self, capacity, n_step=1, gamma=0.99, seed=None):
+    def __init__(self, capacity, n_step=1, gamma=0.99, seed=None, padding="zero"):
         if not isinstance(capacity, int | np.integer) or capacity < 1:
             raise ValueError(f"`capacity` must be a whole number of steps, 1 or more. Received: {capacity!r}")
+        if padding not in PADDINGS:
+            raise ValueError(f"`padding` must be one of {list(PADDINGS)}. Received: {padding!r}")
         self.capacity = int(capacity)
-        self.n_step, self.gamma = n_step, gamma
+        self.n_step, self.gamma, self.padding = n_step, gamma, padding
         self._random = np.random.default_rng(seed)
         self._frames = None
-        self._steps = 0
+        self._steps = 0  # stored
+        self._at_edges = 0  # how many of them may be the oldest or newest of their ring, and not drawn for that
 
     @staticmethod
     def bytes_needed(capacity, frame_shape=(84, 84)):
@@ -41,8 +49,8 @@ class FrameMemory:
         return capacity * (int(np.prod(frame_shape)) + 4 + 4 + 1 + 1 + 1)
 
     def __len__(self):
-        """The number of steps stored, those included that cannot be drawn yet."""
-        return self._steps
+        """How many of the stored steps can be drawn, at the least: not those at the edges of the rings."""
+        return max(self._steps - self._at_edges, 0)
 
     def add(self, games, states, actions, rewards, next_states, terminated, truncated, stops=None):
         """Store one step of each of the `games`.
@@ -54,6 +62,9 @@ class FrameMemory:
             rewards: [N] float.
             terminated, truncated: [N] bool, whether the game ended with this step.
             stops: [N] bool, where the bootstrap stops though the game goes on (a lost life); None for nowhere.
+
+        Raises:
+            ValueError: the memory is too small for as many games, at the first call.
         """
         if self._frames is None:
             self._allocate(states)
@@ -90,7 +101,7 @@ class FrameMemory:
             self._kinds[game, newest] = END
             self._steps -= 1
             before = (newest - 1) % self._length
-            if self._ages[game, newest] > 0 and self._kinds[game, before] == STEP:
+            if self._written[game] > 1 and self._kinds[game, before] == STEP:  # else LAST or END
                 self._kinds[game, before] = LAST
             self._age[game] = 0
 
@@ -122,6 +133,13 @@ class FrameMemory:
     def _allocate(self, states):
         games, self._stack, *frame_shape = states.shape
         self._length = -(-self.capacity // games)
+        fewest = self._stack + self.n_step + 1
+        if self._length < fewest:
+            raise ValueError(
+                f"`capacity` must be at least {games * fewest} steps for {games} games with stacks of {self._stack} "
+                f"frames and n_step={self.n_step}. Received: {self.capacity}"
+            )
+        self._at_edges = games * (self._stack - 1 + self.n_step)
         shape = games, self._length
         self._frames = np.zeros((*shape, *frame_shape), states.dtype)
         self._actions, self._rewards = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
@@ -143,7 +161,9 @@ class FrameMemory:
             games, steps = np.concatenate([games, new_games[good]]), np.concatenate([steps, new_steps[good]])
             if len(games) == count:
                 return games, steps
-        raise ValueError(f"The memory holds {len(self)} steps, none with its stack and its n steps. Received: {count}")
+        raise ValueError(
+            f"The memory holds {self._steps} steps, none with its stack and its n steps. Received: {count}"
+        )
 
     def _draw_slots(self, count):
         stored = np.zeros(1, int) if self._frames is None else np.minimum(self._written, self._length)
@@ -168,8 +188,10 @@ class FrameMemory:
 
     def _stacks(self, games, steps):
         """The states of these steps, [N, stack, height, width]."""
-        back = np.arange(self._stack - 1, -1, -1)
-        slots = (steps[:, None] - back) % self._length
+        back = np.arange(self._stack - 1, -1, -1)  # how many steps back each frame of a stack is
+        ages = self._ages[games, steps % self._length][:, None]
+        slots = (steps[:, None] - np.minimum(back, ages)) % self._length  # where there is none, the game's first
         stacks = self._frames[games[:, None], slots]
-        stacks[back > self._ages[games, steps % self._length][:, None]] = 0
+        if self.padding == "zero":
+            stacks[back > ages] = 0
         return stacks

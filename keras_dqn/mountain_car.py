@@ -2,6 +2,7 @@
 
 from keras_dqn.backend import keras
 from keras_dqn.exploration import blocks, linear
+from keras_dqn.recipes import BEST
 from keras_dqn.runner import Runner
 
 
@@ -36,16 +37,8 @@ class MountainCar(Runner):
             "exploration": blocks(0.9, 200, 0.001),
         },
         "best": {
-            "network": {"hidden": (128, 128), "center": (-0.3, 0.0), "scale": (0.9, 0.07)},
-            "memory_size": 50_000,
-            "sample_batch_size": 128,
-            "minibatch_size": 128,
-            "replay_every": 1,
-            "gamma": 0.99,
-            "double": True,
-            "target_update": 1,
-            "tau": 0.01,
-            "n_step": 3,
+            **BEST,
+            "network": {**BEST["network"], "center": (-0.3, 0.0), "scale": (0.9, 0.07)},
             "exploration": linear(1.0, 0.05, 5000),
             "hold_random_actions": 40,
             "wait_for_terminal": True,

@@ -1,19 +1,25 @@
-"""Learning curves: the score, the exploration rate and the loss from episode to episode."""
+"""Learning curves: scores, exploration rate and losses of one training, and the scores of many over seeds."""
 
+from collections.abc import Mapping
 from functools import partial
 from io import BytesIO
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+
+from keras_dqn.evaluation import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # The colours of Okabe and Ito, which colour-blind readers tell apart, on opaque white: the same in dark surroundings.
-_SCORE, _MEAN, _EPSILON, _LOSS = "#56b4e9", "#0072b2", "#009e73", "#d55e00"
-_INK, _GRID = "#222222", "#dddddd"
+_SCORE, _MEAN, _EPSILON, _LOSS, _EACH_LOSS = "#56b4e9", "#0072b2", "#009e73", "#d55e00", "#e69f00"
+_CURVES = (_MEAN, _LOSS, _EPSILON)
+INK, _GRID = "#222222", "#dddddd"
+_POINTS = 4000  # a line of more is thinned out: the picture has 900 pixels
 _FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 
 
@@ -35,35 +41,110 @@ def learning_curve(
     `history` has `scores`, `epsilons` and `losses`, one number for each finished episode; the loss is NaN where there
     was no update. `solved_score` becomes a line. Raises ValueError if there is no episode or the numbers do not match.
     """
-    from matplotlib import style
-    from matplotlib.figure import Figure
-
     scores, epsilons, losses = (np.asarray(x, np.float64) for x in (history.scores, history.epsilons, history.losses))
     if not len(scores) or not len(scores) == len(epsilons) == len(losses):
         counts = f"{len(scores)} scores, {len(epsilons)} epsilons, {len(losses)} losses"
         raise ValueError(f"A learning curve needs a score, epsilon and loss for each episode. Received: {counts}")
-    # Not through pyplot, which keeps every figure in memory and may look for a display; nor in whatever style is set.
-    with style.context(["default", {"font.size": 13, "text.color": _INK, "axes.labelcolor": _INK}]):
-        figure = Figure(figsize=(6, 7), facecolor="white", layout="constrained")
+    with figure_style():
+        figure = new_figure(height=7)
         panels = figure.subplots(3, sharex=True, height_ratios=(3, 1, 1))
         for panel, label in zip(panels, ("Score (sum of rewards)", "Epsilon", "Loss"), strict=True):
-            _prepare(panel, label)
+            prepare(panel, label)
         _draw_scores(panels[0], scores, solved_score, window)
         _draw_epsilons(panels[1], epsilons)
         _draw_losses(panels[2], losses)
         panels[2].set(xlabel="Episode", xlim=(0.5, len(scores) + 0.5))
         figure.align_ylabels()
         figure.suptitle(title or "", fontsize=15)
-    # A notebook knows by itself how to show only the figures of pyplot.
-    figure._repr_png_ = partial(_png, figure)
     return figure
 
 
-def _prepare(panel: "Axes", label: str) -> None:
+def losses(history: Any, *, window: int | None = None, title: str | None = None) -> "Figure":
+    """Draw the loss of each update with its mean over the last `window` updates; by default 1 % of them, 100 at least.
+
+    `history` has `update_losses`, or is itself a list of losses, one for each update. Where there are many, the line of
+    each update goes through the lowest and the highest of every few, so that no peak is lost. The axis is logarithmic
+    where the losses span more than two decades. Raises ValueError if there is none.
+    """
+    values = np.asarray(getattr(history, "update_losses", history), np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"A curve of losses needs the loss of at least one update. Received: shape {values.shape}")
+    window = max(100, len(values) // 100) if window is None else window
+    means = running_mean(values, window)
+    with figure_style():
+        figure = new_figure(height=4.5)
+        panel = figure.subplots()
+        prepare(panel, "Loss")
+        _scale(panel, values)
+        _draw_at(panel, *_thinned(values), color=_EACH_LOSS, linewidth=0.8, label="Each update")
+        _draw_at(panel, *_thinned(means), color=_LOSS, linewidth=3, label=f"Mean of last {window}")
+        panel.set(xlabel="Update", xlim=(0.5, len(values) + 0.5))
+        panel.xaxis.set_major_formatter(_short_numbers())
+        _legend(panel)
+        figure.suptitle(title or "", fontsize=15)
+    return figure
+
+
+def learning_curves(
+    curves: Mapping[str, tuple[Any, Any]], *, solved_score: float | None = None, title: str | None = None
+) -> "Figure":
+    """Draw for each label the mean over seeds with its 95 % interval, and each seed as a thin line behind it.
+
+    `curves` has for each label the environment steps [points] and the scores [seeds, points] of the evaluations made
+    after them. `solved_score` becomes a line. Raises ValueError if there is no curve or the numbers do not match.
+    """
+    arrays = {label: (np.asarray(steps), np.asarray(scores, float)) for label, (steps, scores) in curves.items()}
+    for label, (steps, scores) in arrays.items():
+        if scores.ndim != 2 or not scores.size or scores.shape[1:] != steps.shape:
+            shapes = f"steps {steps.shape} and scores {scores.shape} of {label!r}"
+            raise ValueError(f"A curve needs steps [points] and scores [seeds, points]. Received: {shapes}")
+    if not arrays:
+        raise ValueError("There must be at least one curve to draw. Received: none")
+    with figure_style():
+        figure = new_figure(height=5)
+        panel = figure.subplots()
+        prepare(panel, "Mean score of greedy episodes")
+        for (label, (steps, scores)), color in zip(arrays.items(), cycle(_CURVES), strict=False):
+            _draw_seeds(panel, steps, scores, label, color)
+        if solved_score is not None:
+            _draw_solved(panel, solved_score)
+        panel.set(xlabel="Environment steps", xlim=(0, None))
+        panel.xaxis.set_major_formatter(_short_numbers())
+        _legend(panel)
+        figure.suptitle(title or "", fontsize=15)
+    return figure
+
+
+def figure_style() -> Any:
+    """The one style of all figures, whatever is set around them."""
+    from matplotlib import style
+
+    return style.context(["default", {"font.size": 13, "text.color": INK, "axes.labelcolor": INK}])
+
+
+def new_figure(height: float) -> "Figure":
+    """An empty figure, 6 inches wide: 900 pixels, and still readable on a phone."""
+    from matplotlib.figure import Figure
+
+    # Not through pyplot, which keeps every figure in memory and may look for a display.
+    figure = Figure(figsize=(6, height), facecolor="white", layout="constrained")
+    # A notebook knows by itself how to show only the figures of pyplot.
+    figure._repr_png_ = partial(png, figure)
+    return figure
+
+
+def _short_numbers() -> Any:
+    """A formatter of the numbers at an axis: 50k for 50,000."""
+    from matplotlib.ticker import EngFormatter
+
+    return EngFormatter(sep="")
+
+
+def prepare(panel: "Axes", label: str) -> None:
     panel.set_ylabel(label)
     panel.grid(color=_GRID)
     panel.set_axisbelow(True)
-    panel.tick_params(colors=_INK, labelsize=12)
+    panel.tick_params(colors=INK, labelsize=12)
     panel.spines[["top", "right"]].set_visible(False)
     panel.xaxis.get_major_locator().set_params(integer=True, nbins=6, min_n_ticks=1)
 
@@ -72,9 +153,29 @@ def _draw_scores(panel: "Axes", scores: np.ndarray, solved_score: float | None, 
     _draw_line(panel, scores, color=_SCORE, linewidth=0.8, label="Each episode")
     _draw_line(panel, running_mean(scores, window), color=_MEAN, linewidth=3, label=f"Mean of last {window}")
     if solved_score is not None:
-        panel.axhline(solved_score, color=_INK, linewidth=1.5, linestyle="--", label=f"Solved: {solved_score:g}")
+        _draw_solved(panel, solved_score)
+    _legend(panel)
+
+
+def _draw_seeds(panel: "Axes", steps: np.ndarray, scores: np.ndarray, label: str, color: str) -> None:
+    for seed in scores:
+        _draw_at(panel, steps, seed, color=color, linewidth=0.7, alpha=0.35)
+    low, high = np.transpose([mean_interval(column) for column in scores.T])
+    panel.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)  # nothing for one seed: NaN
+    seeds = "1 seed" if len(scores) == 1 else f"mean of {len(scores)} seeds"
+    _draw_at(panel, steps, scores.mean(0), color=color, linewidth=3, label=f"{label}, {seeds}")
+
+
+def _draw_solved(panel: "Axes", solved_score: float) -> None:
+    panel.axhline(solved_score, color=INK, linewidth=1.5, linestyle="--", label=f"Solved: {solved_score:g}")
+
+
+def _legend(panel: "Axes") -> None:
     # Above the curves: inside, it would hide some of them, and looking for the best place is slow for long runs.
-    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=11, columnspacing=1.2)
+    columns = 3 if sum(map(len, panel.get_legend_handles_labels()[1])) < 45 else 2  # what fits beside one another
+    panel.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1), ncols=columns, frameon=False, fontsize=11, columnspacing=1.2
+    )
 
 
 def _draw_epsilons(panel: "Axes", epsilons: np.ndarray) -> None:
@@ -87,18 +188,38 @@ def _draw_losses(panel: "Axes", losses: np.ndarray) -> None:
     if not len(trained):
         panel.set_yticks([])
         panel.text(0.5, 0.5, "no updates", transform=panel.transAxes, ha="center", va="center")
-    elif trained.min() > 0 and trained.max() > 100 * trained.min():
-        panel.set_yscale("log")
+    else:
+        _scale(panel, trained)
     _draw_line(panel, losses, color=_LOSS, linewidth=1)
+
+
+def _scale(panel: "Axes", losses: np.ndarray) -> None:
+    if losses.min() > 0 and losses.max() > 100 * losses.min():
+        panel.set_yscale("log")
 
 
 def _draw_line(panel: "Axes", values: np.ndarray, **style: Any) -> None:
     episodes, drawn = np.arange(1, len(values) + 1), np.isfinite(values)
-    # The line joins episodes across those without a number; the dots show a run too short for a line.
-    panel.plot(episodes[drawn], values[drawn], marker="." if drawn.sum() < 30 else "", **style)
+    _draw_at(panel, episodes[drawn], values[drawn], **style)  # joins episodes across those without a number
 
 
-def _png(figure: "Figure") -> bytes:
+def _draw_at(panel: "Axes", places: np.ndarray, values: np.ndarray, **style: Any) -> None:
+    # The dots show a run too short for a line.
+    panel.plot(places, values, marker="." if len(values) < 30 else "", **style)
+
+
+def _thinned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the values, from 1, and the values; of many only the lowest and the highest of every few."""
+    numbers = np.arange(1, len(values) + 1)
+    if len(values) <= _POINTS:
+        return numbers, values
+    kept = []
+    for few in np.array_split(numbers - 1, _POINTS // 2):
+        kept += sorted({few[values[few].argmin()], few[values[few].argmax()]})
+    return numbers[kept], values[kept]
+
+
+def png(figure: "Figure") -> bytes:
     file = BytesIO()
     _write(figure, file, "png")
     return file.getvalue()

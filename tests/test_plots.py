@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from matplotlib import image, style
 
-from keras_dqn.plots import learning_curve, running_mean, save_figure
+from keras_dqn.evaluation import mean_interval
+from keras_dqn.plots import learning_curve, learning_curves, losses, running_mean, save_figure
 
 
 def history_of(scores, epsilons=None, losses=None):
@@ -150,6 +151,77 @@ def test_an_empty_history_is_refused(empty):
 def test_a_history_of_unequal_lengths_is_refused():
     with pytest.raises(ValueError, match="Received: 2 scores, 1 epsilons, 3 losses"):
         learning_curve(history_of([1, 2], [1], [1, 2, 3]))
+
+
+# Losses
+
+
+def test_the_loss_of_each_update_and_its_mean():
+    values = [3.0, 1.0, 5.0, 1.0]
+    for history in values, np.array(values, np.float32), types.SimpleNamespace(update_losses=values):
+        (panel,) = losses(history, window=2, title="CartPole").axes
+        assert [list(axis) for axis in drawn(panel, "Each update")] == [[1, 2, 3, 4], values]
+        assert list(drawn(panel, "Mean of last 2")[1]) == [3, 2, 3, 3]
+        assert (panel.get_xlabel(), panel.get_ylabel(), panel.get_yscale()) == ("Update", "Loss", "linear")
+    assert losses([1.0, 200.0]).axes[0].get_yscale() == "log"
+
+
+def test_of_many_losses_no_peak_is_lost():
+    values = np.random.default_rng(0).random(100_001)
+    values[[7, 50_000, 100_000]] = 9, 8, 7
+    (panel,) = losses(values).axes
+    updates, shown = drawn(panel, "Each update")
+    assert len(shown) <= 4000 and list(values[np.array(updates) - 1]) == list(shown)
+    assert list(np.sort(shown)[-3:]) == [7, 8, 9] and min(shown) == values.min()
+    assert list(updates) == sorted(updates)
+    assert drawn(panel, "Mean of last 1000")[1][-1] == pytest.approx(running_mean(values, 1000)[-1], rel=0.1)
+
+
+@pytest.mark.parametrize("empty", [[], np.zeros((2, 3))])
+def test_no_losses_are_refused(empty):
+    with pytest.raises(ValueError, match="loss of at least one update. Received: shape "):
+        losses(empty)
+
+
+# Curves over seeds
+
+
+def test_the_mean_over_seeds_its_interval_and_each_seed():
+    steps, ours, theirs = [1000, 2000], [[10, 20], [30, 60], [20, 40]], [[5, 7], [5, 9]]
+    (panel,) = learning_curves({"Keras": (steps, ours), "PyTorch": (steps, theirs)}, solved_score=50).axes
+    assert [list(axis) for axis in drawn(panel, "Keras, mean of 3 seeds")] == [steps, [20, 40]]
+    assert list(drawn(panel, "PyTorch, mean of 2 seeds")[1]) == [5, 8]
+    assert list(drawn(panel, "Solved: 50")[1]) == [50, 50]
+    thin = [list(line.get_ydata()) for line in panel.lines if line.get_linewidth() < 1]
+    assert thin == ours + theirs
+    band = panel.collections[0].get_datalim(panel.transData).intervaly
+    assert list(band) == pytest.approx(mean_interval([20, 60, 40]))
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == [
+        "Keras, mean of 3 seeds",
+        "PyTorch, mean of 2 seeds",
+        "Solved: 50",
+    ]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("Environment steps", "Mean score of greedy episodes")
+
+
+def test_one_seed_with_one_evaluation_can_be_seen(tmp_path):
+    figure = learning_curves({"Keras": ([1000], [[5.0]])})
+    assert figure.axes[0].lines[0].get_marker() == "."
+    save_figure(figure, tmp_path / "curves.png")
+    assert pixels(tmp_path / "curves.png").shape == (750, 900, 4)
+
+
+@pytest.mark.parametrize(
+    ("curves", "received"),
+    [
+        ({}, "none"),
+        ({"Keras": ([], np.zeros((0, 0)))}, r"steps \(0,\) and scores \(0, 0\) of 'Keras'"),
+        ({"Keras": ([1, 2], [[1, 2, 3]])}, r"steps \(2,\) and scores \(1, 3\) of 'Keras'"),
+    ],
+)
+def test_curves_that_do_not_match_are_refused(curves, received):
+    with pytest.raises(ValueError, match=f"Received: {received}$"):
+        learning_curves(curves)
 
 
 # Files

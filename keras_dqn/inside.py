@@ -1,0 +1,143 @@
+"""Look inside a network: its Q-values over an episode, and a map of what it wants to do where."""
+
+import base64
+import itertools
+import secrets
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_dqn.plots import INK, figure_style, new_figure, png, prepare
+from keras_dqn.video import video_html
+
+# The colours of Okabe and Ito in which actions are drawn, in the order of the actions.
+_ACTIONS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+
+
+_TIMELINE = """<div id="{name}" style="max-width:{width}px">
+<style>#{name} .whole {{ width: 100% !important; height: auto !important; display: block; }}</style>
+{film}
+<div style="position:relative">
+<img class="whole" alt="Q-values over the steps" src="data:image/png;base64,{image}">
+<div class="now" style="position:absolute;width:2px;background:{ink};left:{left}%;top:{top}%;height:{height}%"></div>
+</div>
+<script>(() => {{
+  const box = document.getElementById("{name}");
+  const film = box.querySelector("video"), line = box.querySelector(".now");
+  const move = () => {{
+    if (film.duration) line.style.left = {left} + {span} * film.currentTime / film.duration + "%";
+    requestAnimationFrame(move);
+  }};
+  move();
+}})();</script></div>"""
+
+
+class Trace(NamedTuple):
+    """What an agent saw, thought and did in one episode of T steps."""
+
+    states: np.ndarray  # [T + 1, *state_shape], the last one the episode's final observation
+    q_values: np.ndarray  # [T, actions] float32, of the states acted in
+    actions: np.ndarray  # [T] int
+    rewards: np.ndarray  # [T] float
+
+
+def q_curve(trace, action_names=None):
+    """Draw the Q-value of each action over the steps of an episode.
+
+    Args:
+        trace: a `Trace`.
+        action_names: what the actions are called; by default their numbers.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    names = _names(action_names, trace.q_values.shape[1])
+    with figure_style():
+        figure = new_figure(height=2.8)
+        figure.set_layout_engine("none")  # the panel's place must be known to the line that moves over it
+        panel = figure.add_axes((0.13, 0.22, 0.84, 0.62))
+        prepare(panel, "Q-value")
+        for name, color, values in zip(names, itertools.cycle(_ACTIONS), trace.q_values.T, strict=False):
+            panel.plot(np.arange(len(values)), values, color=color, linewidth=1.8, label=name)
+        panel.set(xlabel="Step", xlim=(0, max(len(trace.q_values), 1)))
+        panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(len(names), 6), frameon=False, fontsize=11)
+    return figure
+
+
+def timeline_html(path, figure, width=600):
+    """Return a film with the figure of its Q-values below it and a line in it that moves with the film.
+
+    Args:
+        path: the MP4 of the episode.
+        figure: of `q_curve`, for the same episode.
+        width: of both, in pixels at most; less where the page is narrower.
+    """
+    box = figure.axes[0].get_position()  # of the panel within the figure, in fractions
+    return _TIMELINE.format(
+        name=f"timeline-{secrets.token_hex(4)}",
+        width=int(width),
+        film=video_html(path).replace("<video ", '<video class="whole" ', 1),
+        image=base64.b64encode(png(figure)).decode("ascii"),
+        left=100 * box.x0,
+        span=100 * box.width,
+        top=100 * (1 - box.y1),
+        height=100 * box.height,
+        ink=INK,
+    )
+
+
+def policy_map(agent, x, y, state=None, action_names=None, points=81):
+    """Draw over two state variables how much the agent expects, and which action it would take.
+
+    Args:
+        agent: its states are vectors.
+        x, y: each (index in the state, its name, lowest, highest).
+        state: [state_size], the other variables; by default zeros.
+        action_names: what the actions are called; by default their numbers.
+        points: how many along each axis.
+
+    Returns:
+        A matplotlib `Figure` of two panels: the highest Q-value, and the action that has it.
+    """
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
+    names = _names(action_names, agent.action_size)
+    q_values = _grid(agent, x, y, state, points)
+    colors = ListedColormap(list(itertools.islice(itertools.cycle(_ACTIONS), len(names))))
+    norm = BoundaryNorm(np.arange(len(names) + 1) - 0.5, colors.N)
+    place = {"origin": "lower", "extent": (*x[2:], *y[2:]), "aspect": "auto"}
+    with figure_style():
+        figure = new_figure(height=6.5)
+        upper, lower = figure.subplots(2, sharex=True)
+        for panel in (upper, lower):
+            prepare(panel, y[1])
+            panel.grid(visible=False)
+            panel.xaxis.get_major_locator().set_params(integer=False)
+        image = upper.imshow(q_values.max(-1), cmap="viridis", interpolation="bilinear", **place)
+        figure.colorbar(image, ax=upper, label="Highest Q-value")
+        image = lower.imshow(q_values.argmax(-1), cmap=colors, norm=norm, interpolation="nearest", **place)
+        bar = figure.colorbar(image, ax=lower, label="Action", ticks=range(len(names)))
+        bar.ax.set_yticklabels(names)
+        lower.set_xlabel(x[1])
+    return figure
+
+
+def _grid(agent, x, y, state, points):
+    """Q-values [points, points, actions], rows over y from its lowest, columns over x."""
+    size = agent.state_shape[0] if len(agent.state_shape) == 1 else 0
+    for index, name, low, high in (x, y):
+        if not 0 <= index < size or not low < high:
+            received = (index, name, low, high)
+            raise ValueError(f"An axis is (index from 0 to {size - 1}, name, lowest, highest). Received: {received}")
+    base = np.zeros(size, np.float32) if state is None else np.asarray(state, np.float32)
+    states = np.broadcast_to(base, (points, points, size)).copy()
+    states[..., x[0]] = np.linspace(*x[2:], points)
+    states[..., y[0]] = np.linspace(*y[2:], points)[:, None]
+    return agent.q_values(states.reshape(-1, size)).reshape(points, points, -1)
+
+
+def _names(names, count):
+    names = [f"action {i}" for i in range(count)] if names is None else list(names)
+    if len(names) != count:
+        raise ValueError(f"`action_names` must be {count} names. Received: {names}")
+    return names

@@ -1,0 +1,108 @@
+"""Any gymnasium environment with vectors for states and discrete actions, and a clear word about every other."""
+
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from keras_dqn import game_for
+from tests.environments import Counter
+
+
+class WholeNumbers(Counter):
+    """A `Counter` whose states are whole numbers."""
+
+    observation_space = gym.spaces.Box(0, 1000, (2,), np.int64)
+
+    def __init__(self, render_mode=None):
+        super().__init__()
+
+    def _state(self):
+        return super()._state().astype(np.int64)
+
+
+@pytest.fixture
+def registered():
+    """A function that registers an environment as `Temporary-v0` for one test."""
+    yield lambda entry_point: gym.register("Temporary-v0", entry_point, disable_env_checker=True)
+    gym.registry.pop("Temporary-v0", None)
+
+
+def test_acrobot_learns_and_leaves_files_of_its_name():
+    acrobot = game_for("Acrobot-v1")(1, recipe="best", weights=None, seed=0)
+    assert (acrobot.name, acrobot.solved_score) == ("Acrobot-v1", -100)  # gymnasium's own threshold
+    history = acrobot.train(progress=False)
+    assert history.scores[0] <= -100 and len(history.update_losses) > 0
+    assert acrobot.agent.weight_backup.name == "Acrobot-v1_best_weight.h5" and acrobot.agent.weight_backup.exists()
+    assert game_for("Acrobot-v1")().agent.weight_backup.name == "Acrobot-v1_weight.h5"
+
+
+def test_the_default_recipe_is_the_agents_own_defaults():
+    acrobot = game_for("Acrobot-v1")(seed=0)
+    assert acrobot.recipe == "juvin" and acrobot.agent.gamma == 0.95 and acrobot.replay_every == "episode"
+
+
+@pytest.mark.parametrize("recipe", ["juvin", "best"])
+def test_states_may_be_whole_numbers(registered, recipe):
+    registered(WholeNumbers)
+    game = game_for("Temporary-v0")(60, recipe=recipe, weights=None, seed=0)
+    assert game.solved_score is None
+    assert len(game.train(progress=False).update_losses) > 0
+    assert len(game.evaluate(2).scores) == 2
+
+
+def test_a_module_before_the_name_registers_it(tmp_path, monkeypatch, registered):
+    (tmp_path / "my_games.py").write_text(
+        "import gymnasium\ngymnasium.register('Temporary-v0', 'tests.test_any_game:WholeNumbers')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_games", raising=False)
+    assert game_for("my_games:Temporary-v0")().name == "Temporary-v0"
+
+
+def dictionary():
+    env = Counter()
+    env.observation_space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (2,)), "b": gym.spaces.Discrete(3)})
+    return env
+
+
+def image():
+    env = Counter()
+    env.observation_space = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    return env
+
+
+def many_actions():
+    env = Counter()
+    env.action_space = gym.spaces.Box(np.arange(40, dtype=np.float32) - 50, np.arange(40, dtype=np.float32) / 3)
+    return env
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ("FrozenLake-v1", r"must be a vector of numbers. Received: Discrete\(16\)$"),
+        (dictionary, r"must be a vector of numbers. Received: Dict\('a': .*\)$"),
+        (image, r"must be a vector of numbers. Received: Box\(0, 255, \(8, 8, 3\), uint8\)$"),
+        ("Pendulum-v1", r"needs discrete actions .* Received: Box\(-2.0, 2.0, \(1,\), float32\)$"),
+        (many_actions, r"needs discrete actions .* Received: Box\(.*\(40,\), float32\)$"),
+        ("Acrobat-v1", r"nearest are \['Acrobot-v1', .*\]. Received: 'Acrobat-v1'$"),
+    ],
+)
+def test_what_it_cannot_learn_is_said_in_one_line(environment, message, registered):
+    if callable(environment):
+        registered(lambda render_mode=None, make=environment: make())
+        environment = "Temporary-v0"
+    with pytest.raises(ValueError, match=message) as raised:
+        game_for(environment)()
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_not_installed_is_named(registered):
+    def needs_a_simulator(render_mode=None):
+        raise gym.error.DependencyNotInstalled("pip install a-simulator")
+
+    registered(needs_a_simulator)
+    with pytest.raises(ValueError, match="cannot make 'Temporary-v0'. Received: .*pip install a-simulator"):
+        game_for("Temporary-v0")()

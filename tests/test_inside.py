@@ -1,0 +1,85 @@
+"""What is shown of a network's inside, against the network itself."""
+
+import base64
+import re
+from io import BytesIO
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from keras_dqn import Agent, CartPole, inside, plots
+
+
+@pytest.fixture
+def agent():
+    return Agent(4, 2, weight_backup=None, seed=0)
+
+
+@pytest.fixture
+def trace(agent):
+    random = np.random.default_rng(0)
+    states = random.normal(size=(31, 4)).astype(np.float32)
+    q_values = agent.q_values(states[:-1])
+    return inside.Trace(states, q_values, q_values.argmax(-1), np.ones(30))
+
+
+def test_the_curve_has_a_line_an_action_through_every_q_value(trace):
+    (panel,) = inside.q_curve(trace, ("left", "right")).axes
+    assert [line.get_label() for line in panel.lines] == ["left", "right"]
+    for line, values in zip(panel.lines, trace.q_values.T, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(30))
+        np.testing.assert_array_equal(line.get_ydata(), values)
+    assert panel.get_xlabel() == "Step"
+
+
+def test_the_map_shows_the_networks_own_values_at_the_right_places(agent):
+    x, y = (2, "Angle", -0.2, 0.2), (3, "Turn", -2.0, 2.0)
+    figure = inside.policy_map(agent, x, y, state=[0.5, -1, 9, 9], action_names=("left", "right"), points=11)
+    highest, action = figure.axes[0].images[0], figure.axes[1].images[0]
+    for column, row in ((0, 0), (10, 0), (0, 10), (3, 7)):
+        state = np.array([0.5, -1, -0.2 + 0.04 * column, -2 + 0.4 * row], np.float32)
+        q_values = agent.q_values(state[None])[0]
+        assert highest.get_array()[row, column] == pytest.approx(q_values.max(), rel=1e-4)
+        assert action.get_array()[row, column] == q_values.argmax()
+    for shown in (highest, action):
+        assert (shown.origin, shown.get_extent()) == ("lower", [-0.2, 0.2, -2.0, 2.0])
+
+
+def test_the_pretrained_agent_pushes_to_where_the_pole_falls():
+    figure = inside.policy_map(CartPole(weights="pretrained").agent, (2, "", -0.2, 0.2), (3, "", -2, 2))
+    action = figure.axes[1].images[0].get_array()
+    assert action[0, 0] == 0 and action[-1, -1] == 1  # falling to the left, and to the right
+
+
+def test_the_figures_are_not_blank(agent, trace, tmp_path):
+    figures = [inside.q_curve(trace), inside.policy_map(agent, (0, "x", -1, 1), (1, "y", -1, 1))]
+    for figure in figures:
+        plots.save_figure(figure, tmp_path / "figure.png")
+        pixels = image.imread(tmp_path / "figure.png")
+        assert pixels.shape[1] == 900 and pixels[..., :3].std() > 0.05
+
+
+def test_the_timeline_holds_film_and_figure_and_lays_its_line_over_the_panel(trace, tmp_path):
+    (tmp_path / "film.mp4").write_bytes(b"film")
+    figure = inside.q_curve(trace)
+    first, second = (inside.timeline_html(tmp_path / "film.mp4", figure) for _ in range(2))
+    assert f"base64,{base64.b64encode(b'film').decode()}" in first
+    picture = image.imread(BytesIO(base64.b64decode(re.search(r'image/png;base64,([^"]+)"', first)[1])))
+    left, span = map(float, re.search(r"line.style.left = ([\d.]+) \+ ([\d.]+) \*", first).groups())
+    dark = np.flatnonzero(picture[picture.shape[0] // 5, :, :3].sum(-1) < 1)  # the panel's left edge is drawn in ink
+    assert dark.min() / picture.shape[1] == pytest.approx(left / 100, abs=0.01)
+    assert left + span == pytest.approx(97, abs=1)
+    ids = [re.search(r'<div id="([^"]+)"', text)[1] for text in (first, second)]
+    assert ids[0] != ids[1], "two on one page"
+
+
+@pytest.mark.parametrize("axis", [(4, "x", 0, 1), (-1, "x", 0, 1), (0, "x", 1, 1), (0, "x", 2, 1)])
+def test_an_axis_that_is_none_is_named(agent, axis):
+    with pytest.raises(ValueError, match=r"An axis is \(index from 0 to 3, .* Received: \("):
+        inside.policy_map(agent, axis, (1, "y", 0, 1))
+
+
+def test_every_action_has_a_name(trace):
+    with pytest.raises(ValueError, match=r"`action_names` must be 2 names. Received: \['left'\]"):
+        inside.q_curve(trace, ["left"])
