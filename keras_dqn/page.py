@@ -15,6 +15,7 @@ from string import Template
 import numpy as np
 
 from keras_dqn import playable
+from keras_dqn.any_game import game_for
 from keras_dqn.backend import keras
 from keras_dqn.cartpole import CartPole
 from keras_dqn.mountain_car import MountainCar
@@ -22,14 +23,8 @@ from keras_dqn.networks import Dueling
 from keras_dqn.runner import Runner
 from keras_dqn.weights import atomic_write, check_writable
 
-
-class _PlayableCartPole(CartPole):
-    name = "playable_cartpole"
-    environment = playable.GAMES["cartpole"]
-
-
-# Name of a game, as games.js has it: what makes an agent for it.
-GAMES = {"cartpole": CartPole, "playable-cartpole": _PlayableCartPole, "mountaincar": MountainCar}
+# Name of a game, as games.js has it: its runner, which makes an agent for it.
+GAMES = {"cartpole": CartPole, "playable-cartpole": game_for(playable.GAMES["cartpole"]), "mountaincar": MountainCar}
 _SCRIPTS = ("games.js", "network.js", "scenes.js", "steering.js", "bars.js", "widget.js")
 _ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu")  # as network.js has them
 
@@ -126,7 +121,8 @@ def _name_and_brain(game, weights, recipe):
 def _describe(brain):
     """The layers of a network and their float32 weights, as network.js reads them."""
     if not isinstance(brain, keras.Sequential):
-        raise ValueError(f"The page runs a keras.Sequential. Received: {brain.name!r}, {type(brain).__name__}")
+        kind = f"{type(brain).__module__}.{type(brain).__name__}"
+        raise ValueError(f"The page runs a network that is a keras.Sequential. Received: {kind}")
     layers, arrays, size = [], [], brain.input_shape[-1]
     for layer in brain.layers:
         for description, *weights in _parts(layer, size):
