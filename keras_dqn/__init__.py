@@ -8,7 +8,8 @@ loop, `evaluation` plays without learning, `cartpole` and `mountain_car` are gam
 environment with vectors for states and discrete actions.
 Beside them: `networks` (the brains), `recipes` (what the games' own have in common), `exploration` and `n_step` (what
 the agent may do beyond the notebook), `history`, `weights`, `video`, `plots`, `playable` (games for the keyboard),
-`pytorch` (the same agent in PyTorch), `experiment` (trainings from several seeds), `bench`, and `checks`.
+`page` (the same in a notebook or a browser), `pytorch` (the same agent in PyTorch), `experiment` (trainings from
+several seeds), `inside` (what a network thinks), `live` (curves that grow), `bench`, and `checks`.
 """
 
 import importlib
@@ -31,10 +32,11 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "game_for": "any_game",
     "load_weights": "weights",
     "play": "runner",
+    "play_here": "page",
     "save_weights": "weights",
     "train_seeds": "experiment",
 }
-_MODULES = {"bench", "playable", "plots", "pytorch", "video", "weights"}
+_MODULES = {"bench", "page", "playable", "plots", "pytorch", "video", "weights"}
 __all__ = sorted({*_HOMES, *_MODULES})
 
 

@@ -1,4 +1,4 @@
-"""The command line: train, compare, run, evaluate, play, bench."""
+"""The command line: train, compare, run, evaluate, play, export-html, bench."""
 
 import argparse
 import sys
@@ -103,6 +103,13 @@ def play(options):
     keras_dqn.playable.play(options.game)
 
 
+def export_html(options):
+    """Write a page to play on, with or without an agent."""
+    weights = None if options.weights == "none" else options.weights
+    keras_dqn.page.write_page(options.game, options.out, weights, options.recipe)
+    print(f"Page: {options.out}")
+
+
 def bench(options):
     """Measure speed and memory."""
     keras_dqn.bench.main(repeats=options.repeats)
@@ -125,7 +132,10 @@ def _parser():
 
     def command(function, text, game=True, weights=True):
         subparser = commands.add_parser(
-            function.__name__, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            function.__name__.replace("_", "-"),
+            help=text,
+            description=text,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         subparser.set_defaults(command=function)
         if game:
@@ -174,6 +184,18 @@ def _parser():
 
     subparser = command(play, "Play with the keyboard in a window: a or left arrow, d or right arrow.", game=False)
     subparser.add_argument("game", choices=GAMES, help="the game")
+
+    subparser = command(
+        export_html, "Write an HTML file to play on, against an agent; any browser opens it.", game=False
+    )
+    subparser.add_argument("game", help="cartpole, playable-cartpole or mountaincar")
+    subparser.add_argument(
+        "--weights", default="none", help="the agent's: 'pretrained', an .h5 file, or 'none' to play alone"
+    )
+    subparser.add_argument(
+        "--recipe", help="the one whose network the weights are of; the game's first one if not given"
+    )
+    subparser.add_argument("--out", metavar="FILE", required=True, help="the .html file to write")
 
     subparser = command(bench, "Measure speed and memory on this machine.", game=False)
     subparser.add_argument("--repeats", type=int, default=5, help="runs of each measurement; the median is shown")

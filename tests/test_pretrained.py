@@ -84,7 +84,7 @@ def test_the_wheel_holds_the_weights(tmp_path):
     shutil.rmtree(source)
     code = (
         "import keras_dqn, keras_dqn.weights; print(keras_dqn.__file__, keras_dqn.weights.pretrained('cartpole'));"
-        "keras_dqn.CartPole(weights='pretrained').run(seed=0)"
+        "keras_dqn.CartPole(weights='pretrained').run(seed=0); keras_dqn.play_here('cartpole')"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     elsewhere = tmp_path / "elsewhere"
