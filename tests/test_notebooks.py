@@ -40,6 +40,7 @@ class Contents(NamedTuple):
     """What a notebook must show."""
 
     films: int
+    animations: int
     figures: int
     texts: tuple  # regular expressions, each found in what the cells print or return
 
@@ -47,6 +48,7 @@ class Contents(NamedTuple):
 CONTENTS = {
     "cartpole.ipynb": Contents(
         films=3,
+        animations=0,
         figures=1,
         texts=(
             r"Python 3\.\d+\.\d+\nTensorFlow \d.*\nKeras \d.*\ngymnasium \d.*\nkeras_dqn \d",
@@ -55,6 +57,29 @@ CONTENTS = {
             r"Cumulative reward: \d+\n",
             r"mean \d+\.\d\d, std .*, 20 episodes",
             r"pretrained +falling to the left",
+        ),
+    ),
+    "compare_pytorch.ipynb": Contents(
+        films=0,
+        animations=0,
+        figures=1,
+        texts=(
+            r"torch 2\.\d+",
+            r"layer1\.weight +\(128, 4\)",
+            r"largest difference of weights: 0\.00",
+            r"\| steps per second \| [\d,]+",
+            r"largest difference of Q-values: \S+",
+        ),
+    ),
+    "mountain_car.ipynb": Contents(
+        films=2,
+        animations=1,
+        figures=2,
+        texts=(
+            r"Cumulative reward: -200\n",
+            r"<History of \d+ episodes, mean score of the last \d+: -\d+\.\d>",
+            r"mean -\d+\.\d\d, std .*, 100 episodes",
+            r"at rest in the valley +left +-\d",
         ),
     ),
 }
@@ -128,13 +153,13 @@ def outputs(notebook):
 
 
 def printed(notebook, stream="stdout"):
-    """All that cells wrote to a stream; for stdout also the text form of what they returned and showed."""
+    """All that cells wrote to a stream; for stdout also the text forms of what they returned and showed."""
     texts = []
     for output in outputs(notebook):
         if output.output_type == "stream" and output.name == stream:
             texts.append(output.text)
         elif output.output_type in ("execute_result", "display_data") and stream == "stdout":
-            texts.append(output.data.get("text/plain", "") + "\n")
+            texts += [output.data.get(kind, "") + "\n" for kind in ("text/plain", "text/markdown")]
     return "".join(texts)
 
 
@@ -144,6 +169,13 @@ def films(notebook):
     found = VIDEO.findall(markup)
     assert len(found) == markup.count("<video"), "a <video> without an MP4 in it"
     return [base64.b64decode(film, validate=True) for film in found]
+
+
+def animations(notebook):
+    """The frames of each animation in the outputs, as arrays: matplotlib's jshtml holds them as PNGs."""
+    markup = [output.data.get("text/html", "") for output in outputs(notebook) if "data" in output]
+    frames = [re.findall(r'"data:image/png;base64,([^"]+)"', text) for text in markup if "animation" in text]
+    return [[image.imread(BytesIO(base64.b64decode(frame.replace("\\\n", "")))) for frame in film] for film in frames]
 
 
 def figures(notebook):
@@ -179,6 +211,11 @@ def check_contents(path, notebook, folder):
     frames = [count_frames(film, folder) for film in films(notebook)]
     assert len(frames) == expected.films
     assert min(frames, default=6) > 5
+    moving = animations(notebook)
+    assert len(moving) == expected.animations
+    for film in moving:
+        assert len(film) > 5 and film[0][..., :3].std() > 0.05
+        assert not np.array_equal(film[0], film[-1]), "nothing moves"
     drawn = figures(notebook)
     assert len(drawn) == expected.figures
     for figure in drawn:
@@ -195,7 +232,8 @@ def test_a_notebook_runs_whole_and_shows_what_it_should(executed, tmp_path):
 
 
 def test_a_notebook_leaves_its_files_where_it_runs(executed):
-    assert list(executed.folder.glob("videos/*.mp4")), "films lie in the working folder"
+    films = executed.folder.glob("videos/*.mp4")
+    assert bool(list(films)) == bool(CONTENTS[executed.path.name].films), "films lie in the working folder"
     assert not list(REPOSITORY.glob("notebooks/videos")), "and not beside the notebook"
 
 
@@ -270,6 +308,11 @@ def test_the_pretrained_agent_does_what_the_text_says(executed):
     assert right > left
     left, right = q_values["upright"]
     assert abs(left - right) < 0.1 * abs(left)
+
+
+def test_all_notebooks_begin_with_the_same_cell():
+    cells = {code_cells(nbformat.read(path, as_version=4))[0].source for path in NOTEBOOKS}
+    assert len(cells) == 1
 
 
 def test_the_lines_that_every_reader_starts_from_stand_as_they_are():
