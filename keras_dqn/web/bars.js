@@ -1,5 +1,6 @@
 "use strict";
 
+/* A number as people write it, with a minus sign. */
 const text = (number, digits) => number.toFixed(digits).replace("-", "−");
 
 /* The Q-values as bars. They and their axis follow with a short delay, since the best action of a cart pole changes up
