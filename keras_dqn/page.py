@@ -32,8 +32,8 @@ _ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu")  # as network.js has
 class Page:
     """A page to play on, which a notebook shows as the result of a cell; `html` is the whole of it, a string."""
 
-    def __init__(self, html):
-        self.html = html
+    def __init__(self, content):
+        self.html = content
 
     def _repr_html_(self):
         # A frame of its own keeps keys, names and styles apart from the notebook's and from other games', and

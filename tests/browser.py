@@ -60,7 +60,6 @@ class Chromium:
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
-        self.send("Emulation.setFocusEmulationEnabled", enabled=False)
         self.send("Page.bringToFront")
 
     def send(self, method, **parameters):

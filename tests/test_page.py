@@ -390,6 +390,13 @@ def test_the_agent_holds_a_pole_that_is_pushed(browser):
     assert value(browser, "episode.score") > 250
 
 
+def test_a_click_before_the_start_pushes_nothing(browser):
+    opened(browser, "playable-cartpole")
+    browser.mouse("mousePressed", *beside_the_pole(browser, 1))
+    browser.mouse("mouseReleased", *beside_the_pole(browser, 1))
+    assert value(browser, "finger") is None
+
+
 def test_a_car_is_not_to_be_pushed(browser):
     opened(browser, "mountaincar")
     value(browser, "go()")

@@ -1,5 +1,6 @@
 "use strict";
 
+/* A number as people write it, with a minus sign. */
 const text = (number, digits) => number.toFixed(digits).replace("-", "−");
 
 /* The Q-values as bars. They and their axis follow with a short delay, since the best action of a cart pole changes up
@@ -14,7 +15,7 @@ class QBars {
       section.querySelector(".bars").append(row);
       return row;
     });
-    this.untilText = 0;
+    this.untilWritten = 0; // s
   }
 
   /* Forget what was shown: the next values are of another episode. */
@@ -29,20 +30,18 @@ class QBars {
     const low = Math.min(...this.values), high = Math.max(...this.values);
     this.low = Math.min(low, follow(this.low, low, 4));
     this.high = Math.max(high, follow(this.high, high, 4));
-    const margin = 0.25 * (this.high - this.low) + 1e-3 * Math.abs(this.high) + 1e-6;
-    const bottom = this.low - margin, top = this.high + margin;
-    this.rows.forEach((row, i) => {
-      row.querySelector("i").style.width = `${(100 * (this.values[i] - bottom)) / (top - bottom)}%`;
-    });
-    this.untilText -= seconds;
-    if (jump || seconds === 0 || this.untilText <= 0) this.write(bottom, top);
+    this.untilWritten -= seconds;
+    if (jump || seconds === 0 || this.untilWritten <= 0) this.write();
   }
 
-  /* Numbers that change in every frame cannot be read. */
-  write(bottom, top) {
-    this.untilText = 0.15; // s
+  /* Bars, numbers and the choice together, ten times a second: what changes in every frame cannot be read. */
+  write() {
+    this.untilWritten = 0.1; // s
+    const margin = 0.25 * (this.high - this.low) + 1e-3 * Math.abs(this.high) + 1e-6;
+    const bottom = this.low - margin, top = this.high + margin;
     const chosen = bestAction(this.values);
     this.rows.forEach((row, i) => {
+      row.querySelector("i").style.width = `${(100 * (this.values[i] - bottom)) / (top - bottom)}%`;
       row.querySelector("output").textContent = text(this.values[i], 2);
       row.classList.toggle("chosen", i === chosen);
     });

@@ -179,7 +179,7 @@ function drawMountainCar(scene, game, [position]) {
   drawHill(scene, across, down);
   drawFlag(scene, across(0.5), down(0.5));
 
-  const slope = Math.atan2(down(position + 0.01) - down(position - 0.01), across(position + 0.01) - across(position - 0.01));
+  const slope = Math.atan2(down(position + 0.01) - down(position - 0.01), across(0.01) - across(-0.01));
   pen.save();
   pen.translate(across(position), down(position));
   pen.rotate(slope);

@@ -15,6 +15,12 @@ class Steering {
     }
   }
 
+  /* While the agent plays, the buttons do nothing. A button that is disabled would not tell of its release. */
+  enable(enabled) {
+    for (const button of this.buttons) button.disabled = !enabled;
+    if (!enabled) this.releaseAll();
+  }
+
   hold(source, side) {
     this.held.set(source, side);
     this.show();

@@ -12,13 +12,14 @@ const SHORTEST_PUSH = 5; // steps, for a tap or a click
 const speedText = (speed) => `${FRACTIONS[speed] ?? speed}×`;
 
 class Widget {
-  /* `agent` is the description of a network, or null. `root.dataset.speed` is the speed of the clock: 1 is real time. */
+  /* `agent` is the description of a network, or null. `root.dataset.speed` is that of the clock: 1 is real time. */
   constructor(root, agent) {
     this.root = root;
     this.game = GAMES[root.dataset.game];
     this.network = agent && new Network(agent);
     this.find = (selector) => root.querySelector(selector);
     this.canvas = this.find("canvas");
+    this.pixels = 1; // of the canvas, a CSS pixel
     this.steering = new Steering(root.querySelectorAll(".steer"));
     this.bars = this.network && new QBars(this.find(".q-values"), this.game.actions);
     this.best = {}; // player: {score, speed}
@@ -45,7 +46,7 @@ class Widget {
     this.bars?.clear();
     for (const button of this.root.querySelectorAll(".players button"))
       button.setAttribute("aria-pressed", String(button.dataset.player === player));
-    for (const button of this.steering.buttons) button.disabled = player === "agent";
+    this.steering.enable(player === "human");
     this.enter(player === "agent" ? "playing" : "ready");
   }
 
@@ -148,9 +149,8 @@ class Widget {
 
   scene() {
     const pen = this.canvas.getContext("2d");
-    const pixels = window.devicePixelRatio || 1;
-    const width = this.canvas.width / pixels, height = this.canvas.height / pixels;
-    pen.setTransform(pixels, 0, 0, pixels, 0, 0);
+    const width = this.canvas.width / this.pixels, height = this.canvas.height / this.pixels;
+    pen.setTransform(this.pixels, 0, 0, this.pixels, 0, 0);
     return {
       pen, width, height,
       unit: Math.max(width / 600, 0.75),
@@ -158,15 +158,15 @@ class Widget {
       paint: this.colours[this.player],
       force: this.force,
       time: this.episode.steps / this.game.stepsPerSecond,
-      finger: this.finger?.side && this.finger,
+      finger: this.finger?.side ? this.finger : null,
     };
   }
 
   /* After a change of the canvas's size or of the colour scheme. */
   redraw() {
-    const pixels = window.devicePixelRatio || 1;
-    this.canvas.width = Math.round(this.canvas.clientWidth * pixels);
-    this.canvas.height = Math.round(this.canvas.clientHeight * pixels);
+    this.pixels = window.devicePixelRatio;
+    this.canvas.width = Math.round(this.canvas.clientWidth * this.pixels);
+    this.canvas.height = Math.round(this.canvas.clientHeight * this.pixels);
     this.colours = readColours(this.root);
     this.show(0);
   }
@@ -182,7 +182,8 @@ class Widget {
     this.colours = readColours(this.root);
     this.root.classList.toggle("alone", !agent);
     for (const part of [".players", '.best[data-player="agent"]', ".q-values"]) this.find(part).hidden = !agent;
-    if (agent) this.find(".q-values h2").textContent = `The agent’s Q-values, network ${sizes(agent, game.actions.length)}`;
+    if (!agent) return;
+    this.find(".q-values h2").textContent = `The agent’s Q-values, network ${sizes(agent, game.actions.length)}`;
   }
 
   // ------------------------------------------------------------ keys, buttons, fingers
@@ -242,6 +243,7 @@ class Widget {
       return { x: clientX - left, y: clientY - top };
     };
     canvas.addEventListener("pointerdown", (event) => {
+      if (this.phase !== "playing") return; // or the next episode would begin with a push
       canvas.setPointerCapture(event.pointerId);
       this.finger = { ...at(event), steps: 0, down: true };
     });
@@ -267,25 +269,29 @@ function sizes({ layers }, actions) {
   return [...dense.map(({ inputs }) => inputs), actions].join("-"); // a dueling head has one output more inside
 }
 
-const COLOURS =
-  "human agent danger ink muted skyTop skyBottom ground rail pole axle tyre spoke shine glass farHill hillTop hillBottom hillEdge flag";
+const COLOURS = [
+  "human", "agent", "danger", "ink", "muted", "skyTop", "skyBottom", "ground", "rail", "pole", "axle", "tyre", "spoke",
+  "shine", "glass", "farHill", "hillTop", "hillBottom", "hillEdge", "flag",
+];
 
+/* The colours of the scenes by name: skyTop is --sky-top of the style sheet, light or dark. */
 function readColours(root) {
   const style = getComputedStyle(root);
   const variable = (name) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-  return Object.fromEntries(COLOURS.split(" ").map((name) => [name, style.getPropertyValue(variable(name)).trim()]));
+  return Object.fromEntries(COLOURS.map((name) => [name, style.getPropertyValue(variable(name)).trim()]));
 }
 
 /* The frame of a notebook's output cell does not grow by itself. */
 function fitFrame() {
   const frame = window.frameElement; // null on a page of its own, and where the notebook keeps its frames apart
-  if (frame)
-    new ResizeObserver(() => (frame.style.height = `${document.documentElement.offsetHeight}px`)).observe(document.body);
+  if (!frame) return;
+  const { documentElement, body } = document;
+  new ResizeObserver(() => (frame.style.height = `${documentElement.offsetHeight}px`)).observe(body);
 }
 
 const widget = new Widget(
   document.querySelector(".widget"),
-  JSON.parse(document.querySelector(".agent[type]").textContent),
+  JSON.parse(document.querySelector("script.agent").textContent),
 );
 fitFrame();
 window.kerasDqn = { GAMES, Episode, Network, step, widget }; // for the console, and for the tests
