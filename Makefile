@@ -9,10 +9,11 @@ DEMO := demo
 
 demo: .venv/installed
 	mkdir -p $(DEMO)
-	cd $(DEMO) && ../$(BIN)/python -m keras_dqn train cartpole --episodes 3000 --seed 0 --weights none \
-		--evaluate-every 5000 --stop-score 500 --plot learning_curve.png
-	cd $(DEMO) && ../$(BIN)/python -m keras_dqn evaluate cartpole --weights cartpole_weight_best.h5 --episodes 100
-	cd $(DEMO) && ../$(BIN)/python -m keras_dqn run cartpole --weights cartpole_weight_best.h5 --seed 0 --video cartpole.mp4
+	cd $(DEMO) && ../$(BIN)/python -m keras_dqn train cartpole --recipe best --episodes 1000 --seed 0 --weights none \
+		--evaluate-every 500 --stop-score 490 --plot learning_curve.png
+	cd $(DEMO) && ../$(BIN)/python -m keras_dqn evaluate cartpole --recipe best --weights cartpole_best_weight_best.h5
+	cd $(DEMO) && ../$(BIN)/python -m keras_dqn run cartpole --recipe best --weights cartpole_best_weight_best.h5 \
+		--seed 0 --video cartpole.mp4
 
 test: .venv/installed-for-tests
 	$(BIN)/ruff check .

@@ -34,10 +34,11 @@ def test_every_file_has_a_card_and_is_the_one_described():
         assert card(name)["sha256"] == f"`{digest}`"
 
 
-def test_cartpole_scores_what_its_card_says():
-    evaluation = CartPole(weights="pretrained").evaluate(100)
+@pytest.mark.parametrize(("recipe", "name"), [("juvin", "cartpole_weight.h5"), ("best", "cartpole_best_weight.h5")])
+def test_cartpole_scores_what_its_card_says(recipe, name):
+    evaluation = CartPole(recipe=recipe, weights="pretrained").evaluate(100)
     assert evaluation.scores.tolist() == [500] * 100
-    assert card("cartpole_weight.h5")["score"] == re.sub(r"95 .* to \S+ ", "", str(evaluation))
+    assert card(name)["score"] == re.sub(r"95 .* to \S+ ", "", str(evaluation))
 
 
 def test_mountain_car_scores_what_its_card_says():
