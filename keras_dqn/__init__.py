@@ -16,8 +16,10 @@ __version__ = "0.1.0"
 
 _HOMES = {  # public name: its module, imported when the name is first used
     "Agent": "agent",
+    "Breakout": "breakout",
     "CartPole": "cartpole",
     "Evaluation": "evaluation",
+    "FrameMemory": "frame_memory",
     "History": "history",
     "Learner": "learner",
     "MountainCar": "mountain_car",

@@ -15,6 +15,8 @@ from keras_dqn.n_step import NStep
 from keras_dqn.networks import NumpyForward, mlp
 from keras_dqn.weights import load_weights, save_weights
 
+NEVER = 2**62  # updates: a target model that no count of updates moves
+
 
 class Agent:
     """A deep Q-learning agent with the names and defaults of the CartPole notebook (G. Juvin 2017).
@@ -27,6 +29,7 @@ class Agent:
         memory_size: how many transitions the memory holds.
         store_frames: states are stacks of frames, [stack, height, width], of which a step adds one: store each frame
             once (see `FrameMemory`).
+        frame_padding: what takes the place of frames before an episode's first, "zero" or "reset" (see `FrameMemory`).
         learning_rate: of Adam.
         gamma: discount a step.
         exploration_rate: probability of a random action, at first.
@@ -38,6 +41,8 @@ class Agent:
         target_update: value next states with a target model, which moves to the brain every so many updates; None
             values them with the brain itself.
         tau: how far the target model moves: 1 makes it a copy ("hard"), less moves it that fraction ("soft").
+        target_update_episodes: copy the brain to the target model each time so many episodes have ended, instead of
+            counting updates with `target_update`.
         double: the brain picks the next action and the target model values it (double DQN).
         loss: "mse", as Keras' `fit` computes it over all actions, or "huber" of the taken actions.
         optimizer: a Keras optimizer with its own clipping, or a function that makes one, instead of Adam.
@@ -73,6 +78,7 @@ class Agent:
         weight_backup="cartpole_weight.h5",
         memory_size=2000,
         store_frames=False,
+        frame_padding="zero",
         learning_rate=0.001,
         gamma=0.95,
         exploration_rate=1.0,
@@ -82,6 +88,7 @@ class Agent:
         minibatch_size=1,
         target_update=None,
         tau=1.0,
+        target_update_episodes=None,
         double=False,
         loss="mse",
         optimizer=None,
@@ -114,7 +121,14 @@ class Agent:
         check_whole("hold_random_actions", hold_random_actions)
         if not 0 < tau <= 1:
             raise ValueError(f"`tau` must be above 0 and at most 1. Received: {tau!r}")
-        if double and target_update is None:
+        if target_update_episodes is not None:
+            check_whole("target_update_episodes", target_update_episodes)
+            if target_update is not None or tau != 1:
+                raise ValueError(
+                    "`target_update_episodes` takes the place of `target_update` and `tau`. "
+                    f"Received: target_update={target_update}, tau={tau}"
+                )
+        elif double and target_update is None:
             raise ValueError("`double` needs a target model: give `target_update`. Received: target_update=None")
         if not learning_rate > 0:
             raise ValueError(f"`learning_rate` must be above 0. Received: {learning_rate!r}")
@@ -135,7 +149,7 @@ class Agent:
         seeds = seed_sequence(seed)
         network_seed, memory_seed, exploration_seed = seeds.spawn(3)
         if store_frames:  # these make the n steps when they are sampled
-            self.memory = FrameMemory(memory_size, n_step, gamma, seed=memory_seed)
+            self.memory = FrameMemory(memory_size, n_step, gamma, seed=memory_seed, padding=frame_padding)
         else:
             self.memory = ReplayMemory(memory_size, seed=memory_seed)
         self._stores_frames = store_frames
@@ -146,10 +160,14 @@ class Agent:
         self._n_step = NStep(n_step, gamma) if n_step > 1 and not store_frames else None
         self._learning_starts = learning_starts
         self._waits = wait_for_terminal
+        self.episodes = 0  # ended ones, counted where something waits for them
+        self._target_update_episodes = target_update_episodes
+        self._watches_ends = wait_for_terminal or target_update_episodes is not None
         if brain is None:
             brain = self._default_brain({} if network is None else network, network_seed)
         self.brain = self._built(brain, optimizer)
-        self.learner = self._new_learner(target_update, tau=tau, double=double, loss=loss)
+        updates = NEVER if target_update_episodes is not None else target_update
+        self.learner = self._new_learner(updates, tau=tau, double=double, loss=loss)
         self._numpy_forward = NumpyForward(self.brain) if NumpyForward.supports(self.brain) else None
         compiled = tf.function(lambda states: self.brain(states, training=False))
         self._forward = self._numpy_forward or (lambda states: compiled(tf.constant(states)).numpy())
@@ -258,6 +276,8 @@ class Agent:
             self.check_states(next_states, "next_state")
             if not all_finite(rewards):
                 raise ValueError(f"`reward` must be finite. Received: {rewards}")
+        if self._watches_ends:
+            self._watch_ends(terminated, truncated)
         if stops is not None and not self._stores_frames:
             terminated = terminated | stops
         if self._stores_frames:
@@ -272,11 +292,17 @@ class Agent:
             steps = (environments, states, actions, rewards, next_states, terminated, truncated)
             if (joined := self._n_step.join(*steps)) is not None:
                 self.memory.add(joined)
-        if self._waits:
-            self._waits = not terminated.any()
         self.steps += len(states)
         if self.exploration is not None:
             self.exploration_rate = self.exploration(self.steps)
+
+    def _watch_ends(self, terminated, truncated):
+        """Do what waits for episodes to end, [N] bool."""
+        self._waits = self._waits and not terminated.any()
+        before, self.episodes = self.episodes, self.episodes + int(np.count_nonzero(terminated | truncated))
+        every = self._target_update_episodes
+        if every is not None and self.episodes // every > before // every:
+            self.learner.copy_to_target()
 
     def replay(self, sample_batch_size=None):
         """Learn from memory: one gradient update after the other, all in one compiled call; then explore a little less.

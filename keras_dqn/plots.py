@@ -1,4 +1,4 @@
-"""Learning curves: the score, the exploration rate and the loss from episode to episode."""
+"""Figures: learning curves (score, exploration rate and loss from episode to episode), and the screens of a game."""
 
 from functools import partial
 from io import BytesIO
@@ -55,6 +55,34 @@ def learning_curve(
         figure.align_ylabels()
         figure.suptitle(title or "", fontsize=15)
     # A notebook knows by itself how to show only the figures of pyplot.
+    figure._repr_png_ = partial(_png, figure)
+    return figure
+
+
+def screens(original: np.ndarray, cleaned: np.ndarray, title: str | None = None) -> "Figure":
+    """Draw a game's screen, uint8 [height, width, 3], and beside it what a network sees of it, one panel an image.
+
+    `cleaned` is [K, height, width] in grey, uint8, the newest last, or [K, height, width, 3] in colour: uint8, or
+    floats from -1 to 1 for differences, whose zero is drawn grey. Raises ValueError for other shapes.
+    """
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    if original.ndim != 3 or original.shape[2] != 3:
+        raise ValueError(f"`original` must be [height, width, 3]. Received: shape {original.shape}")
+    if cleaned.ndim not in (3, 4) or (cleaned.ndim == 4 and cleaned.shape[3] != 3):
+        raise ValueError(f"`cleaned` must be images, [K, height, width] or with 3 colours. Received: {cleaned.shape}")
+    if cleaned.dtype.kind == "f":
+        cleaned = (cleaned + 1) / 2
+    with style.context(["default", {"font.size": 13, "text.color": _INK}]):
+        figure = Figure(figsize=(3 * (1 + len(cleaned)), 4.2), facecolor="white", layout="constrained")
+        panels = figure.subplots(1, 1 + len(cleaned), squeeze=False)[0]
+        for panel, image in zip(panels, [original, *cleaned], strict=True):
+            panel.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            panel.axis("off")
+        panels[0].set_title("The screen")
+        panels[1].set_title("What the network sees", loc="left")
+        figure.suptitle(title or "", fontsize=15)
     figure._repr_png_ = partial(_png, figure)
     return figure
 

@@ -188,6 +188,10 @@ class Runner:
         """One new environment."""
         return make_env(self.environment, render_mode)
 
+    def make_envs(self, num_envs):
+        """Several new environments as one, in NEXT_STEP mode."""
+        return make_vector_env(self.environment, num_envs)
+
     def train(self, verbose=False, progress=True, record_every=None, evaluate_every=None, stop_score=None):
         """Play `episodes` episodes and learn from them; the weights are saved whatever ends it, Ctrl-C too.
 
@@ -318,7 +322,7 @@ class Runner:
         if self.num_envs > 1:
             if record_every is not None:
                 raise ValueError(f"`record_every` films a single environment. Received: num_envs={self.num_envs}")
-            return make_vector_env(self.environment, self.num_envs)
+            return self.make_envs(self.num_envs)
         if record_every is None:
             return self.make_env()
         check_whole("record_every", record_every)
