@@ -380,13 +380,16 @@ class Agent:
 
     # ---------------------------------------------------------------- weights
 
-    def save_model(self):
-        """Write the brain's weights to `weight_backup`, whole or not at all.
+    def save_model(self, path=None):
+        """Write the brain's weights to a .h5 file, whole or not at all.
 
-        A file that is there stays as it is while nothing has been learned.
+        Args:
+            path: the file; by default `weight_backup`, which stays as it is while nothing has been learned.
         """
-        if self.weight_backup is not None and (self.learner.updates or not self.weight_backup.exists()):
-            save_weights(self.brain, self.weight_backup)
+        if path is not None:
+            save_weights(self._brain_to_save(), path)
+        elif self.weight_backup is not None and (self.learner.updates or not self.weight_backup.exists()):
+            save_weights(self._brain_to_save(), self.weight_backup)
 
     def load_model(self, path):
         """Take weights from a .h5 file of any Keras, and explore at the minimum from now on.
@@ -398,6 +401,10 @@ class Agent:
         self.learner.copy_to_target()
         self.refresh()
         self.exploration_rate = self.exploration_min
+
+    def _brain_to_save(self):
+        """A Keras model with the brain's weights as they are now."""
+        return self.brain
 
     def _load_backup(self):
         if self.weight_backup.exists():

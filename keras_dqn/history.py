@@ -1,4 +1,4 @@
-"""What training tells afterwards: one record an episode."""
+"""What training tells afterwards: a record of each episode, the loss of each update, and each evaluation."""
 
 from typing import NamedTuple
 
@@ -15,14 +15,40 @@ class Episode(NamedTuple):
     time: float  # seconds since training began, at its end
 
 
+class Evaluated(NamedTuple):
+    """One evaluation in the middle of training."""
+
+    steps: int  # environment steps made before it
+    score: float  # mean of its greedy episodes
+    seconds: float  # that it took
+
+
 class History(list):
-    """A list of `Episode`s, in the order they ended; its columns as arrays."""
+    """A list of `Episode`s, in the order they ended; its columns as arrays.
+
+    Attributes:
+        evaluations: an `Evaluated` for each evaluation made.
+    """
+
+    def __init__(self, episodes=()):
+        super().__init__(episodes)
+        self.evaluations = []
+        self._update_losses = []  # an array for each replay that learned
 
     scores = property(lambda self: self._column("score"), doc="[episodes] float, sum of rewards")
     lengths = property(lambda self: self._column("length"), doc="[episodes] int, steps")
     losses = property(lambda self: self._column("loss"), doc="[episodes] float, NaN where nothing was learned")
     epsilons = property(lambda self: self._column("epsilon"), doc="[episodes] float")
     times = property(lambda self: self._column("time"), doc="[episodes] float, seconds")
+
+    @property
+    def update_losses(self):
+        """[updates] float32, the loss of each update in the order they were made."""
+        return np.concatenate([np.zeros(0, np.float32), *self._update_losses])
+
+    def add_losses(self, losses):
+        """Keep the losses, [K] float32, of K updates."""
+        self._update_losses.append(losses)
 
     def mean_score(self, last=100):
         """Mean score of the last episodes, NaN where there is none."""

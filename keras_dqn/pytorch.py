@@ -27,7 +27,7 @@ from keras_dqn.agent import Agent
 from keras_dqn.backend import keras
 from keras_dqn.checks import check_whole, seed_sequence
 from keras_dqn.networks import mlp
-from keras_dqn.weights import read_weights, save_weights
+from keras_dqn.weights import read_weights
 
 try:
     import torch
@@ -238,11 +238,10 @@ class TorchAgent(Agent):
     def _torch_forward(self, states):
         return self.brain(torch.from_numpy(states).float()).numpy()
 
-    def save_model(self):
-        """Write the brain's weights to `weight_backup`, as `Agent.save_model` does: an .h5 that Keras reads."""
-        if self.weight_backup is not None and (self.learner.updates or not self.weight_backup.exists()):
-            self._twin.set_weights(from_state_dict(self.brain.state_dict(), self._twin))
-            save_weights(self._twin, self.weight_backup)
+    def _brain_to_save(self):
+        """The Keras twin with the brain's weights, so that `save_model` leaves an .h5 that Keras reads."""
+        self._twin.set_weights(from_state_dict(self.brain.state_dict(), self._twin))
+        return self._twin
 
     def load_model(self, path):
         """Take weights from a .h5 file of any Keras, as `Agent.load_model` does."""

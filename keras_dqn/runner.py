@@ -1,5 +1,6 @@
 """The only training loop, and the runner that each game grows from."""
 
+import math
 import os
 import time
 from pathlib import Path
@@ -12,9 +13,9 @@ from keras_dqn.agent import Agent
 from keras_dqn.checks import check_fraction, check_whole, seed_sequence
 from keras_dqn.environments import as_vector, make_env, make_vector_env, sizes
 from keras_dqn.evaluation import EVALUATION_SEED, evaluate
-from keras_dqn.history import Episode, History
+from keras_dqn.history import Episode, Evaluated, History
 from keras_dqn.video import VideoRecorder, show_video
-from keras_dqn.weights import check_writable, pretrained, save_weights
+from keras_dqn.weights import check_writable, pretrained
 
 
 class Step(NamedTuple):
@@ -131,6 +132,8 @@ class Runner:
         num_envs: how many environments play at once.
         shape_reward: rewards to learn from instead of the true ones; see `play`.
         video_folder: where films go.
+        steps: how many environment steps `train` makes, instead of counting episodes; the last episode may be cut off.
+        agent_class: `Agent`, or one with its interface: `pytorch.TorchAgent`.
         **options: of the `Agent`, instead of the recipe's.
 
     Raises:
@@ -153,9 +156,12 @@ class Runner:
         num_envs=1,
         shape_reward=None,
         video_folder="videos",
+        steps=None,
+        agent_class=Agent,
         **options,
     ):
         self.episodes = check_whole("episodes", episodes)
+        self.steps = None if steps is None else check_whole("steps", steps)
         self.num_envs = check_whole("num_envs", num_envs)
         first = next(iter(self.recipes))
         self.recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
@@ -175,7 +181,7 @@ class Runner:
         self._env_seeds = np.random.default_rng(env_seed)
         self.env = self.make_env()
         self.state_size, self.action_size = sizes(self.env)
-        self.agent = Agent(
+        self.agent = agent_class(
             self.state_size, self.action_size, seed=agent_seed, load_backup=weights == "backup", **options
         )
         if weights is not None and weights != "backup":
@@ -193,7 +199,7 @@ class Runner:
         return make_vector_env(self.environment, num_envs)
 
     def train(self, verbose=False, progress=True, record_every=None, evaluate_every=None, stop_score=None):
-        """Play `episodes` episodes and learn from them; the weights are saved whatever ends it, Ctrl-C too.
+        """Play `episodes` episodes, or `steps` steps, and learn; the weights are saved whatever ends it, Ctrl-C too.
 
         Args:
             verbose: print "Episode i# Score: n" after each episode.
@@ -224,9 +230,14 @@ class Runner:
         env = self._training_env(record_every)
         self.history = history
         evaluations = 0
-        bar = tqdm(total=self.episodes, unit="episode", desc=self.name, disable=not progress)
+        last_step = self.steps or math.inf
+        total, unit = (self.steps, "step") if self.steps else (self.episodes, "episode")
+        # leave=None: the bar stays on the screen, unless it is inside another one
+        bar = tqdm(total=total, unit=unit, desc=self.name, disable=not progress, leave=None)
         try:
             for step in play(agent, env, self.replay_every, self._next_seed(), shape_reward=self.shape_reward):
+                if step.losses is not None:
+                    history.add_losses(step.losses)
                 for episode in step.episodes:
                     if self._is_over(history):
                         break  # several environments may end an episode in the same step
@@ -234,13 +245,13 @@ class Runner:
                     for line in self._comments(history, verbose):
                         bar.write(line)
                     bar.set_postfix(self._progress(history), refresh=False)
-                    bar.update()
+                    bar.update(episode.length if self.steps else 1)
                 if evaluate_every and step.steps >= (evaluations + 1) * evaluate_every:
                     evaluations = step.steps // evaluate_every
-                    self._keep_best()
+                    self._keep_best(step.steps)
                     if stop_score is not None and self.best_score >= stop_score:
                         break
-                if step.episodes and self._is_over(history):
+                if step.steps >= last_step or (step.episodes and self._is_over(history)):
                     break
         finally:
             agent.save_model()
@@ -290,7 +301,7 @@ class Runner:
 
     def _is_over(self, history):
         """Whether training ends, as its history is now."""
-        return len(history) >= self.episodes
+        return self.steps is None and len(history) >= self.episodes
 
     def _comments(self, history, verbose):
         """What is to be said after the last episode of the history: lines of text."""
@@ -303,10 +314,13 @@ class Runner:
             raise ValueError("The best weights are kept beside `weight_backup`. Received: weight_backup=None")
         return self.agent.weight_backup.with_stem(self.agent.weight_backup.stem + "_best")
 
-    def _keep_best(self):
+    def _keep_best(self, steps):
+        """Evaluate the agent as it is after so many steps, and keep its weights if they do best so far."""
+        began = time.perf_counter()
         score = self.evaluate(seed=EVALUATION_SEED).mean
+        self.history.evaluations.append(Evaluated(int(steps), score, time.perf_counter() - began))
         if self.best_score is None or score > self.best_score:
-            save_weights(self.agent.brain, self.best_backup)
+            self.agent.save_model(self.best_backup)
             self.best_score = score
 
     def _keep_what_was_there(self):

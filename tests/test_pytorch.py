@@ -395,6 +395,15 @@ def test_a_state_dict_of_another_network_is_refused():
         to_state_dict([np.zeros((3, 3, 1, 8)), np.zeros(8)])
 
 
+def test_the_runner_trains_it_and_keeps_its_best_weights():
+    cartpole = CartPole(recipe="pytorch", agent_class=TorchAgent, steps=300, weights=None, seed=0)
+    assert isinstance(cartpole.agent, TorchAgent)
+    history = cartpole.train(progress=False, evaluate_every=150)
+    assert len(history.update_losses) == 300 - 127 == cartpole.agent.learner.updates
+    best = CartPole(recipe="pytorch", weights=cartpole.best_backup)  # Keras reads them
+    assert best.evaluate(100, seed=1_000_000).mean == pytest.approx(cartpole.best_score)
+
+
 # ---------------------------------------------------------------- without torch
 
 

@@ -318,6 +318,26 @@ def test_training_ends_when_an_evaluation_is_good_enough():
     assert 0 < history.lengths.sum() <= 300
 
 
+def test_the_history_has_every_loss_and_every_evaluation():
+    history = CartPole(20, weights=None, seed=0).train(progress=False, evaluate_every=150)
+    assert history.update_losses.dtype == np.float32 and len(history.update_losses) == 20 * 32
+    last = history.update_losses[-32:]  # of the replay at the last episode's end
+    assert history.losses[-1] == pytest.approx(last.mean())
+    steps = [evaluation.steps for evaluation in history.evaluations]
+    assert steps == list(range(150, history.lengths.sum() + 1, 150))
+    assert all(evaluation.score > 0 and evaluation.seconds > 0 for evaluation in history.evaluations)
+
+
+def test_steps_may_be_counted_instead_of_episodes(capsys):
+    cartpole = CartPole(1, weights=None, seed=0, steps=250)
+    history = cartpole.train()
+    assert cartpole.agent.steps == 250 and 250 - 50 < history.lengths.sum() <= 250 and len(history) > 1
+    assert "/250 " in capsys.readouterr().err
+    cartpole = CartPole(weights=None, seed=0, steps=50, num_envs=8)
+    cartpole.train(progress=False)
+    assert 50 <= cartpole.agent.steps < 58
+
+
 def test_a_number_that_is_none_still_leaves_weights_and_history(monkeypatch):
     cartpole = CartPole(20, weights=None, seed=0)
     update = cartpole.agent.learner.update
@@ -378,6 +398,7 @@ class Unknown(Runner):
         (lambda: CartPole(0), "`episodes`.* Received: 0"),
         (lambda: CartPole(2.5), "`episodes`.* Received: 2.5"),
         (lambda: CartPole(recipe="juvain"), r"`recipe` must be one of \['juvin'.*\]. Received: 'juvain'"),
+        (lambda: CartPole(steps=0), "`steps`.* Received: 0"),
         (lambda: CartPole(num_envs=0), "`num_envs`.* Received: 0"),
         (lambda: CartPole(seed=-3), "`seed`.* Received: -3"),
         (lambda: CartPole(1).run(epsilon=2), "`epsilon`.* Received: 2"),
