@@ -4,10 +4,11 @@
 
 Each arrow is a module, and imports follow the arrows: `environments` makes them, `memory` keeps transitions, `learner`
 turns minibatches of them into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training
-loop, `evaluation` plays without learning, `cartpole` and `mountain_car` are games.
+loop, `evaluation` plays without learning, `cartpole`, `mountain_car` and `breakout` are games.
 Beside them: `networks` (the brains), `exploration` and `n_step` (what the agent may do beyond the notebook), `history`,
 `weights`, `video`, `plots`, `playable` (games for the keyboard), `pytorch` (the same agent in PyTorch), `bench`, and
-`checks`.
+`checks`. For Atari: `atari` (its games), `frame_memory` (what keeps their frames once each); for long trainings:
+`records` (what they leave behind), `checkpoint`, `training_log`.
 """
 
 import importlib
@@ -18,6 +19,8 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "Agent": "agent",
     "Breakout": "breakout",
     "CartPole": "cartpole",
+    "CheckpointError": "checkpoint",
+    "Checkpoints": "checkpoint",
     "Evaluation": "evaluation",
     "FrameMemory": "frame_memory",
     "History": "history",

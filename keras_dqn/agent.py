@@ -113,6 +113,13 @@ class Agent:
             raise ValueError(
                 f"`sample_batch_size` must fit into the memory ({memory_size}). Received: {sample_batch_size}"
             )
+        # a memory of frames has slots that hold no step: the frames that games ended with
+        room = memory_size // 2 if store_frames else memory_size
+        if learning_starts > room:
+            raise ValueError(
+                f"`learning_starts` must be at most {room} with memory_size={memory_size}, or nothing would ever be "
+                f"learned. Received: {learning_starts}"
+            )
         rates = {"gamma": gamma, "exploration_rate": exploration_rate, "exploration_min": exploration_min}
         for name, value in {**rates, "exploration_decay": exploration_decay}.items():
             check_fraction(name, value)
@@ -158,7 +165,7 @@ class Agent:
         self.exploration = exploration
         self._held_actions = HeldActions(hold_random_actions) if hold_random_actions > 1 else None
         self._n_step = NStep(n_step, gamma) if n_step > 1 and not store_frames else None
-        self._learning_starts = learning_starts
+        self.learning_starts = learning_starts
         self._waits = wait_for_terminal
         self.episodes = 0  # ended ones, counted where something waits for them
         self._target_update_episodes = target_update_episodes
@@ -364,7 +371,7 @@ class Agent:
             count = check_whole("sample_batch_size", sample_batch_size)
             if count % size:
                 raise ValueError(f"`sample_batch_size` must be a multiple of {size}. Received: {count}")
-        if self._waits or len(self.memory) < max(count, self._learning_starts):
+        if self._waits or len(self.memory) < max(count, self.learning_starts):
             return None
         batch = self.memory.sample(count)
         return Transition(*(field.reshape(count // size, size, *field.shape[1:]) for field in batch))
@@ -412,6 +419,40 @@ class Agent:
             print("Found saved weights, loaded into model")
         else:
             print("Backup weights for model not found")
+
+    # ---------------------------------------------------------------- going on after an interruption
+
+    @property
+    def generators(self):
+        """The agent's own `np.random.Generator`s, by name."""
+        return {"exploration": self._random, "memory": self.memory.random}
+
+    @property
+    def memory_bytes(self):
+        """How many bytes the memory takes once it is full."""
+        return self.memory.bytes_needed(self.memory.capacity, self.state_shape)
+
+    def counters(self):
+        """How far learning and exploration are, in plain numbers."""
+        return {
+            "steps": self.steps,
+            "episodes": self.episodes,
+            "updates": self.learner.updates,
+            "exploration_rate": self.exploration_rate,
+            "waits": self._waits,
+        }
+
+    def restore_counters(self, counters):
+        """Go on from there; nothing is changed where one is missing."""
+        steps, episodes, updates = (int(counters[name]) for name in ("steps", "episodes", "updates"))
+        rate, waits = float(counters["exploration_rate"]), bool(counters["waits"])
+        self.steps, self.episodes, self.exploration_rate, self._waits = steps, episodes, rate, waits
+        self.learner.updates = updates
+
+    def check_memory_fits(self):
+        """Raise a ValueError if the memory, once full, takes more than this machine has free."""
+        if self._stores_frames:
+            self.memory.check_fits(self.state_shape)
 
     # ---------------------------------------------------------------- construction and checks
 

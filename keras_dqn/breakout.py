@@ -1,5 +1,7 @@
 """Breakout from pixels: the networks, the recipes and the runner, which plays any other Atari game as well."""
 
+from pathlib import Path
+
 import numpy as np
 
 from keras_dqn.atari import AtariGame, AtariGames, AtariScreens, check_game
@@ -173,6 +175,25 @@ class Breakout(Runner):
             shape_reward=shape_reward or self._shape_reward.get(known),
             **options,
         )
+        self.settings["sticky"] = sticky
+
+    @property
+    def frames_per_step(self):
+        """Emulator frames a step."""
+        return self._games[self.recipe].frames_per_step
+
+    @property
+    def checkpoint_folder(self):
+        """Where `train` leaves log and checkpoints if nothing else is said; named as the weights are."""
+        return Path(f"{self.name}{'' if self.recipe == 'nature' else '_' + self.recipe}_checkpoints")
+
+    def train(self, *, checkpoints=None, **options):
+        """As `Runner.train`, always with a log and checkpoints, by default in `checkpoint_folder`."""
+        return super().train(checkpoints=self.checkpoint_folder if checkpoints is None else checkpoints, **options)
+
+    def _progress(self, history):
+        games = {"frames": f"{self.agent.steps * self.frames_per_step:,}", "games": len(history)}
+        return {**games, **super()._progress(history), "loss": f"{history[-1].loss:.4f}"}
 
     def make_env(self, render_mode=None):
         """One new game, behind gymnasium's interface."""

@@ -1,5 +1,6 @@
 """What training tells afterwards: a record of each episode, the loss of each update, and each evaluation."""
 
+from array import array
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ class History(list):
     def __init__(self, episodes=()):
         super().__init__(episodes)
         self.evaluations = []
-        self._update_losses = []  # an array for each replay that learned
+        self._update_losses = array("f")  # four bytes an update, of which there may be millions
 
     scores = property(lambda self: self._column("score"), doc="[episodes] float, sum of rewards")
     lengths = property(lambda self: self._column("length"), doc="[episodes] int, steps")
@@ -44,11 +45,11 @@ class History(list):
     @property
     def update_losses(self):
         """[updates] float32, the loss of each update in the order they were made."""
-        return np.concatenate([np.zeros(0, np.float32), *self._update_losses])
+        return np.array(self._update_losses, np.float32)
 
     def add_losses(self, losses):
         """Keep the losses, [K] float32, of K updates."""
-        self._update_losses.append(losses)
+        self._update_losses.frombytes(np.asarray(losses, np.float32).tobytes())
 
     def mean_score(self, last=100):
         """Mean score of the last episodes, NaN where there is none."""
