@@ -149,7 +149,7 @@ def _parser():
     subparser.add_argument("--epsilon", type=float, default=0.0, help="probability of a random action")
 
     subparser = command(play, "Play with the keyboard in a window: a or left arrow, d or right arrow.", game=False)
-    subparser.add_argument("game", choices=GAMES, help="the game")
+    subparser.add_argument("game", choices=("cartpole", "mountaincar"), help="the game")
 
     subparser = command(bench, "Measure speed and memory on this machine.", game=False)
     subparser.add_argument("--repeats", type=int, default=5, help="runs of each measurement; the median is shown")

@@ -1,5 +1,8 @@
 """Breakout and other Atari games: on the real emulator, with networks small enough to run in a second."""
 
+import re
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,7 @@ from keras_dqn.breakout import HACKATHON2018, Breakout, ScreenDifference, clippe
 from keras_dqn.evaluation import evaluate_together
 from keras_dqn.memory import Transition
 from keras_dqn.runner import play
+from keras_dqn.video import VideoRecorder
 from tests.environments import Counter
 
 
@@ -368,6 +372,14 @@ def test_a_film_shows_the_game_and_its_score_is_printed(capsys):
     assert f"Cumulative reward: {score:g}" in out and "videos/breakout_random.mp4" in out
     with open("videos/breakout_random.mp4", "rb") as film:
         assert film.read(8)[4:] == b"ftyp"
+
+
+def test_a_film_is_cut_before_it_fills_the_memory(monkeypatch, capsys):
+    monkeypatch.setattr("keras_dqn.runner.VideoRecorder", partial(VideoRecorder, max_frames=30))
+    breakout = tiny()
+    breakout.random_episode(seed=1)
+    out = capsys.readouterr().out
+    assert re.search(r"The film shows the first 29 of [1-9]\d\d steps", out)
 
 
 def test_the_screens_side_by_side():
