@@ -4,12 +4,14 @@
 
 Each arrow is a module, and imports follow the arrows: `environments` makes them, `memory` keeps transitions, `learner`
 turns minibatches of them into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training
-loop, `evaluation` plays without learning, `cartpole` and `mountain_car` are games, `any_game` makes one of any other
-environment with vectors for states and discrete actions.
+loop, `evaluation` plays without learning, `cartpole`, `mountain_car` and `breakout` are games, `any_game` makes one of
+any other environment with vectors for states and discrete actions.
 Beside them: `networks` (the brains), `recipes` (what the games' own have in common), `exploration` and `n_step` (what
 the agent may do beyond the notebook), `history`, `weights`, `video`, `plots`, `playable` (games for the keyboard),
 `page` (the same in a notebook or a browser), `pytorch` (the same agent in PyTorch), `experiment` (trainings from
 several seeds), `inside` (what a network thinks), `live` (curves that grow), `bench`, and `checks`.
+For Atari: `atari` (its games) and `frame_memory` (what keeps their frames once each); for long trainings: `records`
+(what they leave behind), `checkpoint` and `training_log`.
 """
 
 import importlib
@@ -18,8 +20,12 @@ __version__ = "0.1.0"
 
 _HOMES = {  # public name: its module, imported when the name is first used
     "Agent": "agent",
+    "Breakout": "breakout",
     "CartPole": "cartpole",
+    "CheckpointError": "checkpoint",
+    "Checkpoints": "checkpoint",
     "Evaluation": "evaluation",
+    "FrameMemory": "frame_memory",
     "History": "history",
     "Learner": "learner",
     "MountainCar": "mountain_car",

@@ -6,7 +6,11 @@ import time
 
 import keras_dqn
 
-GAMES = {"cartpole": "CartPole", "mountaincar": "MountainCar"}  # name on the command line: runner
+GAMES = {
+    "breakout": "Breakout",
+    "cartpole": "CartPole",
+    "mountaincar": "MountainCar",
+}  # name on the command line: runner
 
 
 def main(arguments=None):
@@ -30,7 +34,8 @@ def train(options):
         return
     if options.plot is not None:
         keras_dqn.weights.check_writable(keras_dqn.plots.check_figure_path(options.plot))
-    settings = {} if options.out is None else {"weight_backup": options.out}
+    settings = {"weight_backup": options.out, "memory_size": options.memory_size}
+    settings = {name: value for name, value in settings.items() if value is not None}
     runner = _runner(options, episodes=options.episodes, steps=options.steps, **settings)
     began = time.perf_counter()
     history = runner.train(
@@ -39,6 +44,9 @@ def train(options):
         record_every=options.record_every,
         evaluate_every=options.evaluate_every,
         stop_score=options.stop_score,
+        checkpoints=_checkpoints(options, runner),
+        resume=options.resume,
+        tensorboard=options.tensorboard,
     )
     print(
         f"{len(history)} episodes, {runner.agent.steps} steps, {runner.agent.learner.updates} updates "
@@ -88,6 +96,12 @@ def _experiment(function, options):
     print(f"Results: {experiment.folder}")
 
 
+def _checkpoints(options, runner):
+    """What --checkpoints and its like ask for; None for what the game does by itself."""
+    folder = options.checkpoints or getattr(runner, "checkpoint_folder", None)
+    return folder and keras_dqn.Checkpoints(folder, options.checkpoint_minutes, options.checkpoint_memory)
+
+
 def run(options):
     """Play one episode and film it."""
     _runner(options).run(options.epsilon, seed=options.seed, video=options.video)
@@ -116,8 +130,12 @@ def bench(options):
 
 
 def _runner(options, **settings):
-    weights = None if options.weights == "none" else options.weights
-    return _game(options)(recipe=options.recipe, weights=weights, seed=options.seed, **settings)
+    weights = None if options.weights == "none" or getattr(options, "resume", False) else options.weights
+    atari = {"game": options.atari_game, "sticky": options.sticky}
+    atari = {name: value for name, value in atari.items() if value is not None}
+    if atari and options.game != "breakout":
+        raise ValueError(f"--game and --sticky are for breakout. Received: {options.game or options.env} {atari}")
+    return _game(options)(recipe=options.recipe, weights=weights, seed=options.seed, **atari, **settings)
 
 
 def _game(options):
@@ -147,6 +165,10 @@ def _parser():
                 help="start from: 'backup' (what an earlier training left in this folder, if anything), 'pretrained', "
                 "'none', or an .h5 file",
             )
+            subparser.add_argument("--game", dest="atari_game", help="with breakout: another Atari game, like pong")
+            subparser.add_argument(
+                "--sticky", type=float, help="with breakout: probability that a frame repeats the action before it"
+            )
         return subparser
 
     subparser = command(train, "Train an agent; its weights are saved whatever ends it, Ctrl-C too.")
@@ -163,6 +185,7 @@ def _parser():
     subparser.add_argument("--record-every", type=int, metavar="N", help="film every N-th episode into videos/")
     subparser.add_argument("--plot", metavar="FILE", help="write the learning curve (png, svg or pdf)")
     subparser.add_argument("--verbose", action="store_true", help="print the score of each episode")
+    _add_records(subparser)
 
     subparser = command(
         compare,
@@ -179,11 +202,11 @@ def _parser():
     subparser.add_argument("--video", metavar="FILE", help="the MP4 to write (default: videos/<game>.mp4)")
 
     subparser = command(evaluate, "Play episodes with fixed seeds without learning; print mean, spread and interval.")
-    subparser.add_argument("--episodes", type=int, default=100, help="episode i is reset with seed + i")
+    subparser.add_argument("--episodes", "--games", type=int, default=100, help="episode i is reset with seed + i")
     subparser.add_argument("--epsilon", type=float, default=0.0, help="probability of a random action")
 
     subparser = command(play, "Play with the keyboard in a window: a or left arrow, d or right arrow.", game=False)
-    subparser.add_argument("game", choices=GAMES, help="the game")
+    subparser.add_argument("game", choices=("cartpole", "mountaincar"), help="the game")
 
     subparser = command(
         export_html, "Write an HTML file to play on, against an agent; any browser opens it.", game=False
@@ -229,6 +252,20 @@ def _add_training(subparser, episodes):
     )
     subparser.add_argument("--stop-score", type=float, metavar="SCORE", help="end when an evaluation has this mean")
     subparser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_records(subparser):
+    """The arguments of what a long training leaves behind, and of its memory."""
+    subparser.add_argument("--memory-size", type=int, metavar="STEPS", help="instead of the recipe's")
+    subparser.add_argument(
+        "--checkpoints",
+        metavar="FOLDER",
+        help="write a log and checkpoints there, two of which are kept (default: none; breakout: <game>_checkpoints)",
+    )
+    subparser.add_argument("--checkpoint-minutes", type=float, default=5.0, metavar="M", help="between two of them")
+    subparser.add_argument("--checkpoint-memory", action="store_true", help="save the memory too; its size is said")
+    subparser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    subparser.add_argument("--tensorboard", metavar="FOLDER", help="write the log for TensorBoard as well")
 
 
 def _seed(text):

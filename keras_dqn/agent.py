@@ -15,6 +15,8 @@ from keras_dqn.n_step import NStep
 from keras_dqn.networks import NumpyForward, mlp
 from keras_dqn.weights import load_weights, save_weights
 
+NEVER = 2**62  # updates: a target model that no count of updates moves
+
 
 class Agent:
     """A deep Q-learning agent with the names and defaults of the CartPole notebook (G. Juvin 2017).
@@ -27,6 +29,7 @@ class Agent:
         memory_size: how many transitions the memory holds.
         store_frames: states are stacks of frames, [stack, height, width], of which a step adds one: store each frame
             once (see `FrameMemory`).
+        frame_padding: what takes the place of frames before an episode's first, "zero" or "reset" (see `FrameMemory`).
         learning_rate: of Adam.
         gamma: discount a step.
         exploration_rate: probability of a random action, at first.
@@ -38,6 +41,8 @@ class Agent:
         target_update: value next states with a target model, which moves to the brain every so many updates; None
             values them with the brain itself.
         tau: how far the target model moves: 1 makes it a copy ("hard"), less moves it that fraction ("soft").
+        target_update_episodes: copy the brain to the target model each time so many episodes have ended, instead of
+            counting updates with `target_update`.
         double: the brain picks the next action and the target model values it (double DQN).
         loss: "mse", as Keras' `fit` computes it over all actions, or "huber" of the taken actions.
         optimizer: a Keras optimizer with its own clipping, or a function that makes one, instead of Adam.
@@ -73,6 +78,7 @@ class Agent:
         weight_backup="cartpole_weight.h5",
         memory_size=2000,
         store_frames=False,
+        frame_padding="zero",
         learning_rate=0.001,
         gamma=0.95,
         exploration_rate=1.0,
@@ -82,6 +88,7 @@ class Agent:
         minibatch_size=1,
         target_update=None,
         tau=1.0,
+        target_update_episodes=None,
         double=False,
         loss="mse",
         optimizer=None,
@@ -106,6 +113,13 @@ class Agent:
             raise ValueError(
                 f"`sample_batch_size` must fit into the memory ({memory_size}). Received: {sample_batch_size}"
             )
+        # a memory of frames has slots that hold no step: the frames that games ended with
+        room = memory_size // 2 if store_frames else memory_size
+        if learning_starts > room:
+            raise ValueError(
+                f"`learning_starts` must be at most {room} with memory_size={memory_size}, or nothing would ever be "
+                f"learned. Received: {learning_starts}"
+            )
         rates = {"gamma": gamma, "exploration_rate": exploration_rate, "exploration_min": exploration_min}
         for name, value in {**rates, "exploration_decay": exploration_decay}.items():
             check_fraction(name, value)
@@ -114,7 +128,14 @@ class Agent:
         check_whole("hold_random_actions", hold_random_actions)
         if not 0 < tau <= 1:
             raise ValueError(f"`tau` must be above 0 and at most 1. Received: {tau!r}")
-        if double and target_update is None:
+        if target_update_episodes is not None:
+            check_whole("target_update_episodes", target_update_episodes)
+            if target_update is not None or tau != 1:
+                raise ValueError(
+                    "`target_update_episodes` takes the place of `target_update` and `tau`. "
+                    f"Received: target_update={target_update}, tau={tau}"
+                )
+        elif double and target_update is None:
             raise ValueError("`double` needs a target model: give `target_update`. Received: target_update=None")
         if not learning_rate > 0:
             raise ValueError(f"`learning_rate` must be above 0. Received: {learning_rate!r}")
@@ -135,7 +156,7 @@ class Agent:
         seeds = seed_sequence(seed)
         network_seed, memory_seed, exploration_seed = seeds.spawn(3)
         if store_frames:  # these make the n steps when they are sampled
-            self.memory = FrameMemory(memory_size, n_step, gamma, seed=memory_seed)
+            self.memory = FrameMemory(memory_size, n_step, gamma, seed=memory_seed, padding=frame_padding)
         else:
             self.memory = ReplayMemory(memory_size, seed=memory_seed)
         self._stores_frames = store_frames
@@ -144,12 +165,16 @@ class Agent:
         self.exploration = exploration
         self._held_actions = HeldActions(hold_random_actions) if hold_random_actions > 1 else None
         self._n_step = NStep(n_step, gamma) if n_step > 1 and not store_frames else None
-        self._learning_starts = learning_starts
+        self.learning_starts = learning_starts
         self._waits = wait_for_terminal
+        self.episodes = 0  # ended ones, counted where something waits for them
+        self._target_update_episodes = target_update_episodes
+        self._watches_ends = wait_for_terminal or target_update_episodes is not None
         if brain is None:
             brain = self._default_brain({} if network is None else network, network_seed)
         self.brain = self._built(brain, optimizer)
-        self.learner = self._new_learner(target_update, tau=tau, double=double, loss=loss)
+        updates = NEVER if target_update_episodes is not None else target_update
+        self.learner = self._new_learner(updates, tau=tau, double=double, loss=loss)
         self._numpy_forward = NumpyForward(self.brain) if NumpyForward.supports(self.brain) else None
         compiled = tf.function(lambda states: self.brain(states, training=False))
         self._forward = self._numpy_forward or (lambda states: compiled(tf.constant(states)).numpy())
@@ -258,6 +283,8 @@ class Agent:
             self.check_states(next_states, "next_state")
             if not all_finite(rewards):
                 raise ValueError(f"`reward` must be finite. Received: {rewards}")
+        if self._watches_ends:
+            self._watch_ends(terminated, truncated)
         if stops is not None and not self._stores_frames:
             terminated = terminated | stops
         if self._stores_frames:
@@ -272,11 +299,17 @@ class Agent:
             steps = (environments, states, actions, rewards, next_states, terminated, truncated)
             if (joined := self._n_step.join(*steps)) is not None:
                 self.memory.add(joined)
-        if self._waits:
-            self._waits = not terminated.any()
         self.steps += len(states)
         if self.exploration is not None:
             self.exploration_rate = self.exploration(self.steps)
+
+    def _watch_ends(self, terminated, truncated):
+        """Do what waits for episodes to end, [N] bool."""
+        self._waits = self._waits and not terminated.any()
+        before, self.episodes = self.episodes, self.episodes + int(np.count_nonzero(terminated | truncated))
+        every = self._target_update_episodes
+        if every is not None and self.episodes // every > before // every:
+            self.learner.copy_to_target()
 
     def replay(self, sample_batch_size=None):
         """Learn from memory: one gradient update after the other, all in one compiled call; then explore a little less.
@@ -338,7 +371,7 @@ class Agent:
             count = check_whole("sample_batch_size", sample_batch_size)
             if count % size:
                 raise ValueError(f"`sample_batch_size` must be a multiple of {size}. Received: {count}")
-        if self._waits or len(self.memory) < max(count, self._learning_starts):
+        if self._waits or len(self.memory) < max(count, self.learning_starts):
             return None
         batch = self.memory.sample(count)
         return Transition(*(field.reshape(count // size, size, *field.shape[1:]) for field in batch))
@@ -386,6 +419,40 @@ class Agent:
             print("Found saved weights, loaded into model")
         else:
             print("Backup weights for model not found")
+
+    # ---------------------------------------------------------------- going on after an interruption
+
+    @property
+    def generators(self):
+        """The agent's own `np.random.Generator`s, by name."""
+        return {"exploration": self._random, "memory": self.memory.random}
+
+    @property
+    def memory_bytes(self):
+        """How many bytes the memory takes once it is full."""
+        return self.memory.bytes_needed(self.memory.capacity, self.state_shape)
+
+    def counters(self):
+        """How far learning and exploration are, in plain numbers."""
+        return {
+            "steps": self.steps,
+            "episodes": self.episodes,
+            "updates": self.learner.updates,
+            "exploration_rate": self.exploration_rate,
+            "waits": self._waits,
+        }
+
+    def restore_counters(self, counters):
+        """Go on from there; nothing is changed where one is missing."""
+        steps, episodes, updates = (int(counters[name]) for name in ("steps", "episodes", "updates"))
+        rate, waits = float(counters["exploration_rate"]), bool(counters["waits"])
+        self.steps, self.episodes, self.exploration_rate, self._waits = steps, episodes, rate, waits
+        self.learner.updates = updates
+
+    def check_memory_fits(self):
+        """Raise a ValueError if the memory, once full, takes more than this machine has free."""
+        if self._stores_frames:
+            self.memory.check_fits(self.state_shape)
 
     # ---------------------------------------------------------------- construction and checks
 

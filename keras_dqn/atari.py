@@ -3,44 +3,64 @@
 import difflib
 
 import ale_py
+import gymnasium as gym
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-FRAME_SKIP = 4  # emulator frames a step
+from keras_dqn.checks import check_fraction
+
+FRAMES_PER_SECOND = 60  # of the console
 FIRE = "FIRE"
 
 
 class AtariGames(VectorEnv):
     """N games of one kind at once, in NEXT_STEP mode: uint8 observations [N, 4, 84, 84], the newest frame last.
 
-    Rewards are the game's own, and only the end of a game ends an episode. Many games wait after a lost life until
-    FIRE is pressed, and a policy that never does hangs until it is truncated: so after each lost life FIRE is pressed
-    here, whatever the action. The info of a step tells what the loop needs to know about that: `life_lost`, [N] bool,
-    and `executed_actions`, [N] int.
+    A step is four emulator frames, the last two of them joined (each pixel the brighter one), grey and made smaller:
+    the observations of Mnih et al. 2015. Rewards are the game's own, and only the end of a game ends an episode.
+
+    Many games wait after a lost life until FIRE is pressed, and a policy that never does hangs until it is truncated
+    (after 108,000 frames): so after each lost life FIRE is pressed here, whatever the action. The info of a step tells
+    what the loop needs to know about that: `life_lost`, [N] bool, and `executed_actions`, [N] int.
 
     Args:
         game: its name: "breakout".
         num_envs: how many games.
-        sticky: probability that the emulator repeats the last action instead.
+        sticky: probability that the emulator repeats the last action instead, in each frame.
+        noop_max: a game begins after a random number of frames without action, at most so many.
 
     Raises:
         ValueError: ALE has no game of that name; the message lists the nearest.
+        OSError: its ROM cannot be read.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    frames_per_step = 4
+    lost_life_stops = True  # whether the bootstrap stops at a lost life
+    _picture = {"stack_num": 4}
 
-    def __init__(self, game, num_envs=1, sticky=0.0):
-        check_game(game)
-        self.game, self.num_envs = game, num_envs
-        self._games = AtariVectorEnv(
-            game, num_envs, frameskip=FRAME_SKIP, repeat_action_probability=sticky, reward_clipping=False
-        )
+    def __init__(self, game, num_envs=1, sticky=0.0, noop_max=30):
+        self.game, self.num_envs = check_game(game), num_envs
+        self.sticky, self.noop_max = check_fraction("sticky", sticky), noop_max
+        self._games = self.emulator(**self._picture)
         self.single_observation_space = self._games.single_observation_space
         self.single_action_space = self._games.single_action_space
         self.observation_space, self.action_space = self._games.observation_space, self._games.action_space
         meanings = action_meanings(game)
         self._fire = meanings.index(FIRE) if FIRE in meanings else None
+
+    def emulator(self, **picture):
+        """Games that go exactly as these do, with the same seed and actions, and show another picture."""
+        return AtariVectorEnv(
+            self.game,
+            self.num_envs,
+            frameskip=self.frames_per_step,
+            repeat_action_probability=self.sticky,
+            noop_max=self.noop_max,
+            reward_clipping=False,
+            **picture,
+        )
 
     def reset(self, *, seed=None, options=None):
         states, info = self._games.reset(seed=seed, options=options)
@@ -56,25 +76,129 @@ class AtariGames(VectorEnv):
         self._lives = info["lives"].copy()
         if self._fire is not None:
             self._must_fire = life_lost & ~terminated & ~truncated
-        info |= {"life_lost": life_lost, "executed_actions": actions}
+        info["executed_actions"] = actions
+        if self.lost_life_stops:
+            info["life_lost"] = life_lost
         return states, rewards, terminated, truncated, info
 
     def close_extras(self, **_):
         self._games.close()
 
 
+class AtariScreens(AtariGames):
+    """As `AtariGames`, with the screens in colour, two at a time: uint8 [N, 2, 165, 140, 3], every frame a step.
+
+    Nothing is joined or made smaller; the screen is cut to rows 30 to 195 and columns 10 to 150, the field that is
+    played on in Breakout. At a game's start both screens are its first, and a lost life is nothing to the bootstrap.
+    """
+
+    frames_per_step = 1
+    lost_life_stops = False
+    _picture = {"stack_num": 2, "grayscale": False, "maxpool": False, "img_height": 210, "img_width": 160}
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        space = self._games.single_observation_space
+        shape = cropped(np.empty(space.shape)).shape
+        self.single_observation_space = gym.spaces.Box(0, 255, shape, np.uint8)
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, self.num_envs)
+        self._ended = np.zeros(self.num_envs, bool)
+
+    def reset(self, *, seed=None, options=None):
+        states, info = super().reset(seed=seed, options=options)
+        self._ended[:] = False
+        states[:, 0] = states[:, 1]
+        return cropped(states), info
+
+    def step(self, actions):
+        states, rewards, terminated, truncated, info = super().step(actions)
+        states[self._ended, 0] = states[self._ended, 1]
+        self._ended = terminated | truncated
+        return cropped(states), rewards, terminated, truncated, info
+
+
+def cropped(screens):
+    """The field of Breakout, [..., 165, 140, 3], out of screens [..., 210, 160, 3], as a view."""
+    return screens[..., 30:195, 10:150, :]
+
+
+class AtariGame(gym.Env):
+    """One game behind gymnasium's interface; it renders the screen in its colours, each step once.
+
+    The colours come from a second emulator that is given the same seeds and actions, so the agent sees the very
+    observations of `AtariGames`, and the film the very game it plays. As in its observations, the screen is the
+    brighter of the last two, pixel for pixel: many games draw some objects only every other time.
+
+    Args:
+        games: `AtariGames` or `AtariScreens`, of one.
+        render_mode: "rgb_array" to render, or None.
+    """
+
+    stacks_frames = True
+
+    def __init__(self, games, render_mode=None):
+        self.games, self.render_mode = games, render_mode
+        self.observation_space, self.action_space = games.single_observation_space, games.single_action_space
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND // games.frames_per_step}
+        self._screens = None
+        if render_mode is not None:
+            height, width = screen_size(games.game)
+            self._screens = games.emulator(stack_num=1, grayscale=False, img_height=height, img_width=width)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        seed = int(self.np_random.integers(2**31)) if seed is None else seed  # the same for both
+        states, info = self.games.reset(seed=seed)
+        if self._screens is not None:
+            self._screen = self._screens.reset(seed=seed)[0]
+        return states[0], info
+
+    def step(self, action):
+        states, rewards, terminated, truncated, info = self.games.step(np.array([action]))
+        if self._screens is not None:
+            self._screen = self._screens.step(info["executed_actions"])[0]
+        return states[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self):
+        """The screen, uint8 [height, width, 3]; None where nothing is rendered."""
+        return None if self._screens is None else self._screen[0, -1]
+
+    def close(self):
+        self.games.close()
+        if self._screens is not None:
+            self._screens.close()
+
+
 def check_game(game):
-    """Return the name if it is one of ALE's games; else raise a ValueError that names the nearest ones."""
+    """Return the name if it is one of ALE's games and its ROM is there.
+
+    Raises:
+        ValueError: there is no game of that name; the message lists the nearest.
+        OSError: its ROM is not there, or is another one.
+    """
     known = ale_py.roms.get_all_rom_ids()
     if game not in known:
         near = difflib.get_close_matches(str(game), known, n=3, cutoff=0.3)
         raise ValueError(f"ALE has no game of that name; the nearest are {near}. Received: {game!r}")
+    try:
+        ale_py.roms.get_rom_path(game)
+    except OSError as error:
+        raise OSError(f"ALE's ROM of {game!r} cannot be read: reinstall ale-py. Received: {error}") from error
     return game
 
 
 def action_meanings(game):
     """What each action of a game is: ["NOOP", "FIRE", "RIGHT", "LEFT"] in Breakout."""
+    return [action.name for action in _loaded(game).getMinimalActionSet()]
+
+
+def screen_size(game):
+    """Height and width of a game's screen in pixels, 210 and 160 in most."""
+    return _loaded(game).getScreenDims()
+
+
+def _loaded(game):
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     ale = ale_py.ALEInterface()
     ale.loadROM(ale_py.roms.get_rom_path(check_game(game)))
-    return [action.name for action in ale.getMinimalActionSet()]
+    return ale

@@ -30,8 +30,14 @@ def make_vector_env(environment, num_envs):
 
 
 def sizes(env):
-    """State size and number of actions; a ValueError where the environment is none for Q-learning on state vectors."""
+    """State size (or shape of a stack of frames) and number of actions of an environment.
+
+    Raises:
+        ValueError: it is none for Q-learning on state vectors.
+    """
     states, actions = env.observation_space, env.action_space
+    if getattr(env, "stacks_frames", False):  # as `atari.AtariGame` does
+        return states.shape, int(actions.n)
     if not isinstance(actions, gym.spaces.Discrete) or actions.start != 0:
         raise ValueError(f"Q-learning needs discrete actions 0, 1, 2, … Received: {_one_line(actions)}")
     if not isinstance(states, gym.spaces.Box) or len(states.shape) != 1:

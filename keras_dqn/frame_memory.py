@@ -1,9 +1,11 @@
 """What the agent remembers where a state is a stack of frames: each frame once, stacks rebuilt when sampled."""
 
 import numpy as np
+import psutil
 
 from keras_dqn.memory import Transition
 
+RINGS = "frames", "actions", "rewards", "terminal", "kinds", "ages"  # the arrays [games, slots, ...]
 PADDINGS = "zero", "reset"
 STEP, LAST, END = 0, 1, 2  # a step; the step that ended its game; no step, only the frame that a game ended with
 
@@ -38,15 +40,28 @@ class FrameMemory:
             raise ValueError(f"`padding` must be one of {list(PADDINGS)}. Received: {padding!r}")
         self.capacity = int(capacity)
         self.n_step, self.gamma, self.padding = n_step, gamma, padding
-        self._random = np.random.default_rng(seed)
+        self.random = np.random.default_rng(seed)
         self._frames = None
         self._steps = 0  # stored
         self._at_edges = 0  # how many of them may be the oldest or newest of their ring, and not drawn for that
 
     @staticmethod
-    def bytes_needed(capacity, frame_shape=(84, 84)):
+    def bytes_needed(capacity, state_shape=(4, 84, 84)):
         """How many bytes the arrays take once they are full, for uint8 frames."""
-        return capacity * (int(np.prod(frame_shape)) + 4 + 4 + 1 + 1 + 1)
+        return capacity * (int(np.prod(state_shape[1:])) + 4 + 4 + 1 + 1 + 1)
+
+    def check_fits(self, state_shape):
+        """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
+        if self._frames is not None:
+            return
+        needed, free = self.bytes_needed(self.capacity, state_shape), psutil.virtual_memory().available
+        if needed > 0.9 * free:
+            fits = int(0.9 * free / self.bytes_needed(1, state_shape))
+            fits -= fits % 1000 if fits > 1000 else 0
+            raise ValueError(
+                f"A memory of {self.capacity} steps needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+                f"`memory_size={fits}` (--memory-size {fits}) fits. Received: {self.capacity}"
+            )
 
     def __len__(self):
         """How many of the stored steps can be drawn, at the least: not those at the edges of the rings."""
@@ -130,6 +145,36 @@ class FrameMemory:
             self._stacks(games, steps + spans),
         )
 
+    def state(self):
+        """What is stored, as a dict of arrays for `restore`; a memory without steps has none."""
+        if self._frames is None:
+            return {}
+        filled = min(int(self._written.max()), self._length)
+        arrays = {name: getattr(self, f"_{name}")[:, :filled] for name in RINGS}
+        layout = np.array([self._length, self._stack])
+        return {**arrays, "written": self._written, "age": self._age, "layout": layout}
+
+    def restore(self, arrays, state_shape):
+        """Hold what `state` of another memory gave.
+
+        Raises:
+            ValueError: it was of another capacity, or of other frames or stacks; nothing is changed.
+        """
+        games, filled, *frame_shape = arrays["frames"].shape
+        length, stack = arrays["layout"].tolist()
+        if (stack, *frame_shape) != tuple(state_shape):
+            raise ValueError(f"The saved stacks must be {tuple(state_shape)}. Received: {(stack, *frame_shape)}")
+        if length != -(-self.capacity // games) or filled > length:
+            raise ValueError(
+                f"`memory_size` must be what it was: {games * length} steps of {games} games. Received: {self.capacity}"
+            )
+        self._allocate(np.zeros((games, *state_shape), arrays["frames"].dtype))
+        for name in RINGS:
+            getattr(self, f"_{name}")[:, :filled] = arrays[name]
+        self._written[:], self._age[:] = arrays["written"], arrays["age"]
+        there = np.arange(self._length) < np.minimum(self._written, self._length)[:, None]
+        self._steps = int(np.count_nonzero(there & (self._kinds != END)))
+
     def _allocate(self, states):
         games, self._stack, *frame_shape = states.shape
         self._length = -(-self.capacity // games)
@@ -170,7 +215,7 @@ class FrameMemory:
         ends = np.cumsum(stored)
         if ends[-1] == 0:
             raise ValueError(f"The memory holds no steps yet. Received: {count}")
-        drawn = self._random.integers(ends[-1], size=count)
+        drawn = self.random.integers(ends[-1], size=count)
         games = np.searchsorted(ends, drawn, side="right")
         return games, self._written[games] - 1 - (drawn - (ends - stored)[games])
 

@@ -114,6 +114,10 @@ class Learner:
         """How many gradient updates have been made."""
         return int(self._updates)
 
+    @updates.setter
+    def updates(self, count):
+        self._updates.assign(count)
+
     @property
     def traces(self):
         """How often the update was traced: once for every shape of minibatches."""

@@ -40,7 +40,7 @@ class ReplayMemory:
         if not isinstance(capacity, int | np.integer) or capacity < 1:
             raise ValueError(f"`capacity` must be a whole number of transitions, 1 or more. Received: {capacity!r}")
         self.capacity = int(capacity)
-        self._random = np.random.default_rng(seed)
+        self.random = np.random.default_rng(seed)
         self._arrays = None  # a Transition of arrays [capacity, ...], from the first `add` on
         self._accepted_layout = None
         self._size = 0
@@ -96,9 +96,9 @@ class ReplayMemory:
         if self._size == 0 or (count > self._size and not replace):
             raise ValueError(f"The memory holds {self._size} transitions, too few for this sample. Received: {count}")
         rows = (
-            self._random.integers(self._size, size=count)
+            self.random.integers(self._size, size=count)
             if replace
-            else self._random.choice(self._size, count, replace=False)
+            else self.random.choice(self._size, count, replace=False)
         )
         return Transition(*(array[rows] for array in self._arrays))
 
@@ -108,6 +108,38 @@ class ReplayMemory:
             raise ValueError("The memory has no transitions yet. Received: 0")
         rows = (np.arange(self._size) + self._next - self._size) % self.capacity
         return Transition(*(array[rows] for array in self._arrays))
+
+    @staticmethod
+    def bytes_needed(capacity, state_shape):
+        """How many bytes the arrays take, for float32 states."""
+        return capacity * (2 * 4 * int(np.prod(state_shape)) + 8 + 4 + 4)
+
+    def state(self):
+        """What is stored, as a dict of arrays for `restore`; a memory without transitions has none."""
+        if self._arrays is None:
+            return {}
+        arrays = {name: array[: self._size] for name, array in zip(Transition._fields, self._arrays, strict=True)}
+        return {**arrays, "next_row": np.array(self._next)}
+
+    def restore(self, arrays, state_shape):
+        """Hold what `state` of another memory gave.
+
+        Raises:
+            ValueError: it was of another capacity, or of other states; nothing is changed.
+        """
+        fields = [arrays[name] for name in Transition._fields]
+        size, row = len(arrays["action"]), int(arrays["next_row"])
+        if size > self.capacity or not 0 <= row < self.capacity or (size < self.capacity and row != size):
+            raise ValueError(
+                f"`memory_size` must be what it was: {size} steps are saved, the next goes to row {row}. "
+                f"Received: {self.capacity}"
+            )
+        if fields[0].shape[1:] != tuple(state_shape):
+            raise ValueError(f"The saved states must have shape {state_shape}. Received: {fields[0].shape[1:]}")
+        self._arrays = Transition(*(np.zeros((self.capacity, *field.shape[1:]), field.dtype) for field in fields))
+        for array, field in zip(self._arrays, fields, strict=True):
+            array[:size] = field
+        self._accepted_layout, self._size, self._next = None, size, row
 
     def _check_layout(self, transitions):
         count = len(transitions.action)

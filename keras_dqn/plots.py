@@ -1,4 +1,4 @@
-"""Learning curves: scores, exploration rate and losses of one training, and the scores of many over seeds."""
+"""Figures: scores, exploration and losses of one training, the scores of many over seeds, and the screens of a game."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -120,6 +120,30 @@ def learning_curves(
     return figure
 
 
+def screens(original: np.ndarray, cleaned: np.ndarray, title: str | None = None) -> "Figure":
+    """Draw a game's screen, uint8 [height, width, 3], and beside it what a network sees of it, one panel an image.
+
+    `cleaned` is [K, height, width] in grey, uint8, the newest last, or [K, height, width, 3] in colour: uint8, or
+    floats from -1 to 1 for differences, whose zero is drawn grey. Raises ValueError for other shapes.
+    """
+    if original.ndim != 3 or original.shape[2] != 3:
+        raise ValueError(f"`original` must be [height, width, 3]. Received: shape {original.shape}")
+    if cleaned.ndim not in (3, 4) or (cleaned.ndim == 4 and cleaned.shape[3] != 3):
+        raise ValueError(f"`cleaned` must be images, [K, height, width] or with 3 colours. Received: {cleaned.shape}")
+    if cleaned.dtype.kind == "f":
+        cleaned = (cleaned + 1) / 2
+    with figure_style():
+        figure = new_figure(height=4.2, width=3 * (1 + len(cleaned)))
+        panels = figure.subplots(1, 1 + len(cleaned), squeeze=False)[0]
+        for panel, image in zip(panels, [original, *cleaned], strict=True):
+            panel.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            panel.axis("off")
+        panels[0].set_title("The screen")
+        panels[1].set_title("What the network sees", loc="left")
+        figure.suptitle(title or "", fontsize=15)
+    return figure
+
+
 def figure_style() -> Any:
     """The one style of all figures, whatever is set around them."""
     from matplotlib import style
@@ -127,12 +151,12 @@ def figure_style() -> Any:
     return style.context(["default", {"font.size": 13, "text.color": INK, "axes.labelcolor": INK}])
 
 
-def new_figure(height: float) -> "Figure":
-    """An empty figure, 6 inches wide: 900 pixels, and still readable on a phone."""
+def new_figure(height: float, width: float = 6) -> "Figure":
+    """An empty figure; 6 inches are 900 pixels, and still readable on a phone."""
     from matplotlib.figure import Figure
 
     # Not through pyplot, which keeps every figure in memory and may look for a display.
-    figure = Figure(figsize=(6, height), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     # A notebook knows by itself how to show only the figures of pyplot.
     figure._repr_png_ = partial(png, figure)
     return figure

@@ -1,5 +1,6 @@
 """The only training loop, and the runner that each game grows from."""
 
+import contextlib
 import math
 import os
 import time
@@ -14,6 +15,7 @@ from keras_dqn.checks import check_fraction, check_whole, seed_sequence
 from keras_dqn.environments import as_vector, make_env, make_vector_env, sizes
 from keras_dqn.evaluation import EVALUATION_SEED, evaluate
 from keras_dqn.history import Episode, Evaluated, History
+from keras_dqn.records import Records
 from keras_dqn.video import VideoRecorder, show_video
 from keras_dqn.weights import check_writable, pretrained
 
@@ -146,6 +148,7 @@ class Runner:
     solved_score = None  # mean score that counts as solved
     recipes = {}  # name: options of `Agent`, and `replay_every`; the first is the default
     pretrained_recipe = None  # whose pretrained weights are taken where no recipe is named
+    frames_per_step = None  # of the emulator, where a step is several
 
     def __init__(
         self,
@@ -174,6 +177,7 @@ class Runner:
             **self.recipes[self.recipe],
             **options,
         }
+        self.settings = self._plain_settings(options)
         self.replay_every = options.pop("replay_every")
         self.shape_reward = shape_reward
         self.video_folder = Path(video_folder)
@@ -190,11 +194,38 @@ class Runner:
         self.history = History()
         self.best_score = None  # mean of the best evaluation during the last training
 
+    @property
+    def generators(self):
+        """The random generators beside those of the agent, by name."""
+        return {"environments": self._env_seeds}
+
+    def _plain_settings(self, options):
+        """What a checkpoint tells about the training that it is of, a dict of plain values."""
+        plain = {
+            name: value for name, value in options.items() if value is None or isinstance(value, int | float | str)
+        }
+        plain.pop("weight_backup", None)
+        return {"game": self.name, "recipe": self.recipe, "num_envs": self.num_envs, **plain}
+
     def make_env(self, render_mode=None):
         """One new environment."""
         return make_env(self.environment, render_mode)
 
-    def train(self, verbose=False, progress=True, record_every=None, evaluate_every=None, stop_score=None):
+    def make_envs(self, num_envs):
+        """Several new environments as one, in NEXT_STEP mode."""
+        return make_vector_env(self.environment, num_envs)
+
+    def train(
+        self,
+        verbose=False,
+        progress=True,
+        record_every=None,
+        evaluate_every=None,
+        stop_score=None,
+        checkpoints=None,
+        resume=False,
+        tensorboard=None,
+    ):
         """Play `episodes` episodes, or `steps` steps, and learn; the weights are saved whatever ends it, Ctrl-C too.
 
         Args:
@@ -205,55 +236,91 @@ class Runner:
                 `best_backup`, apart from the last ones. These episodes have seeds of their own (from EVALUATION_SEED
                 on), so that an evaluation afterwards is on episodes that chose nothing.
             stop_score: end the training once such an evaluation has this mean.
+            checkpoints: the folder for a log and checkpoints, or a `Checkpoints` with settings of its own: every few
+                minutes, at the end and at Ctrl-C, which then waits for the end of a step.
+            resume: go on from the newest checkpoint; `steps` and `episodes` count what was done before. Environments
+                are not saved: each begins with a new episode.
+            tensorboard: a folder that the numbers of the log go to as well.
 
         Returns:
             The `History`; also `self.history`, which is there after Ctrl-C as well.
 
         Raises:
             OSError: the weights could not be saved at the end; found out before training starts.
+            CheckpointError: there is none to resume from, it is of another game or recipe, or, without `resume`, there
+                are some that this training would push out. Nothing is changed then.
+            ValueError: the memory is larger than what is free.
         """
-        agent, history = self.agent, History()
-        if agent.weight_backup is not None:
-            check_writable(agent.weight_backup)
-        if evaluate_every is not None:
-            check_whole("evaluate_every", evaluate_every)
-            check_writable(self.best_backup)
-        elif stop_score is not None:
-            raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
-        self.best_score = None
-        self._keep_what_was_there()
-        agent.explore_anew()
-        env = self._training_env(record_every)
-        self.history = history
-        evaluations = 0
+        self._check_training(evaluate_every, stop_score)
+        records = self._open_records(checkpoints, resume, tensorboard)
+        if not resume:
+            self._start_afresh()
+        agent, history = self.agent, self.history
+        steps_before, seconds_before = agent.steps, records.seconds if resume else 0.0
         last_step = self.steps or math.inf
+        if steps_before >= last_step or self._is_over(history):
+            print("There is nothing left to train: ask for more steps or episodes")
+            return history
+        env = self._training_env(record_every)
+        evaluations = steps_before // evaluate_every if evaluate_every else 0
         total, unit = (self.steps, "step") if self.steps else (self.episodes, "episode")
+        done = steps_before if self.steps else len(history)
         # leave=None: the bar stays on the screen, unless it is inside another one
-        bar = tqdm(total=total, unit=unit, desc=self.name, disable=not progress, leave=None)
+        bar = tqdm(total=total, initial=done, unit=unit, desc=self.name, disable=not progress, leave=None)
+        loop = play(agent, env, self.replay_every, self._next_seed(), shape_reward=self.shape_reward)
         try:
-            for step in play(agent, env, self.replay_every, self._next_seed(), shape_reward=self.shape_reward):
-                if step.losses is not None:
-                    history.add_losses(step.losses)
-                for episode in step.episodes:
-                    if self._is_over(history):
-                        break  # several environments may end an episode in the same step
-                    history.append(episode)
-                    for line in self._comments(history, verbose):
-                        bar.write(line)
-                    bar.set_postfix(self._progress(history), refresh=False)
-                    bar.update(episode.length if self.steps else 1)
-                if evaluate_every and step.steps >= (evaluations + 1) * evaluate_every:
-                    evaluations = step.steps // evaluate_every
-                    self._keep_best(step.steps)
-                    if stop_score is not None and self.best_score >= stop_score:
+            with records or contextlib.nullcontext():
+                for step in loop:
+                    steps = steps_before + step.steps
+                    if step.losses is not None:
+                        history.add_losses(step.losses)
+                    for episode in step.episodes:
+                        if self._is_over(history):
+                            break  # several environments may end an episode in the same step
+                        history.append(episode._replace(time=seconds_before + episode.time))
+                        for line in self._comments(history, verbose):
+                            bar.write(line)
+                        bar.set_postfix(self._progress(history), refresh=False)
+                        bar.update(episode.length if self.steps else 1)
+                    if records is not None:
+                        records.hear(step)
+                    if evaluate_every and steps >= (evaluations + 1) * evaluate_every:
+                        evaluations = steps // evaluate_every
+                        self._keep_best(steps)
+                        if stop_score is not None and self.best_score >= stop_score:
+                            break
+                    if steps >= last_step or (step.episodes and self._is_over(history)):
                         break
-                if step.steps >= last_step or (step.episodes and self._is_over(history)):
-                    break
         finally:
             agent.save_model()
             bar.close()
             env.close()
         return history
+
+    def _check_training(self, evaluate_every, stop_score):
+        """Find out before training what would make it fail at its end."""
+        if self.agent.weight_backup is not None:
+            check_writable(self.agent.weight_backup)
+        if evaluate_every is not None:
+            check_whole("evaluate_every", evaluate_every)
+            check_writable(self.best_backup)
+        elif stop_score is not None:
+            raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
+        self.agent.check_memory_fits()
+
+    def _open_records(self, checkpoints, resume, tensorboard):
+        """The `Records` of a training that has any, with everything restored on `resume`; else None."""
+        if checkpoints is not None:
+            return Records(self, checkpoints, resume, tensorboard)
+        if resume or tensorboard is not None:
+            given = f"resume={resume}, tensorboard={tensorboard!r}"
+            raise ValueError(f"`resume` and `tensorboard` need `checkpoints`. Received: {given}")
+        return None
+
+    def _start_afresh(self):
+        self.history, self.best_score = History(), None
+        self._keep_what_was_there()
+        self.agent.explore_anew()
 
     def run(self, epsilon=0.0, seed=None, video=None, show=show_video):
         """Play one episode without learning, film it, show the film, and print the cumulative reward.
@@ -273,17 +340,19 @@ class Runner:
         self.agent.refresh()
         try:
             state, _ = recorder.reset(seed=self._next_seed() if seed is None else seed)
-            score, ended = 0.0, False
+            score, steps, ended = 0.0, 0, False
             while not ended:
                 state = np.asarray(state)[None]
                 self.agent.check_states(state)
                 action = int(self.agent.act_batch(state, epsilon)[0])
                 state, reward, terminated, truncated, _ = recorder.step(action)
-                score += float(reward)
+                score, steps = score + float(reward), steps + 1
                 ended = terminated or truncated
         finally:
             recorder.close()
         print(f"Cumulative reward: {score:g}")
+        if recorder.paths and steps >= recorder.max_frames:  # it waits in memory until it is written
+            print(f"The film shows the first {recorder.max_frames - 1:,} of {steps:,} steps")
         for path in recorder.paths:
             show(path)
         return score
@@ -337,7 +406,7 @@ class Runner:
         if self.num_envs > 1:
             if record_every is not None:
                 raise ValueError(f"`record_every` films a single environment. Received: num_envs={self.num_envs}")
-            return make_vector_env(self.environment, self.num_envs)
+            return self.make_envs(self.num_envs)
         if record_every is None:
             return self.make_env()
         check_whole("record_every", record_every)

@@ -97,8 +97,8 @@ def test_words_it_does_not_know(capsys):
 QUIET = """
 import sys
 import keras_dqn
-assert not {"torch", "moviepy", "matplotlib", "pygame", "tensorflow", "IPython"} & set(sys.modules)
-for name in ("torch", "moviepy", "matplotlib", "pygame"):
+assert not {"torch", "ale_py", "moviepy", "matplotlib", "pygame", "tensorflow", "IPython"} & set(sys.modules)
+for name in ("torch", "ale_py", "moviepy", "matplotlib", "pygame"):
     sys.modules[name] = None  # importing it would raise, though Keras itself may have a try
 from keras_dqn import Agent, CartPole
 CartPole(1, seed=0, weights=None, weight_backup=None).train(progress=False)

@@ -266,13 +266,13 @@ def test_takes_as_many_bytes_as_it_says():
         memory.add(np.arange(3), states, np.zeros(3, int), np.zeros(3), states, no, no)
         arrays = [array for array in vars(memory).values() if isinstance(array, np.ndarray)]
         bookkeeping = 2 * 3 * 8  # two numbers a game
-        assert sum(array.nbytes for array in arrays) == memory.bytes_needed(900, shape) + bookkeeping
-        assert FrameMemory.bytes_needed(900, shape) >= 900 * np.prod(shape)
+        assert sum(array.nbytes for array in arrays) == memory.bytes_needed(900, (2, *shape)) + bookkeeping
+        assert FrameMemory.bytes_needed(900, (2, *shape)) >= 900 * np.prod(shape)
 
 
 def test_a_million_steps_of_atari_fit_into_seven_gigabytes():
     assert FrameMemory.bytes_needed(1_000_000) <= 7.3e9
-    assert 0.69e9 < FrameMemory.bytes_needed(10_000, (165, 140, 3)) < 0.71e9
+    assert 0.69e9 < FrameMemory.bytes_needed(10_000, (2, 165, 140, 3)) < 0.71e9
 
 
 def test_sampling_is_uniform_over_games_and_steps():
