@@ -6,11 +6,8 @@ import time
 
 import keras_dqn
 
-GAMES = {
-    "breakout": "Breakout",
-    "cartpole": "CartPole",
-    "mountaincar": "MountainCar",
-}  # name on the command line: runner
+# name on the command line: runner
+GAMES = {"cartpole": "CartPole", "mountaincar": "MountainCar", "breakout": "Breakout"}
 
 
 def main(arguments=None):
@@ -97,9 +94,13 @@ def _experiment(function, options):
 
 
 def _checkpoints(options, runner):
-    """What --checkpoints and its like ask for; None for what the game does by itself."""
+    """What --checkpoints and its like ask for; None where there are to be none."""
     folder = options.checkpoints or getattr(runner, "checkpoint_folder", None)
-    return folder and keras_dqn.Checkpoints(folder, options.checkpoint_minutes, options.checkpoint_memory)
+    if folder is not None:
+        return keras_dqn.Checkpoints(folder, options.checkpoint_minutes, options.checkpoint_memory)
+    if options.checkpoint_memory:
+        raise ValueError(f"--checkpoint-memory needs --checkpoints FOLDER. Received: {options.game}")
+    return None
 
 
 def run(options):
@@ -130,7 +131,11 @@ def bench(options):
 
 
 def _runner(options, **settings):
-    weights = None if options.weights == "none" or getattr(options, "resume", False) else options.weights
+    weights = None if options.weights == "none" else options.weights
+    if getattr(options, "resume", False):
+        if weights not in ("backup", None):
+            raise ValueError(f"--resume takes the weights from the checkpoint. Received: --weights {weights}")
+        weights = None
     atari = {"game": options.atari_game, "sticky": options.sticky}
     atari = {name: value for name, value in atari.items() if value is not None}
     if atari and options.game != "breakout":

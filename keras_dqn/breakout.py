@@ -187,9 +187,10 @@ class Breakout(Runner):
         """Where `train` leaves log and checkpoints if nothing else is said; named as the weights are."""
         return Path(f"{self.name}{'' if self.recipe == 'nature' else '_' + self.recipe}_checkpoints")
 
-    def train(self, *, checkpoints=None, **options):
+    def train(self, *arguments, checkpoints=None, **options):
         """As `Runner.train`, always with a log and checkpoints, by default in `checkpoint_folder`."""
-        return super().train(checkpoints=self.checkpoint_folder if checkpoints is None else checkpoints, **options)
+        checkpoints = self.checkpoint_folder if checkpoints is None else checkpoints
+        return super().train(*arguments, checkpoints=checkpoints, **options)
 
     def _progress(self, history):
         games = {"frames": f"{self.agent.steps * self.frames_per_step:,}", "games": len(history)}

@@ -151,7 +151,7 @@ class Checkpoints:
         """Make the agent and the generators what they were in the newest whole checkpoint.
 
         Returns:
-            Its folder, the `Progress`, and lines that say which settings differ and whether there was no memory.
+            Its folder, the `Progress`, and lines to print: which settings differ, and whether there was a memory.
 
         Raises:
             CheckpointError: there is none, or it is of another game or recipe; nothing is changed.
@@ -163,7 +163,9 @@ class Checkpoints:
             progress = _read(path, agent, {**agent.generators, **generators})
         except (KeyError, TypeError, AttributeError, OSError) as error:  # what a foreign, though whole, one may raise
             raise CheckpointError(f"{path}: cannot be read. Received: {error!r}") from error
-        if not len(agent.memory):
+        if len(agent.memory):
+            remarks.append(f"The memory goes on with {len(agent.memory):,} steps; environments begin new episodes")
+        else:
             steps = max(agent.learning_starts, agent.sample_batch_size)
             remarks.append(f"The memory was not saved: {steps:,} steps are played before learning goes on")
         return path, progress, remarks

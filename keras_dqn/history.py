@@ -34,7 +34,7 @@ class History(list):
     def __init__(self, episodes=()):
         super().__init__(episodes)
         self.evaluations = []
-        self._update_losses = array("f")  # four bytes an update, of which there may be millions
+        self._update_losses = array("f")  # 4 bytes an update, as there may be millions
 
     scores = property(lambda self: self._column("score"), doc="[episodes] float, sum of rewards")
     lengths = property(lambda self: self._column("length"), doc="[episodes] int, steps")
@@ -49,7 +49,7 @@ class History(list):
 
     def add_losses(self, losses):
         """Keep the losses, [K] float32, of K updates."""
-        self._update_losses.frombytes(np.asarray(losses, np.float32).tobytes())
+        self._update_losses.frombytes(losses.tobytes())
 
     def mean_score(self, last=100):
         """Mean score of the last episodes, NaN where there is none."""

@@ -450,6 +450,8 @@ def test_train_and_resume_from_the_shell(capsys, monkeypatch):
         (("train", "breakout", "--game", "pog"), "nearest are ['pong'"),
         (("evaluate", "cartpole", "--sticky", "0.25"), "--game and --sticky are for breakout. Received: cartpole"),
         (("evaluate", "breakout", "--sticky", "3"), "`sticky` must be a number from 0 to 1. Received: 3.0"),
+        (("train", "cartpole", "--checkpoint-memory"), "needs --checkpoints FOLDER. Received: cartpole"),
+        (("train", "breakout", "--resume", "--weights", "x.h5"), "from the checkpoint. Received: --weights x.h5"),
         (("train", "cartpole", "--resume"), "need `checkpoints`. Received: resume=True"),
         (("train", "breakout", "--resume"), "no whole checkpoint to go on from. Received: breakout_checkpoints"),
     ]:
