@@ -136,10 +136,12 @@ def _runner(options, **settings):
         if weights not in ("backup", None):
             raise ValueError(f"--resume takes the weights from the checkpoint. Received: --weights {weights}")
         weights = None
-    atari = {"game": options.atari_game, "sticky": options.sticky}
+    atari = {"game": options.atari_game, "sticky": options.sticky, "precision": getattr(options, "precision", None)}
     atari = {name: value for name, value in atari.items() if value is not None}
     if atari and options.game != "breakout":
-        raise ValueError(f"--game and --sticky are for breakout. Received: {options.game or options.env} {atari}")
+        raise ValueError(
+            f"--game, --sticky and --precision are for breakout. Received: {options.game or options.env} {atari}"
+        )
     return _game(options)(recipe=options.recipe, weights=weights, seed=options.seed, **atari, **settings)
 
 
@@ -261,6 +263,9 @@ def _add_training(subparser, episodes):
 
 def _add_records(subparser):
     """The arguments of what a long training leaves behind, and of its memory."""
+    subparser.add_argument(
+        "--precision", help="with breakout: mixed_bfloat16 instead of float32, faster on some machines"
+    )
     subparser.add_argument("--memory-size", type=int, metavar="STEPS", help="instead of the recipe's")
     subparser.add_argument(
         "--checkpoints",

@@ -1,5 +1,6 @@
 """Breakout from pixels: the networks, the recipes and the runner, which plays any other Atari game as well."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,8 @@ class Breakout(Runner):
         sticky: probability that the emulator repeats the last action instead, in each frame.
         num_envs: how many games are played at once; by default 8, and 1 in "hackathon2018".
         shape_reward: rewards to learn from; by default clipped in "nature" (see `clipped`).
+        precision: "mixed_bfloat16" computes the network of "nature" with half the bits, which is faster where the
+            processor can; weights and Q-values stay float32, and the files are the same.
         Others as `Runner` has them.
 
     Raises:
@@ -163,11 +166,25 @@ class Breakout(Runner):
     _shape_reward = {"nature": clipped}
 
     def __init__(
-        self, episodes=200, recipe=None, *, game="breakout", sticky=0.0, num_envs=None, shape_reward=None, **options
+        self,
+        episodes=200,
+        recipe=None,
+        *,
+        game="breakout",
+        sticky=0.0,
+        num_envs=None,
+        shape_reward=None,
+        precision="float32",
+        **options,
     ):
         self.name = self.environment = check_game(game)
         self.sticky = check_fraction("sticky", sticky)
         known = "nature" if recipe is None else recipe
+        if precision not in ("float32", "mixed_bfloat16") or (precision != "float32" and known != "nature"):
+            received = f"{precision!r} with the recipe {known!r}"
+            raise ValueError(f'`precision` must be "float32", or in "nature" "mixed_bfloat16". Received: {received}')
+        if precision != "float32":
+            options.setdefault("network", partial(nature_cnn, dtype=precision))
         super().__init__(
             episodes,
             recipe,

@@ -19,6 +19,7 @@ class CartPole(Runner):
     name = "cartpole"
     environment = "CartPole-v1"
     solved_score = 475
+    action_names = ("left", "right")
     pretrained_recipe = "juvin"
     recipes = {
         "juvin": {},  # the Agent's own defaults are that notebook's

@@ -181,7 +181,9 @@ class _Training:
                 path.unlink(missing_ok=True)  # of a training that was interrupted
             error = None
             try:
-                runner.train(progress=progress, evaluate_every=self.evaluate_every, stop_score=self.stop_score)
+                runner.train(
+                    progress=progress, live=False, evaluate_every=self.evaluate_every, stop_score=self.stop_score
+                )
             except FloatingPointError as failure:  # a result, too
                 error = str(failure)
             seconds = time.perf_counter() - began

@@ -3,12 +3,11 @@
 import base64
 import itertools
 import secrets
-from typing import NamedTuple
 
 import numpy as np
 
 from keras_dqn.plots import INK, figure_style, new_figure, png, prepare
-from keras_dqn.video import video_html
+from keras_dqn.video import show_html, video_html
 
 # The colours of Okabe and Ito in which actions are drawn, in the order of the actions.
 _ACTIONS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -32,34 +31,26 @@ _TIMELINE = """<div id="{name}" style="max-width:{width}px">
 }})();</script></div>"""
 
 
-class Trace(NamedTuple):
-    """What an agent saw, thought and did in one episode of T steps."""
-
-    states: np.ndarray  # [T + 1, *state_shape], the last one the episode's final observation
-    q_values: np.ndarray  # [T, actions] float32, of the states acted in
-    actions: np.ndarray  # [T] int
-    rewards: np.ndarray  # [T] float
-
-
-def q_curve(trace, action_names=None):
+def q_curve(q_values, action_names=None):
     """Draw the Q-value of each action over the steps of an episode.
 
     Args:
-        trace: a `Trace`.
+        q_values: [steps, actions], as `Runner.last_run` has them.
         action_names: what the actions are called; by default their numbers.
 
     Returns:
         A matplotlib `Figure`.
     """
-    names = _names(action_names, trace.q_values.shape[1])
+    q_values = np.asarray(q_values)
+    names = _names(action_names, q_values.shape[1])
     with figure_style():
         figure = new_figure(height=2.8)
         figure.set_layout_engine("none")  # the panel's place must be known to the line that moves over it
         panel = figure.add_axes((0.13, 0.22, 0.84, 0.62))
         prepare(panel, "Q-value")
-        for name, color, values in zip(names, itertools.cycle(_ACTIONS), trace.q_values.T, strict=False):
+        for name, color, values in zip(names, itertools.cycle(_ACTIONS), q_values.T, strict=False):
             panel.plot(np.arange(len(values)), values, color=color, linewidth=1.8, label=name)
-        panel.set(xlabel="Step", xlim=(0, max(len(trace.q_values), 1)))
+        panel.set(xlabel="Step", xlim=(0, max(len(q_values), 1)))
         panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(len(names), 6), frameon=False, fontsize=11)
     return figure
 
@@ -84,6 +75,17 @@ def timeline_html(path, figure, width=600):
         height=100 * box.height,
         ink=INK,
     )
+
+
+def show_run(runner):
+    """Show in a notebook the film of the runner's last `run` and, moving along below it, the Q-values of its steps.
+
+    Raises ValueError where nothing was run, or it could not be filmed.
+    """
+    run = runner.last_run
+    if run is None or not run.paths:
+        raise ValueError(f"There is no filmed run to show: call `run()` first. Received: {run}")
+    show_html(run.paths[-1], lambda: timeline_html(run.paths[-1], q_curve(run.q_values, runner.action_names)))
 
 
 def policy_map(agent, x, y, state=None, action_names=None, points=81):

@@ -21,6 +21,7 @@ class MountainCar(Runner):
     name = "mountain_car"
     environment = "MountainCar-v0"
     solved_score = -110
+    action_names = ("left", "none", "right")
     pretrained_recipe = "best"
     recipes = {
         "notebook": {

@@ -15,8 +15,9 @@ from keras_dqn.checks import check_fraction, check_whole, seed_sequence
 from keras_dqn.environments import as_vector, make_env, make_vector_env, sizes
 from keras_dqn.evaluation import EVALUATION_SEED, evaluate
 from keras_dqn.history import Episode, Evaluated, History
+from keras_dqn.live import LiveCurve
 from keras_dqn.records import Records
-from keras_dqn.video import VideoRecorder, show_video
+from keras_dqn.video import VideoRecorder, in_notebook, show_video
 from keras_dqn.weights import check_writable, pretrained
 
 
@@ -122,6 +123,14 @@ class _Tally:
         return episode
 
 
+class Run(NamedTuple):
+    """An episode that was played without learning, step by step."""
+
+    score: float  # sum of rewards
+    q_values: np.ndarray  # [steps, actions] float32, of the states that were acted in
+    paths: list  # of the films of it
+
+
 class Runner:
     """Trains an agent in one environment, evaluates it, and films it; each game is a subclass that names the rest.
 
@@ -148,6 +157,7 @@ class Runner:
     solved_score = None  # mean score that counts as solved
     recipes = {}  # name: options of `Agent`, and `replay_every`; the first is the default
     pretrained_recipe = None  # whose pretrained weights are taken where no recipe is named
+    action_names = None  # what the actions are called, in their order
     frames_per_step = None  # of the emulator, where a step is several
 
     def __init__(
@@ -192,6 +202,7 @@ class Runner:
             self.agent.load_model(pretrained(self._pretrained_name()) if weights == "pretrained" else weights)
         self._began_elsewhere = weights != "backup"
         self.history = History()
+        self.last_run = None  # the `Run` that `run` played last
         self.best_score = None  # mean of the best evaluation during the last training
 
     @property
@@ -219,6 +230,7 @@ class Runner:
         self,
         verbose=False,
         progress=True,
+        live=None,
         record_every=None,
         evaluate_every=None,
         stop_score=None,
@@ -231,6 +243,7 @@ class Runner:
         Args:
             verbose: print "Episode i# Score: n" after each episode.
             progress: show a bar with the score, the mean of the last 100 episodes and epsilon.
+            live: draw the learning curve as it grows, one figure drawn again in its place; by default in notebooks.
             record_every: film every so many episodes into `video_folder`.
             evaluate_every: every so many steps play 100 greedy episodes, and keep the weights that did best in
                 `best_backup`, apart from the last ones. These episodes have seeds of their own (from EVALUATION_SEED
@@ -265,6 +278,8 @@ class Runner:
         evaluations = steps_before // evaluate_every if evaluate_every else 0
         total, unit = (self.steps, "step") if self.steps else (self.episodes, "episode")
         done = steps_before if self.steps else len(history)
+        live = in_notebook() if live is None else live
+        curve = LiveCurve(history, solved_score=self.solved_score, title=self.environment) if live else None
         # leave=None: the bar stays on the screen, unless it is inside another one
         bar = tqdm(total=total, initial=done, unit=unit, desc=self.name, disable=not progress, leave=None)
         loop = play(agent, env, self.replay_every, self._next_seed(), shape_reward=self.shape_reward)
@@ -282,6 +297,8 @@ class Runner:
                             bar.write(line)
                         bar.set_postfix(self._progress(history), refresh=False)
                         bar.update(episode.length if self.steps else 1)
+                    if step.episodes and curve is not None:
+                        curve.update()
                     if records is not None:
                         records.hear(step)
                     if evaluate_every and steps >= (evaluations + 1) * evaluate_every:
@@ -295,6 +312,8 @@ class Runner:
             agent.save_model()
             bar.close()
             env.close()
+            if curve is not None:
+                curve.draw()
         return history
 
     def _check_training(self, evaluate_every, stop_score):
@@ -340,16 +359,18 @@ class Runner:
         self.agent.refresh()
         try:
             state, _ = recorder.reset(seed=self._next_seed() if seed is None else seed)
-            score, steps, ended = 0.0, 0, False
+            score, steps, ended, q_values = 0.0, 0, False, []
             while not ended:
                 state = np.asarray(state)[None]
                 self.agent.check_states(state)
+                q_values.append(self.agent.q_values(state)[0])
                 action = int(self.agent.act_batch(state, epsilon)[0])
                 state, reward, terminated, truncated, _ = recorder.step(action)
                 score, steps = score + float(reward), steps + 1
                 ended = terminated or truncated
         finally:
             recorder.close()
+        self.last_run = Run(score, np.array(q_values), recorder.paths)
         print(f"Cumulative reward: {score:g}")
         if recorder.paths and steps >= recorder.max_frames:  # it waits in memory until it is written
             print(f"The film shows the first {recorder.max_frames - 1:,} of {steps:,} steps")

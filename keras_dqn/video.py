@@ -188,7 +188,7 @@ def video_html(path: Path | str, height: int = 400) -> str:
 
 def show_video(path: Path | str, height: int = 400) -> None:
     """Show an MP4 in a notebook, `height` pixels high; elsewhere print where it is. Raises as `video_html` does."""
-    _show(path, lambda: video_html(path, height))
+    show_html(path, lambda: video_html(path, height))
 
 
 def read_frames(path: Path | str) -> tuple[np.ndarray, float]:
@@ -239,10 +239,11 @@ def animation_html(path: Path | str, width: int = 400) -> str:
 
 def show_animation(path: Path | str, width: int = 400) -> None:
     """Show an MP4 in a notebook frame by frame; elsewhere print where it is. Raises as `animation_html` does."""
-    _show(path, lambda: animation_html(path, width))
+    show_html(path, lambda: animation_html(path, width))
 
 
-def _show(path, make_html):
+def show_html(path: Path | str, make_html: Callable[[], str]) -> None:
+    """Show in a notebook the HTML that is made of a film; elsewhere print where the film is."""
     content = make_html()  # a film that is missing is an error everywhere
     if in_notebook():
         from IPython.display import HTML, display

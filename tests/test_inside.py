@@ -17,17 +17,14 @@ def agent():
 
 
 @pytest.fixture
-def trace(agent):
-    random = np.random.default_rng(0)
-    states = random.normal(size=(31, 4)).astype(np.float32)
-    q_values = agent.q_values(states[:-1])
-    return inside.Trace(states, q_values, q_values.argmax(-1), np.ones(30))
+def q_values(agent):
+    return agent.q_values(np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32))
 
 
-def test_the_curve_has_a_line_an_action_through_every_q_value(trace):
-    (panel,) = inside.q_curve(trace, ("left", "right")).axes
+def test_the_curve_has_a_line_an_action_through_every_q_value(q_values):
+    (panel,) = inside.q_curve(q_values, ("left", "right")).axes
     assert [line.get_label() for line in panel.lines] == ["left", "right"]
-    for line, values in zip(panel.lines, trace.q_values.T, strict=True):
+    for line, values in zip(panel.lines, q_values.T, strict=True):
         np.testing.assert_array_equal(line.get_xdata(), np.arange(30))
         np.testing.assert_array_equal(line.get_ydata(), values)
     assert panel.get_xlabel() == "Step"
@@ -52,17 +49,17 @@ def test_the_pretrained_agent_pushes_to_where_the_pole_falls():
     assert action[0, 0] == 0 and action[-1, -1] == 1  # falling to the left, and to the right
 
 
-def test_the_figures_are_not_blank(agent, trace, tmp_path):
-    figures = [inside.q_curve(trace), inside.policy_map(agent, (0, "x", -1, 1), (1, "y", -1, 1))]
+def test_the_figures_are_not_blank(agent, q_values, tmp_path):
+    figures = [inside.q_curve(q_values), inside.policy_map(agent, (0, "x", -1, 1), (1, "y", -1, 1))]
     for figure in figures:
         plots.save_figure(figure, tmp_path / "figure.png")
         pixels = image.imread(tmp_path / "figure.png")
         assert pixels.shape[1] == 900 and pixels[..., :3].std() > 0.05
 
 
-def test_the_timeline_holds_film_and_figure_and_lays_its_line_over_the_panel(trace, tmp_path):
+def test_the_timeline_holds_film_and_figure_and_lays_its_line_over_the_panel(q_values, tmp_path):
     (tmp_path / "film.mp4").write_bytes(b"film")
-    figure = inside.q_curve(trace)
+    figure = inside.q_curve(q_values)
     first, second = (inside.timeline_html(tmp_path / "film.mp4", figure) for _ in range(2))
     assert f"base64,{base64.b64encode(b'film').decode()}" in first
     picture = image.imread(BytesIO(base64.b64decode(re.search(r'image/png;base64,([^"]+)"', first)[1])))
@@ -80,6 +77,19 @@ def test_an_axis_that_is_none_is_named(agent, axis):
         inside.policy_map(agent, axis, (1, "y", 0, 1))
 
 
-def test_every_action_has_a_name(trace):
+def test_every_action_has_a_name(q_values):
     with pytest.raises(ValueError, match=r"`action_names` must be 2 names. Received: \['left'\]"):
-        inside.q_curve(trace, ["left"])
+        inside.q_curve(q_values, ["left"])
+
+
+def test_a_run_is_shown_with_the_values_it_was_played_by(monkeypatch):
+    cartpole = CartPole(weights="pretrained", seed=0)
+    with pytest.raises(ValueError, match="There is no filmed run to show: call `run\\(\\)` first. Received: None"):
+        inside.show_run(cartpole)
+    cartpole.run()
+    assert cartpole.last_run.q_values.shape == (cartpole.last_run.score, 2)
+    shown = []
+    monkeypatch.setattr("keras_dqn.video.in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda html: shown.append(html.data))
+    inside.show_run(cartpole)
+    assert len(shown) == 1 and "data:video/mp4" in shown[0] and "data:image/png" in shown[0]

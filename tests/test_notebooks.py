@@ -47,9 +47,9 @@ class Contents(NamedTuple):
 
 CONTENTS = {
     "cartpole.ipynb": Contents(
-        films=3,
+        films=4,
         animations=0,
-        figures=1,
+        figures=3,
         texts=(
             r"Python 3\.\d+\.\d+\nTensorFlow \d.*\nKeras \d.*\ngymnasium \d.*\nkeras_dqn \d",
             r"Backup weights for model not found",
@@ -74,7 +74,7 @@ CONTENTS = {
     "mountain_car.ipynb": Contents(
         films=2,
         animations=1,
-        figures=2,
+        figures=4,
         texts=(
             r"Cumulative reward: -200\n",
             r"<History of \d+ episodes, mean score of the last \d+: -\d+\.\d>",

@@ -1,0 +1,72 @@
+"""The learning curve that grows in a notebook, without a notebook: what is displayed, and how often."""
+
+import pytest
+
+from keras_dqn import CartPole, live
+from keras_dqn.history import Episode, History
+
+
+class Handle:
+    def __init__(self):
+        self.updates = []
+
+    def update(self, figure):
+        self.updates.append(figure)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The handles that `display` gave."""
+    handles = []
+
+    def display(figure, display_id):
+        assert display_id is True and figure._repr_png_().startswith(b"\x89PNG")
+        handles.append(Handle())
+        return handles[-1]
+
+    monkeypatch.setattr("IPython.display.display", display)
+    return handles
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only when told to, and one for each drawing."""
+    now = [0.0]
+    curve = live.learning_curve
+
+    def slow_curve(*arguments, **options):
+        now[0] += 1
+        return curve(*arguments, **options)
+
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(live, "learning_curve", slow_curve)
+    return now
+
+
+def test_one_figure_is_drawn_again_in_its_place_but_rarely(shown, clock):
+    history = History([Episode(20.0, 20, 0.1, 1.0, 0.1)])
+    curve = live.LiveCurve(history)
+    for _ in range(200):
+        clock[0] += 1
+        curve.update()
+    curve.draw()
+    (handle,) = shown
+    assert 5 <= len(handle.updates) <= 1 + 200 * live.SHARE
+    history += [Episode(30.0, 30, 0.1, 1.0, 0.2)] * 4
+    curve.draw()
+    assert len(handle.updates[-1].axes[0].lines[0].get_xdata()) == 5
+
+
+def test_nothing_is_drawn_before_the_first_episode(shown):
+    live.LiveCurve(History()).draw()
+    assert shown == []
+
+
+def test_training_in_a_notebook_draws_and_elsewhere_does_not(shown, monkeypatch):
+    CartPole(3, seed=0).train(progress=False)
+    assert shown == []
+    monkeypatch.setattr("keras_dqn.runner.in_notebook", lambda: True)
+    CartPole(3, weights=None, seed=0).train(progress=False)
+    assert len(shown) == 1
+    CartPole(3, weights=None, seed=0).train(progress=False, live=False)
+    assert len(shown) == 1
