@@ -24,7 +24,7 @@ class CartPole(Runner):
     recipes = {
         "juvin": {},  # the Agent's own defaults are that notebook's
         "pytorch": {  # the PyTorch tutorial's
-            "network": {"hidden": (128, 128)},
+            "network": {"hidden": (128, 128), "initializer": "torch"},
             # weight decay and epsilon as torch's AdamW has them
             "optimizer": lambda: keras.optimizers.AdamW(
                 1e-4, weight_decay=0.01, amsgrad=True, epsilon=1e-8, clipvalue=100.0

@@ -6,7 +6,17 @@ from keras_dqn.backend import keras
 from keras_dqn.checks import seed_sequence
 
 
-def mlp(state_size, action_size, hidden=(24, 24), activation="relu", dueling=False, center=0.0, scale=1.0, seed=None):
+def mlp(
+    state_size,
+    action_size,
+    hidden=(24, 24),
+    activation="relu",
+    dueling=False,
+    center=0.0,
+    scale=1.0,
+    initializer="glorot",
+    seed=None,
+):
     """A Sequential of Dense layers; by default the CartPole notebook's 24-24 network.
 
     Args:
@@ -17,24 +27,35 @@ def mlp(state_size, action_size, hidden=(24, 24), activation="relu", dueling=Fal
         dueling: whether the head is a `Dueling` layer instead of a Dense one.
         center, scale: states go in as (state - center) / scale, one number or one an element, by a layer of its own, so
             that whoever has the weights file has the scaling too.
-        seed: of the Glorot uniform initial weights; an int, a `np.random.SeedSequence`, or None for fresh entropy.
+        initializer: of the weights: "glorot" is Keras' own (Glorot uniform, biases 0), "torch" is PyTorch's, uniform
+            between ±1 / sqrt(inputs) for kernels and biases. That matters where states are few and small numbers: then
+            PyTorch's units are not all zero at the same place, and those of Keras are.
+        seed: of the initial weights; an int, a `np.random.SeedSequence`, or None for fresh entropy.
 
     Returns:
         A built `keras.Sequential`, float32 [B, state_size] to [B, action_size].
     """
-    seeds = iter(seed_sequence(seed).generate_state(len(hidden) + 1).tolist())
+    if initializer not in ("glorot", "torch"):
+        raise ValueError(f'`initializer` must be "glorot" or "torch". Received: {initializer!r}')
+    widths = [state_size, *hidden]
+    seeds = seed_sequence(seed).generate_state(2 * len(widths)).tolist()
 
-    def dense(width, activation):
-        kernel = keras.initializers.GlorotUniform(seed=next(seeds))
-        return keras.layers.Dense(width, activation=activation, kernel_initializer=kernel)
+    def dense(layer, width, activation):
+        """The Dense layer of that number, with its own seeds for kernel and bias."""
+        options = {"kernel_initializer": keras.initializers.GlorotUniform(seed=seeds[layer])}
+        if initializer == "torch":
+            most = widths[layer] ** -0.5
+            names = {"kernel_initializer": seeds[layer], "bias_initializer": seeds[layer + len(widths)]}
+            options = {name: keras.initializers.RandomUniform(-most, most, seed) for name, seed in names.items()}
+        return keras.layers.Dense(width, activation=activation, **options)
 
     layers = [keras.Input((state_size,))]
     if np.any(center) or np.any(np.asarray(scale) != 1):
         inverse = np.broadcast_to(1 / np.asarray(scale, float), (state_size,))
         layers.append(keras.layers.Rescaling(inverse.tolist(), (-np.asarray(center) * inverse).tolist()))
-    layers += [dense(width, activation) for width in hidden]
-    layers.append(Dueling(action_size, next(seeds)) if dueling else dense(action_size, "linear"))
-    return keras.Sequential(layers)
+    layers += [dense(layer, width, activation) for layer, width in enumerate(hidden)]
+    last = dense(len(hidden), action_size + dueling, "linear")
+    return keras.Sequential([*layers, Dueling(action_size, last) if dueling else last])
 
 
 class Dueling(keras.layers.Layer):
@@ -42,15 +63,14 @@ class Dueling(keras.layers.Layer):
 
     Args:
         action_size: number of actions, and of outputs.
-        seed: of the Glorot uniform initial weights, or None.
+        value_and_advantages: the Dense layer of action_size + 1 that does it, the value in the last column: one product
+            instead of two. By default a new one.
     """
 
-    def __init__(self, action_size, seed=None, **options):
+    def __init__(self, action_size, value_and_advantages=None, **options):
         super().__init__(**options)
-        self.action_size, self.seed = action_size, seed
-        # One kernel for both, the value in the last column: one product instead of two.
-        kernel = keras.initializers.GlorotUniform(seed=seed)
-        self.value_and_advantages = keras.layers.Dense(action_size + 1, kernel_initializer=kernel)
+        self.action_size = action_size
+        self.value_and_advantages = value_and_advantages or keras.layers.Dense(action_size + 1)
 
     def build(self, input_shape):
         self.value_and_advantages.build(input_shape)
@@ -68,7 +88,13 @@ class Dueling(keras.layers.Layer):
         return (*input_shape[:-1], self.action_size)
 
     def get_config(self):
-        return {**super().get_config(), "action_size": self.action_size, "seed": self.seed}
+        dense = self.value_and_advantages.get_config()
+        return {**super().get_config(), "action_size": self.action_size, "value_and_advantages": dense}
+
+    @classmethod
+    def from_config(cls, config):
+        dense = keras.layers.Dense.from_config(config["value_and_advantages"])
+        return cls(**{**config, "value_and_advantages": dense})
 
 
 _FLOAT32 = np.dtype(np.float32)

@@ -46,10 +46,21 @@ class QNetwork(nn.Module):
     Its layers are layer1, layer2, ... as in the PyTorch tutorial, whose network loads the state_dict as it is.
     """
 
-    def __init__(self, state_size, action_size, hidden=(24, 24), activation="relu", dueling=False, center=0, scale=1):
+    def __init__(
+        self,
+        state_size,
+        action_size,
+        hidden=(24, 24),
+        activation="relu",
+        dueling=False,
+        center=0,
+        scale=1,
+        initializer="torch",
+    ):
         super().__init__()
-        if activation != "relu":
-            raise ValueError(f"`activation` must be 'relu' in torch. Received: {activation!r}")
+        if activation != "relu" or initializer != "torch":
+            received = f"{activation!r}, {initializer!r}"
+            raise ValueError(f"`activation` must be 'relu' in torch, and `initializer` 'torch'. Received: {received}")
         self.rescales = np.any(center) or np.any(np.asarray(scale) != 1)
         self.center, self.scale = torch.as_tensor(center).float(), torch.as_tensor(scale).float()
         self.dueling = dueling

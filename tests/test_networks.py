@@ -75,3 +75,15 @@ def test_same_seed_same_weights_and_every_layer_its_own():
     np.testing.assert_array_equal(first.get_weights()[0], same.get_weights()[0])
     assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
     assert not np.array_equal(first.get_weights()[0], first.get_weights()[2])
+
+
+def test_torchs_initial_weights_are_uniform_within_one_over_the_root_of_the_inputs():
+    arrays = mlp(4, 2, (128, 128), initializer="torch", seed=0).get_weights()
+    for array, inputs in zip(arrays, (4, 4, 128, 128, 128, 128), strict=True):
+        assert np.abs(array).max() <= inputs**-0.5
+        assert array.size == 2 or array.std() == pytest.approx((3 * inputs) ** -0.5, rel=0.15)
+    again, other = (mlp(4, 2, (128, 128), initializer="torch", seed=seed).get_weights() for seed in (0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays, again, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(arrays, other, strict=True))
+    with pytest.raises(ValueError, match='`initializer` must be "glorot" or "torch". Received: \'he\''):
+        mlp(4, 2, initializer="he")

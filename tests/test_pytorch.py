@@ -221,7 +221,7 @@ def test_refuses_options_that_make_no_sense():
         TorchLearner(brain, optimizer, double=True)
     with pytest.raises(ValueError, match=r"`brain` must be the same in training and evaluation. Received: Dropout"):
         TorchLearner(torch.nn.Sequential(brain, torch.nn.Dropout()), optimizer)
-    with pytest.raises(ValueError, match=r"`activation` must be 'relu' .* Received: 'tanh'"):
+    with pytest.raises(ValueError, match=r"`activation` must be 'relu' .* Received: 'tanh', 'torch'"):
         make_agent(network={"activation": "tanh"})
     with pytest.raises(ValueError, match=r"`brain` must be a torch.nn.Module. Received: <Sequential"):
         make_agent(brain=mlp(4, 2))
