@@ -1,19 +1,7 @@
 """The PyTorch version, for comparison: the agent's own memory, exploration, loop and files around a torch network.
 
-It needs the extra `keras_dqn[torch]` and runs on the CPU, where networks of this size are fastest. For whoever ports:
-
-    what                 Keras                         PyTorch                          for the same on both sides
-    initial weights      Glorot uniform, biases 0      U(±1/sqrt(fan_in)) for both      `to_state_dict`
-    Dense kernel         [in, out]                     weight [out, in]                 `to_state_dict`, `from_...`
-    Adam's epsilon       1e-7, before bias correction  1e-8, after bias correction      `aligned_optimizer`
-    SGD's learning rate  0.01                          0.001                            set either
-    AdamW weight decay   0.004                         0.01                             set either
-    Adam(weight_decay=)  decoupled, as AdamW           added to the gradient (L2)       AdamW on both
-    clip values          `clipvalue`                   `clip_grad_value_`               the same number
-    clip the whole norm  `global_clipnorm`             `clip_grad_norm_`, norm + 1e-6   the same number
-    clip each norm       `clipnorm`                    none                             `clip_gradients`
-    mse                  `fit`: mean over all actions  `mse_loss` of the taken actions  divide torch's by their number
-    Huber                `Huber(delta=1)`              `smooth_l1_loss(beta=1)`         nothing
+It needs the extra `keras_dqn[torch]` and runs on the CPU, where networks of this size are fastest. What differs between
+the two libraries, and what to set for the same on both sides, is a table of the README, "The PyTorch version".
 """
 
 import copy
