@@ -294,6 +294,7 @@ def _read(path, agent, generators):
         target = read_weights(learner.target_brain, path / "target.h5")
     optimizer = _read_optimizer(path / "optimizer.npz", learner.optimizer)
     state = json.loads((path / "state.json").read_text())
+    states = {name: state["generators"][name] for name in generators}
     progress = _read_progress(path, state)
     arrays = {
         file.stem.removeprefix("memory_"): np.load(file, mmap_mode="r", allow_pickle=False)
@@ -303,7 +304,7 @@ def _read(path, agent, generators):
         agent.memory.restore(arrays, agent.state_shape)
     agent.restore_counters(state["counters"])
     for name, generator in generators.items():
-        generator.bit_generator.state = state["generators"][name]
+        generator.bit_generator.state = states[name]
     variables = [*agent.brain.weights, *(learner.target_brain.weights if target else ()), *learner.optimizer.variables]
     for variable, array in zip(variables, [*brain, *(target or ()), *optimizer], strict=True):
         variable.assign(array)
@@ -317,7 +318,10 @@ def _read_optimizer(file, optimizer):
         arrays = [saved[name] for name in saved.files]
     expected = [(np.asarray(variable).shape, np.asarray(variable).dtype) for variable in optimizer.variables]
     if [(array.shape, array.dtype) for array in arrays] != expected:
-        raise CheckpointError(f"{file}: expected {len(expected)} variables as {type(optimizer).__name__} has them")
+        raise CheckpointError(
+            f"{file}: expected the {len(expected)} variables of {type(optimizer).__name__} for this network. "
+            f"Received: {len(arrays)}, {[array.shape for array in arrays][:9]} …"
+        )
     return arrays
 
 
