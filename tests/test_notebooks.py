@@ -27,7 +27,7 @@ from nbclient import NotebookClient
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-MAX_BYTES = 1_500_000
+MAX_BYTES = 2_000_000
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 VIDEO = re.compile(r'<video [^>]*>\s*<source src="data:video/mp4;base64,([^"]*)"')
