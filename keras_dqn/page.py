@@ -35,6 +35,9 @@ class Page:
     def __init__(self, content):
         self.html = content
 
+    def __repr__(self):
+        return f"<Page of {len(self.html):,} characters>"
+
     def _repr_html_(self):
         # A frame of its own keeps keys, names and styles apart from the notebook's and from other games', and
         # Jupyter's shortcuts away from the player; `srcdoc` does without files and addresses, so Colab, Jupyter and
