@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from functools import partial
 
 import keras_dqn
 
@@ -64,6 +65,8 @@ def train(options):
 def _train_seeds(options):
     """Train from several seeds."""
     single = {"--plot": options.plot, "--record-every": options.record_every, "--verbose": options.verbose}
+    single |= {"--checkpoints": options.checkpoints, "--resume": options.resume, "--tensorboard": options.tensorboard}
+    single |= {"--memory-size": options.memory_size, "--precision": options.precision}
     single["--weights"] = None if options.weights in ("backup", "none") else options.weights
     for name, value in single.items():
         if value:
@@ -127,7 +130,11 @@ def export_html(options):
 
 def bench(options):
     """Measure speed and memory."""
-    keras_dqn.bench.main(repeats=options.repeats)
+    if options.game == "breakout":
+        measurements = [partial(keras_dqn.bench.breakout, dtype=dtype) for dtype in ("float32", "mixed_bfloat16")]
+        keras_dqn.bench.main(options.repeats, measurements)
+    else:
+        keras_dqn.bench.main(options.repeats)
 
 
 def _runner(options, **settings):
@@ -228,6 +235,7 @@ def _parser():
     subparser.add_argument("--out", metavar="FILE", required=True, help="the .html file to write")
 
     subparser = command(bench, "Measure speed and memory on this machine.", game=False)
+    subparser.add_argument("game", nargs="?", choices=["breakout"], help="measure the training of Breakout instead")
     subparser.add_argument("--repeats", type=int, default=5, help="runs of each measurement; the median is shown")
     return parser
 

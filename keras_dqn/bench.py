@@ -22,24 +22,14 @@ from keras_dqn.runner import play
 from keras_dqn.weights import pretrained
 
 
-def main(repeats=5):
-    """Print every measurement as a line of a Markdown table."""
+def main(repeats=5, measurements=None):
+    """Print every measurement as a line of a Markdown table; by default those of the games with small networks."""
     print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}, ", end="")
     print(
         f"gymnasium {gym.__version__}, NumPy {np.__version__}, {os.cpu_count()} CPU cores; medians of {repeats} runs\n"
     )
     print("| measured | result |\n| --- | --- |")
-    measurements = (
-        replay_against_literal,
-        recipe_against_literal,
-        loop_of_1,
-        loop_of_8,
-        updates,
-        best_recipe,
-        pytorch_recipe,
-        memory_growth,
-    )
-    for measurement in measurements:
+    for measurement in measurements or SMALL:
         for name, result in measurement(repeats):
             print(f"| {name} | {result} |", flush=True)
 
@@ -264,3 +254,15 @@ def _median_seconds(function, count):
 
 def _median_ratio(first, second):
     return statistics.median(a / b for a, b in zip(first, second, strict=True))
+
+
+SMALL = (
+    replay_against_literal,
+    recipe_against_literal,
+    loop_of_1,
+    loop_of_8,
+    updates,
+    best_recipe,
+    pytorch_recipe,
+    memory_growth,
+)

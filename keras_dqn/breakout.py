@@ -192,7 +192,7 @@ class Breakout(Runner):
             shape_reward=shape_reward or self._shape_reward.get(known),
             **options,
         )
-        self.settings["sticky"] = sticky
+        self.settings |= {"sticky": sticky, "precision": precision}
 
     @property
     def frames_per_step(self):

@@ -114,3 +114,11 @@ def test_another_keras_backend_is_named():
     code = "import os; os.environ['KERAS_BACKEND'] = 'numpy'; from keras_dqn import Agent"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "needs Keras on TensorFlow" in done.stderr and "Received: 'numpy'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "option", [("--resume",), ("--checkpoints", "folder"), ("--memory-size", "500"), ("--verbose",)]
+)
+def test_what_several_seeds_cannot_do_is_refused(option, capsys):
+    assert main(["train", "cartpole", "--seeds", "2", *option]) == 2
+    assert f"`{option[0]}` is for a single training; with --seeds each starts afresh" in capsys.readouterr().err

@@ -1,0 +1,20 @@
+"""That the benchmark measures what it says; how fast anything is, is for `python -m keras_dqn bench` to tell."""
+
+import re
+
+from keras_dqn import bench
+from keras_dqn.pytorch_tutorial import seconds_a_step
+
+
+def test_a_measurement_is_a_row_of_the_table(capsys):
+    bench.main(repeats=1, measurements=[bench.updates, bench.best_recipe])
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"Python 3\.\S+, TensorFlow .*, \d+ CPU cores; medians of 1 runs", lines[0])
+    assert lines[2:4] == ["| measured | result |", "| --- | --- |"]
+    names = [re.fullmatch(r"\| (.*) \| [\d,]+ (/s|steps/s) \|", line)[1] for line in lines[4:]]
+    assert len(names) == 7
+    assert names[2] == "updates of 64 transitions, 64-64, K=128 a call"
+
+
+def test_the_tutorials_loop_runs():
+    assert 0 < seconds_a_step(1, steps=3) < 10
