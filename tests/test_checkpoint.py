@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -329,7 +330,8 @@ def killed_after(code, seconds, *arguments):
     """Run Python code and kill it so long after it is ready; where it has arguments, after its first checkpoint."""
     before = Checkpoints("saved").paths()
     command = [sys.executable, "-u", "-c", code, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}  # for what the tests share
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout.readline() == "ready\n"
         while arguments and Checkpoints("saved").paths() == before and process.poll() is None:
             time.sleep(0.01)
