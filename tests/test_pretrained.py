@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_dqn import CartPole, MountainCar
+from keras_dqn import Breakout, CartPole, MountainCar
 from keras_dqn.backend import keras
 from keras_dqn.weights import pretrained
 
@@ -46,6 +46,13 @@ def test_mountain_car_scores_what_its_card_says():
     assert evaluation.mean >= -102  # what training was ended for, on other episodes
     said = re.sub(r"95 .* to \S+ ", "", str(evaluation))
     assert card("mountain_car_weight.h5")["score"].split(",")[0] == said.split(",")[0]
+
+
+def test_breakout_plays_as_well_as_its_card_says():
+    mean, std = map(float, re.search(r"mean (\S+), std (\S+),", card("breakout_weight.h5")["score"]).groups())
+    evaluation = Breakout(weights="pretrained").evaluate(10, epsilon=0.01)
+    # Ten games of another random generator, in which one bit decides where the ball goes: within three standard errors.
+    assert abs(evaluation.mean - mean) < 3 * std / 10**0.5
 
 
 def test_cartpole_is_the_24_24_network_and_loads_in_keras_2_and_3():
