@@ -209,12 +209,15 @@ class Agent:
             epsilon: probability of a random action.
             random: the `np.random.Generator` to explore with; by default the agent's own.
         """
+        return self.explore(self._forward(states).argmax(-1), epsilon, random)
+
+    def explore(self, actions, epsilon, random=None):
+        """The greedy actions, [N] int, with those replaced that are random: `act_batch` without the network."""
         random = random or self._random
-        actions = self._forward(states).argmax(-1)
         if self._held_actions is not None and epsilon > 0 and random is self._random:
             self._held_actions.apply(actions, epsilon, self.action_size, random)
         elif epsilon > 0:
-            draws = random.random(len(states))
+            draws = random.random(len(actions))
             explores = draws < epsilon
             if np.count_nonzero(explores):  # a draw below epsilon, over epsilon, is uniform too: it picks the action
                 actions[explores] = draws[explores] / epsilon * self.action_size

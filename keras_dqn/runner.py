@@ -356,15 +356,13 @@ class Runner:
         check_fraction("epsilon", epsilon)
         path = Path(video) if video is not None else self.video_folder / f"{self.name}.mp4"
         recorder = VideoRecorder(self.make_env("rgb_array"), path)
-        self.agent.refresh()
         try:
             state, _ = recorder.reset(seed=self._next_seed() if seed is None else seed)
             score, steps, ended, q_values = 0.0, 0, False, []
             while not ended:
                 state = np.asarray(state)[None]
-                self.agent.check_states(state)
                 q_values.append(self.agent.q_values(state)[0])
-                action = int(self.agent.act_batch(state, epsilon)[0])
+                action = int(self.agent.explore(q_values[-1].argmax(keepdims=True), epsilon)[0])
                 state, reward, terminated, truncated, _ = recorder.step(action)
                 score, steps = score + float(reward), steps + 1
                 ended = terminated or truncated
@@ -383,7 +381,7 @@ class Runner:
         return self.run(1.0, seed, video or self.video_folder / f"{self.name}_random.mp4")
 
     def evaluate(self, episodes=100, seed=0, epsilon=0.0):
-        """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluate` of this module."""
+        """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluation.evaluate`."""
         return evaluate(self.agent, self.make_env, episodes, seed, epsilon)
 
     def _pretrained_name(self):
