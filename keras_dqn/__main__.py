@@ -100,9 +100,11 @@ def _checkpoints(options, runner):
     """What --checkpoints and its like ask for; None where there are to be none."""
     folder = options.checkpoints or getattr(runner, "checkpoint_folder", None)
     if folder is not None:
-        return keras_dqn.Checkpoints(folder, options.checkpoint_minutes, options.checkpoint_memory)
-    if options.checkpoint_memory:
-        raise ValueError(f"--checkpoint-memory needs --checkpoints FOLDER. Received: {options.game}")
+        minutes, memory, weights_every = options.checkpoint_minutes, options.checkpoint_memory, options.weights_every
+        return keras_dqn.Checkpoints(folder, minutes, memory, weights_every)
+    for name in ("checkpoint_memory", "weights_every"):
+        if getattr(options, name):
+            raise ValueError(f"--{name.replace('_', '-')} needs --checkpoints FOLDER. Received: {options.game}")
     return None
 
 
@@ -282,6 +284,9 @@ def _add_records(subparser):
     )
     subparser.add_argument("--checkpoint-minutes", type=float, default=5.0, metavar="M", help="between two of them")
     subparser.add_argument("--checkpoint-memory", action="store_true", help="save the memory too; its size is said")
+    subparser.add_argument(
+        "--weights-every", type=int, metavar="N", help="keep the weights of every N steps there, in files of their own"
+    )
     subparser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     subparser.add_argument("--tensorboard", metavar="FOLDER", help="write the log for TensorBoard as well")
 

@@ -2,6 +2,7 @@
 
     breakout_checkpoints/
       log.csv                 of `training_log`, not part of any checkpoint
+      weights_000250000.h5    the weights alone after so many steps, if asked for; kept for good
       checkpoint_000041/      the one before, in case the newest is damaged
       checkpoint_000042/
         brain.h5              the weights, as `save_weights` writes them
@@ -34,6 +35,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_dqn.checks import check_whole
 from keras_dqn.history import Episode, Evaluated, History
 from keras_dqn.weights import ABANDONED_AFTER, read_weights, save_weights
 
@@ -61,15 +63,18 @@ class Checkpoints:
         folder: where they go; it is made when missing.
         minutes: how long after the last one the next is `due`.
         memory: whether the memory is saved too. Without it a training that goes on fills its memory anew first.
+        weights_every: after every so many steps the weights alone are written, to files that are all kept: what they
+            score, evaluated later, is the learning curve.
 
     Raises:
-        ValueError: `minutes` is negative.
+        ValueError: `minutes` is negative, or `weights_every` no whole number from 1 on.
     """
 
-    def __init__(self, folder, minutes=5.0, memory=False):
+    def __init__(self, folder, minutes=5.0, memory=False, weights_every=None):
         if not isinstance(minutes, int | float) or not minutes >= 0:
             raise ValueError(f"`minutes` must be a number, 0 or more. Received: {minutes!r}")
         self.folder, self.minutes, self.memory = Path(folder), minutes, memory
+        self.weights_every = None if weights_every is None else check_whole("weights_every", weights_every)
         self._last = time.monotonic()
 
     @property
@@ -130,6 +135,12 @@ class Checkpoints:
         for old in self.paths()[KEPT:]:
             _remove(old)
         self.postpone()
+        return path
+
+    def save_weights(self, agent):
+        """Write the weights alone, named after the agent's steps; return the file."""
+        path = self.folder / f"weights_{agent.steps:09d}.h5"
+        save_weights(agent.brain, path)
         return path
 
     def newest(self):

@@ -1,5 +1,7 @@
 """The networks: states in, one Q-value an action out; and the same forward pass in NumPy, for acting."""
 
+import math
+
 import numpy as np
 
 from keras_dqn.backend import keras
@@ -119,7 +121,10 @@ class NumpyForward:
             self._rescale = np.array([rescaling.scale, rescaling.offset], np.float32)[:, None]
         self._dueling = layers[-1].join if isinstance(layers[-1], Dueling) else None
         self._relu = [getattr(layer, "activation", None) is keras.activations.relu for layer in layers]
-        self._shapes = [tuple(variable.shape) for variable in brain.weights]
+        shapes = [tuple(variable.shape) for variable in brain.weights]
+        ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
+        biases = [(1, *shape) if len(shape) == 1 else shape for shape in shapes]  # for one state no broadcasting
+        self._views = [(slice(start, end), shape) for start, end, shape in zip([0, *ends], ends, biases, strict=False)]
         self.refresh(np.concatenate([weight.ravel() for weight in brain.get_weights()]))
 
     @staticmethod
@@ -142,10 +147,8 @@ class NumpyForward:
 
     def refresh(self, flat_weights):
         """Take over new weights: all of the brain's, in order, as one float32 vector."""
-        parts = np.split(flat_weights, np.cumsum([np.prod(shape, dtype=int) for shape in self._shapes])[:-1])
-        arrays = [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
-        biases = [bias[None] for bias in arrays[1::2]]  # [1, width]: for one state no broadcasting, at half the cost
-        self._layers = list(zip(arrays[::2], biases, self._relu, strict=True))
+        arrays = [flat_weights[part].reshape(shape) for part, shape in self._views]  # this runs every update
+        self._layers = list(zip(arrays[::2], arrays[1::2], self._relu, strict=True))
 
     def __call__(self, states):
         """Q-values, float32 [N, actions], of states [N, state_size]."""

@@ -40,7 +40,8 @@ class Records:
         self._interrupted = False
 
     def __enter__(self):
-        self._log.begin(self._runner.agent.steps, self.seconds)
+        self._steps = self._runner.agent.steps
+        self._log.begin(self._steps, self.seconds)
         try:
             self._handler = signal.signal(signal.SIGINT, self._interrupt)
         except ValueError:  # not in the main thread, which is the one that Ctrl-C reaches
@@ -61,12 +62,15 @@ class Records:
         self._log.hear(runner.agent.steps, step.losses, runner.agent, runner.history)
         if self._interrupted:
             raise KeyboardInterrupt
-        if self._checkpoints.due:
-            try:
+        try:
+            every, before, self._steps = self._checkpoints.weights_every, self._steps, runner.agent.steps
+            if every is not None and self._steps // every > before // every:
+                self._checkpoints.save_weights(runner.agent)
+            if self._checkpoints.due:
                 self._save()
-            except OSError as error:  # a full disk may have room again the next time
-                print(f"The checkpoint was not written, training goes on. Received: {error}")
-                self._checkpoints.postpone()
+        except OSError as error:  # a full disk may have room again the next time
+            print(f"The checkpoint was not written, training goes on. Received: {error}")
+            self._checkpoints.postpone()
 
     def _interrupt(self, *_):
         if self._interrupted:

@@ -122,6 +122,22 @@ def test_two_are_kept():
     assert numbers[1] == numbers[0] + 1 >= 30  # one each step, and one at the end
 
 
+def test_weights_of_every_so_many_steps_are_all_kept():
+    runner = cartpole(350, recipe="best")
+    runner.train(progress=False, checkpoints=Checkpoints("saved", weights_every=100))
+    assert sorted(path.name for path in Path("saved").glob("*.h5")) == [f"weights_000000{n}00.h5" for n in (1, 2, 3)]
+    further = cartpole(500, recipe="best")
+    further.train(progress=False, checkpoints=Checkpoints("saved", weights_every=100), resume=True)
+    assert sorted(path.name for path in Path("saved").glob("*.h5"))[3:] == [
+        "weights_000000400.h5",
+        "weights_000000500.h5",
+    ]
+    last = CartPole(recipe="best", weights="saved/weights_000000500.h5", weight_backup=None)
+    np.testing.assert_array_equal(last.agent.learner.read_weights(), further.agent.learner.read_weights())
+    with pytest.raises(ValueError, match="`weights_every`.* Received: 0"):
+        Checkpoints("saved", weights_every=0)
+
+
 def test_ctrl_c_leaves_a_checkpoint_of_a_whole_step(capsys, monkeypatch):
     runner, replays = cartpole(100_000), 0
     replay = runner.agent.replay
@@ -454,6 +470,10 @@ def test_train_and_resume_from_the_shell(capsys, monkeypatch):
         (("evaluate", "cartpole", "--sticky", "0.25"), "are for breakout. Received: cartpole"),
         (("evaluate", "breakout", "--sticky", "3"), "`sticky` must be a number from 0 to 1. Received: 3.0"),
         (("train", "cartpole", "--checkpoint-memory"), "needs --checkpoints FOLDER. Received: cartpole"),
+        (
+            ("train", "cartpole", "--weights-every", "100"),
+            "--weights-every needs --checkpoints FOLDER. Received: cartpole",
+        ),
         (("train", "breakout", "--resume", "--weights", "x.h5"), "from the checkpoint. Received: --weights x.h5"),
         (("train", "cartpole", "--resume"), "need `checkpoints`. Received: resume=True"),
         (("train", "breakout", "--resume"), "no whole checkpoint to go on from. Received: breakout_checkpoints"),

@@ -46,14 +46,16 @@ def test_any_environment_by_its_id(capsys):
     assert "Video: videos/Acrobot-v1.mp4" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("compare",), ("run",), ("evaluate",), ("bench",)])
+@pytest.mark.parametrize(
+    "command", [(), ("train",), ("compare",), ("run",), ("evaluate",), ("bench",), ("export-html",)]
+)
 def test_help_at_every_level(command, capsys):
     with pytest.raises(SystemExit) as left:
         main([*command, "--help"])
     out = capsys.readouterr().out
     assert left.value.code == 0
     assert out.startswith("usage: python -m keras_dqn")
-    if command and command != ("bench",):
+    if command and command not in [("bench",), ("export-html",)]:
         assert ("--weights" in out) == (command != ("compare",)) and "--env" in out and "--seed" in out
 
 
