@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_dqn.atari import AtariGame, AtariGames, AtariScreens, check_game
+from keras_dqn.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
 from keras_dqn.backend import keras
 from keras_dqn.checks import check_fraction, check_whole, seed_sequence
 from keras_dqn.evaluation import evaluate_together
@@ -192,6 +192,7 @@ class Breakout(Runner):
             shape_reward=shape_reward or self._shape_reward.get(known),
             **options,
         )
+        self.action_names = tuple(name.lower() for name in action_meanings(game))
         self.settings |= {"sticky": sticky, "precision": precision}
 
     @property
@@ -205,8 +206,11 @@ class Breakout(Runner):
         return Path(f"{self.name}{'' if self.recipe == 'nature' else '_' + self.recipe}_checkpoints")
 
     def train(self, *arguments, checkpoints=None, **options):
-        """As `Runner.train`, always with a log and checkpoints, by default in `checkpoint_folder`."""
-        checkpoints = self.checkpoint_folder if checkpoints is None else checkpoints
+        """As `Runner.train`, with a log and checkpoints in `checkpoint_folder` or elsewhere; False for none of them."""
+        if checkpoints is None:
+            checkpoints = self.checkpoint_folder
+        elif checkpoints is False:
+            checkpoints = None
         return super().train(*arguments, checkpoints=checkpoints, **options)
 
     def _progress(self, history):

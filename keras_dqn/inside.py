@@ -1,9 +1,10 @@
-"""Look inside a network: its Q-values over an episode, and a map of what it wants to do where."""
+"""Look inside a network: its Q-values in a film and over an episode, and a map of what it wants to do where."""
 
 import base64
 import itertools
 import secrets
 
+import gymnasium as gym
 import numpy as np
 
 from keras_dqn.plots import INK, figure_style, new_figure, png, prepare
@@ -85,7 +86,93 @@ def show_run(runner):
     run = runner.last_run
     if run is None or not run.paths:
         raise ValueError(f"There is no filmed run to show: call `run()` first. Received: {run}")
-    show_html(run.paths[-1], lambda: timeline_html(run.paths[-1], q_curve(run.q_values, runner.action_names)))
+    q_values = run.q_values[: run.filmed]
+    show_html(run.paths[-1], lambda: timeline_html(run.paths[-1], q_curve(q_values, runner.action_names)))
+
+
+class InsideView(gym.Wrapper):
+    """An environment whose pictures show, beside the game, the frames that the network sees and its Q-values.
+
+    The bars are the Q-values above the lowest of that state, on one scale for the whole film: what the actions differ
+    by is often a hundredth of what they are worth, and the number at each bar says that. The best one is dark.
+
+    Args:
+        env: a `gymnasium.Env` with `render_mode="rgb_array"`. Its states are shown where they are grey frames,
+            [K, height, width] uint8; of a vector of numbers there is nothing to look at.
+        agent: whose Q-values.
+        action_names: what the actions are called; by default their numbers.
+    """
+
+    def __init__(self, env, agent, action_names=None):
+        super().__init__(env)
+        self._agent, self._names = agent, _names(action_names, agent.action_size)
+        self._frames = len(agent.state_shape) == 3
+        self._figure, self._scale = None, 1e-6
+
+    def reset(self, **options):
+        self._state, info = self.env.reset(**options)
+        return self._state, info
+
+    def step(self, action):
+        self._state, *rest = self.env.step(action)
+        return self._state, *rest
+
+    def render(self):
+        """The picture, uint8 [420, width, 3]."""
+        picture = self.env.render()
+        q_values = self._agent.q_values(np.asarray(self._state)[None])[0]
+        if self._figure is None:
+            with figure_style():
+                self._draw(picture)
+        canvas = self._figure.canvas
+        canvas.restore_region(self._background)
+        for image, pixels in zip(self._images, [picture, *(self._state if self._frames else ())], strict=True):
+            image.set_data(pixels)
+        above = q_values - q_values.min()
+        self._scale = max(self._scale, above.max())
+        for bar, number, value, length in zip(self._bars, self._numbers, q_values, above, strict=True):
+            bar.set(width=length / self._scale, color=_ACTIONS[0] if value == q_values.max() else _ACTIONS[4])
+            number.set(text=f"{value:.2f}", x=length / self._scale + 0.03)
+        for artist in [*self._images, *self._bars, *self._numbers]:
+            artist.axes.draw_artist(artist)
+        return np.array(canvas.buffer_rgba())[..., :3]
+
+    def _draw(self, picture):
+        """Draw once what stays, and keep it as the background of every picture: a whole figure a step is too slow."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        height = 420
+        widths = [height * picture.shape[1] / picture.shape[0], height if self._frames else 0, 270]  # pixels
+        whole = 2 * round(sum(widths) / 2)
+        self._figure = new_figure(height=height / 100, width=whole / 100)
+        self._figure.set_layout_engine("none")
+        self._figure.set_dpi(100)
+        canvas = FigureCanvasAgg(self._figure)
+        panels = [self._figure.add_axes((0, 0, widths[0] / whole, 1))]
+        for number in range(self.env.observation_space.shape[0] if self._frames else 0):
+            row, column = divmod(number, 2)
+            left, size = widths[0] + (0.03 + 0.49 * column) * height, 0.45 * height
+            panel = self._figure.add_axes((left / whole, 0.505 - 0.49 * row, size / whole, 0.45))
+            before = self.env.observation_space.shape[0] - 1 - number
+            panel.set_title(f"{before} step{'s' * (before > 1)} ago" if before else "now", fontsize=9, pad=2)
+            panels.append(panel)
+        frames = self._state if self._frames else ()
+        self._images = [
+            panel.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto", animated=True)
+            for panel, pixels in zip(panels, [picture, *frames], strict=True)
+        ]
+        for panel in panels:
+            panel.axis("off")
+        left = widths[0] + widths[1] + 80
+        bars = self._figure.add_axes((left / whole, 0.15, (whole - left - 15) / whole, 0.7))
+        bars.set(title="Q-values", xlim=(0, 1.35), ylim=(len(self._names) - 0.5, -0.5), xticks=[])
+        bars.set_yticks(range(len(self._names)), self._names)
+        bars.spines[["top", "right", "bottom"]].set_visible(False)
+        places = range(len(self._names))
+        self._bars = bars.barh(places, [0] * len(self._names), height=0.6, animated=True)
+        self._numbers = [bars.text(0, place, "", va="center", animated=True) for place in places]
+        canvas.draw()
+        self._background = canvas.copy_from_bbox(self._figure.bbox)
 
 
 def policy_map(agent, x, y, state=None, action_names=None, points=81):

@@ -129,6 +129,7 @@ class Run(NamedTuple):
     score: float  # sum of rewards
     q_values: np.ndarray  # [steps, actions] float32, of the states that were acted in
     paths: list  # of the films of it
+    filmed: int  # steps that are in the film, from the first on
 
 
 class Runner:
@@ -341,7 +342,7 @@ class Runner:
         self._keep_what_was_there()
         self.agent.explore_anew()
 
-    def run(self, epsilon=0.0, seed=None, video=None, show=show_video):
+    def run(self, epsilon=0.0, seed=None, video=None, show=show_video, inside=False, max_frames=3000):
         """Play one episode without learning, film it, show the film, and print the cumulative reward.
 
         Args:
@@ -349,13 +350,20 @@ class Runner:
             seed: of the environment; by default the next of this runner's.
             video: the MP4 to write; by default `<video_folder>/<name>.mp4`.
             show: what shows the film: `video.show_video`, or `video.show_animation` to go through it frame by frame.
+            inside: film beside the game what the network sees, where that is frames, and its Q-values as bars.
+            max_frames: where the film ends, whatever follows; its frames wait in memory until it is written.
 
         Returns:
             The score, a float.
         """
         check_fraction("epsilon", epsilon)
         path = Path(video) if video is not None else self.video_folder / f"{self.name}.mp4"
-        recorder = VideoRecorder(self.make_env("rgb_array"), path)
+        env = self.make_env("rgb_array")
+        if inside:
+            from keras_dqn.inside import InsideView
+
+            env = InsideView(env, self.agent, self.action_names)
+        recorder = VideoRecorder(env, path, max_frames=max_frames)
         try:
             state, _ = recorder.reset(seed=self._next_seed() if seed is None else seed)
             score, steps, ended, q_values = 0.0, 0, False, []
@@ -368,10 +376,11 @@ class Runner:
                 ended = terminated or truncated
         finally:
             recorder.close()
-        self.last_run = Run(score, np.array(q_values), recorder.paths)
+        filmed = min(steps, max_frames - 1)  # the first frame is of the state before the first step
+        self.last_run = Run(score, np.array(q_values), recorder.paths, filmed)
         print(f"Cumulative reward: {score:g}")
-        if recorder.paths and steps >= recorder.max_frames:  # it waits in memory until it is written
-            print(f"The film shows the first {recorder.max_frames - 1:,} of {steps:,} steps")
+        if recorder.paths and filmed < steps:
+            print(f"The film shows the first {filmed:,} of {steps:,} steps")
         for path in recorder.paths:
             show(path)
         return score

@@ -1,7 +1,7 @@
 """Breakout and other Atari games: on the real emulator, with networks small enough to run in a second."""
 
 import re
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from keras_dqn.breakout import HACKATHON2018, Breakout, ScreenDifference, clippe
 from keras_dqn.evaluation import evaluate_together
 from keras_dqn.memory import Transition
 from keras_dqn.runner import play
-from keras_dqn.video import VideoRecorder
+from keras_dqn.video import read_frames
 from tests.environments import Counter
 
 
@@ -374,12 +374,33 @@ def test_a_film_shows_the_game_and_its_score_is_printed(capsys):
         assert film.read(8)[4:] == b"ftyp"
 
 
-def test_a_film_is_cut_before_it_fills_the_memory(monkeypatch, capsys):
-    monkeypatch.setattr("keras_dqn.runner.VideoRecorder", partial(VideoRecorder, max_frames=30))
+def test_a_film_ends_where_it_is_told_to_and_its_q_values_with_it(capsys):
     breakout = tiny()
-    breakout.random_episode(seed=1)
+    breakout.run(1.0, seed=1, max_frames=30)
     out = capsys.readouterr().out
     assert re.search(r"The film shows the first 29 of [1-9]\d\d steps", out)
+    assert breakout.last_run.filmed == 29 and len(breakout.last_run.q_values) > 100
+    assert len(read_frames("videos/breakout.mp4")[0]) == 30
+
+
+def test_a_film_shows_what_the_network_sees_and_what_it_thinks(capsys):
+    breakout = tiny()
+    breakout.run(1.0, seed=1, inside=True, max_frames=20)
+    frames, _ = read_frames("videos/breakout.mp4")
+    assert frames.shape[:2] == (20, 420) and frames.shape[2] % 2 == 0
+    game, stack, bars = frames[:, :, :320], frames[:, :, 320:740], frames[:, :, 740:]
+    assert np.ptp(game.astype(int), axis=-1).max() > 50, "the game in colour"
+    assert np.ptp(stack.astype(int), axis=-1).max() < 30, "the stack in grey"
+    later = stack[-1].astype(int)
+    quarters = [later[10:200, 15:205], later[10:200, 220:410], later[215:405, 15:205], later[215:405, 220:410]]
+    assert all(quarter.std() > 20 for quarter in quarters), "all four frames"
+    blue = (bars[..., 2].astype(int) - bars[..., 0] > 60).any(axis=2)  # [frames, rows]: where a bar is
+    assert blue.any(axis=1).all(), "a bar in each picture"
+
+
+def test_training_without_checkpoints(capsys):
+    tiny(steps=200).train(progress=False, checkpoints=False)
+    assert not Path("breakout_checkpoints").exists() and Path("breakout_weight.h5").exists()
 
 
 def test_the_screens_side_by_side():

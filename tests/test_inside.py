@@ -71,6 +71,24 @@ def test_the_timeline_holds_film_and_figure_and_lays_its_line_over_the_panel(q_v
     assert ids[0] != ids[1], "two on one page"
 
 
+def test_the_pictures_of_a_film_have_a_bar_an_action_and_the_best_one_is_dark():
+    cartpole = CartPole(weights="pretrained", weight_backup=None)
+    env = inside.InsideView(cartpole.make_env("rgb_array"), cartpole.agent, cartpole.action_names)
+    state, _ = env.reset(seed=0)
+    seen = set()
+    for _ in range(20):
+        picture = env.render()
+        assert picture.shape == (420, 900, 3) and picture.dtype == np.uint8
+        np.testing.assert_array_equal(picture[:10, :10], 255)
+        dark = (picture[:, 630:] == (0x00, 0x72, 0xB2)).all(-1).any(1)  # [rows]
+        best = int(np.flatnonzero(dark).mean() > 210)  # the upper bar is that of the first action
+        assert best == cartpole.agent.act(state, 0)
+        seen.add(best)
+        state, *_ = env.step(best)
+    assert seen == {0, 1}
+    assert not np.array_equal(picture[:, :630], env.render()[:, :630]), "it follows the game"
+
+
 @pytest.mark.parametrize("axis", [(4, "x", 0, 1), (-1, "x", 0, 1), (0, "x", 1, 1), (0, "x", 2, 1)])
 def test_an_axis_that_is_none_is_named(agent, axis):
     with pytest.raises(ValueError, match=r"An axis is \(index from 0 to 3, .* Received: \("):
