@@ -10,8 +10,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 def make_env(environment, render_mode=None):
     """gymnasium's environment of that id; a ValueError where it is unknown or needs what is not installed."""
     check_known(environment)
+    rendering = {} if render_mode is None else {"render_mode": render_mode}  # many own classes do not take that
     try:
-        return gym.make(environment, render_mode=render_mode)
+        return gym.make(environment, **rendering)
+    except TypeError as error:
+        if not rendering:
+            raise
+        raise ValueError(f"{environment!r} cannot be rendered, nor filmed. Received: {error}") from error
     except (gym.error.Error, ImportError) as error:
         raise ValueError(f"gymnasium cannot make {environment!r}. Received: {error}") from error
 

@@ -46,6 +46,17 @@ class Contents(NamedTuple):
 
 
 CONTENTS = {
+    "breakout.ipynb": Contents(
+        films=3,
+        animations=0,
+        figures=3,
+        texts=(
+            r"Cumulative reward: \d+\n",
+            r"<History of \d+ episodes, mean score of the last \d+: \d+\.\d>",
+            r"The film shows the first 399 of [\d,]+ steps",
+            r"mean \d+\.\d\d, std .*, 10 episodes",
+        ),
+    ),
     "cartpole.ipynb": Contents(
         films=4,
         animations=0,
