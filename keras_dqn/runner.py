@@ -311,6 +311,8 @@ class Runner:
                         break
         finally:
             agent.save_model()
+            if self.steps:  # those of episodes under way
+                bar.update(agent.steps - bar.n)
             bar.close()
             env.close()
             if curve is not None:
