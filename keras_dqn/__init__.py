@@ -42,7 +42,7 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "save_weights": "weights",
     "train_seeds": "experiment",
 }
-_MODULES = {"bench", "page", "playable", "plots", "pytorch", "video", "weights"}
+_MODULES = {"bench", "history", "page", "playable", "plots", "pytorch", "video", "weights"}
 __all__ = sorted({*_HOMES, *_MODULES})
 
 

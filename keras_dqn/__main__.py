@@ -1,9 +1,10 @@
-"""The command line: train, compare, run, evaluate, play, export-html, bench."""
+"""The command line: train, compare, plot, run, evaluate, play, export-html, bench."""
 
 import argparse
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import keras_dqn
 
@@ -32,20 +33,27 @@ def train(options):
         return
     if options.plot is not None:
         keras_dqn.weights.check_writable(keras_dqn.plots.check_figure_path(options.plot))
+    if options.history is not None:
+        keras_dqn.weights.check_writable(keras_dqn.history.check_history_path(options.history))
     settings = {"weight_backup": options.out, "memory_size": options.memory_size}
     settings = {name: value for name, value in settings.items() if value is not None}
     runner = _runner(options, episodes=options.episodes, steps=options.steps, **settings)
     began = time.perf_counter()
-    history = runner.train(
-        verbose=options.verbose,
-        progress=not options.quiet,
-        record_every=options.record_every,
-        evaluate_every=options.evaluate_every,
-        stop_score=options.stop_score,
-        checkpoints=_checkpoints(options, runner),
-        resume=options.resume,
-        tensorboard=options.tensorboard,
-    )
+    try:
+        history = runner.train(
+            verbose=options.verbose,
+            progress=not options.quiet,
+            record_every=options.record_every,
+            evaluate_every=options.evaluate_every,
+            stop_score=options.stop_score,
+            checkpoints=_checkpoints(options, runner),
+            resume=options.resume,
+            tensorboard=options.tensorboard,
+        )
+    finally:  # as the weights, whatever ends it; but nothing that it made, nothing that is replaced
+        if options.history is not None and runner.agent.steps:
+            runner.history.save(options.history)
+            print(f"History: {options.history}")
     print(
         f"{len(history)} episodes, {runner.agent.steps} steps, {runner.agent.learner.updates} updates "
         f"in {time.perf_counter() - began:.1f} s; mean score of the last {min(100, len(history))}: "
@@ -65,6 +73,7 @@ def train(options):
 def _train_seeds(options):
     """Train from several seeds."""
     single = {"--plot": options.plot, "--record-every": options.record_every, "--verbose": options.verbose}
+    single |= {"--history": options.history}
     single |= {"--checkpoints": options.checkpoints, "--resume": options.resume, "--tensorboard": options.tensorboard}
     single |= {"--memory-size": options.memory_size, "--precision": options.precision}
     single["--weights"] = None if options.weights in ("backup", "none") else options.weights
@@ -106,6 +115,28 @@ def _checkpoints(options, runner):
         if getattr(options, name):
             raise ValueError(f"--{name.replace('_', '-')} needs --checkpoints FOLDER. Received: {options.game}")
     return None
+
+
+def plot(options):
+    """Draw one saved history, or several in one figure."""
+    path = keras_dqn.plots.check_figure_path(options.out)
+    histories = {label: keras_dqn.History.load(file) for label, file in _labels(options.files).items()}
+    if len(histories) == 1 and options.x == "episodes":
+        ((label, history),) = histories.items()
+        figure = keras_dqn.plots.learning_curve(history, title=label)
+    else:
+        figure = keras_dqn.plots.compare_runs(histories, x=options.x)
+    keras_dqn.plots.save_figure(figure, path)
+    print(f"Figure: {path}")
+
+
+def _labels(files):
+    """{label: file}: their names without suffix, or where two have the same, the files as they were given."""
+    by_stem = {Path(file).stem: file for file in files}
+    labels = by_stem if len(by_stem) == len(files) else {file: file for file in files}
+    if len(labels) < len(files):
+        raise ValueError(f"Each history is drawn once. Received: {' '.join(files)}")
+    return labels
 
 
 def run(options):
@@ -200,6 +231,9 @@ def _parser():
     )
     subparser.add_argument("--record-every", type=int, metavar="N", help="film every N-th episode into videos/")
     subparser.add_argument("--plot", metavar="FILE", help="write the learning curve (png, svg or pdf)")
+    subparser.add_argument(
+        "--history", metavar="FILE", help="write the history: all of it (json), or a row an episode (csv)"
+    )
     subparser.add_argument("--verbose", action="store_true", help="print the score of each episode")
     _add_records(subparser)
 
@@ -212,6 +246,15 @@ def _parser():
     _add_training(subparser, episodes=600)
     subparser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many seeds, from --seed on")
     subparser.add_argument("--out", metavar="FOLDER", help="for tables, plot and weights (default: one in results/)")
+
+    subparser = command(
+        plot, "Draw a history that train --history wrote: its learning curve; of several, one figure.", game=False
+    )
+    subparser.add_argument("files", nargs="+", metavar="FILE", help="a history (json or csv)")
+    subparser.add_argument("--out", metavar="FIGURE", required=True, help="the png, svg or pdf to write")
+    subparser.add_argument(
+        "--x", choices=("episodes", "steps"), default="episodes", help="what scores are drawn over; steps: scores alone"
+    )
 
     subparser = command(run, "Play one episode without learning, film it, print its score.")
     subparser.add_argument("--epsilon", type=float, default=0.0, help="probability of a random action; 1 is all random")

@@ -20,7 +20,6 @@ process that is killed at any instant leaves the checkpoints before as they were
 it is executed.
 """
 
-import csv
 import errno
 import hashlib
 import json
@@ -36,7 +35,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_dqn.checks import check_whole
-from keras_dqn.history import Episode, Evaluated, History
+from keras_dqn.history import Evaluated, History
 from keras_dqn.weights import ABANDONED_AFTER, read_weights, save_weights
 
 KEPT = 2  # checkpoints
@@ -272,8 +271,7 @@ def _write(folder, agent, settings, generators, progress, memory):
         for name, array in agent.memory.state().items():
             np.save(folder / f"memory_{name}.npy", array)
     np.save(folder / "update_losses.npy", progress.history.update_losses)
-    with open(folder / "history.csv", "w", newline="") as file:
-        csv.writer(file).writerows([Episode._fields, *progress.history])
+    progress.history.save(folder / "history.csv")
     state = {
         "counters": agent.counters(),
         "generators": {name: generator.bit_generator.state for name, generator in generators.items()},
@@ -337,9 +335,7 @@ def _read_optimizer(file, optimizer):
 
 
 def _read_progress(path, state):
-    with open(path / "history.csv", newline="") as file:
-        rows = [[float(number) for number in row] for row in list(csv.reader(file))[1:]]
-    history = History(Episode(score, int(length), *rest) for score, length, *rest in rows)
+    history = History.load(path / "history.csv")
     history.evaluations = [Evaluated(*evaluation) for evaluation in state["evaluations"]]
     history.add_losses(np.load(path / "update_losses.npy", allow_pickle=False))
     return Progress(history, float(state["seconds"]), state["best_score"])

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from functools import partial
 from io import BytesIO
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 # The colours of Okabe and Ito, which colour-blind readers tell apart, on opaque white: the same in dark surroundings.
 _SCORE, _MEAN, _EPSILON, _LOSS, _EACH_LOSS = "#56b4e9", "#0072b2", "#009e73", "#d55e00", "#e69f00"
-_CURVES = (_MEAN, _LOSS, _EPSILON)
+_CURVES = (_MEAN, _LOSS, _EPSILON, "#cc79a7", _EACH_LOSS, _SCORE)
 INK, _GRID = "#222222", "#dddddd"
+_PROGRESS = {"episodes": "Episode", "steps": "Environment steps"}  # what runs are drawn over: the label of the axis
 _POINTS = 4000  # a line of more is thinned out: the picture has 900 pixels
 _FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 
@@ -120,6 +122,47 @@ def learning_curves(
     return figure
 
 
+def compare_runs(
+    runs: Mapping[str, Any],
+    *,
+    x: str = "episodes",
+    solved_score: float | None = None,
+    window: int = 100,
+    title: str | None = None,
+) -> "Figure":
+    """Draw for each label a thin line, the score of each episode, and a thick one, its mean over the last `window`.
+
+    `runs` has for each label a `History`, or anything with `scores` and `lengths`, one number for each finished
+    episode. They are drawn over `x`: "episodes", or "steps" of the environment, the sum of the lengths up to the
+    episode's end. `solved_score` becomes a line. Raises ValueError if there is no run, one without an episode, or
+    another `x`.
+    """
+    if x not in _PROGRESS:
+        raise ValueError(f"`x` must be one of {list(_PROGRESS)}. Received: {x!r}")
+    arrays = {label: (np.asarray(run.scores, float), np.asarray(run.lengths)) for label, run in runs.items()}
+    for label, (scores, lengths) in arrays.items():
+        if not len(scores) or len(scores) != len(lengths):
+            counts = f"{len(scores)} scores and {len(lengths)} lengths of {label!r}"
+            raise ValueError(f"A run needs the score and length of each episode, one at least. Received: {counts}")
+    if not arrays:
+        raise ValueError("There must be at least one run to draw. Received: none")
+    with figure_style():
+        names = [fill(label, 50) for label in arrays]
+        figure = new_figure(height=4.5 + 0.25 * len("\n".join(names).splitlines()))  # the legend takes its part
+        panel = figure.subplots()
+        prepare(panel, f"Score (thick: mean of last {window})")
+        styles = cycle(product(("-", "--", ":"), _CURVES))  # no two of many runs look alike
+        for run, name, (dashes, color) in zip(arrays.values(), names, styles, strict=False):
+            _draw_run(panel, *run, x, window, color=color, linestyle=dashes, label=name)
+        if solved_score is not None:
+            _draw_solved(panel, solved_score)
+        panel.set(xlabel=_PROGRESS[x], xlim=(0, None))
+        panel.xaxis.set_major_formatter(_short_numbers())
+        _legend(panel)
+        figure.suptitle(title or "", fontsize=15)
+    return figure
+
+
 def screens(original: np.ndarray, cleaned: np.ndarray, title: str | None = None) -> "Figure":
     """Draw a game's screen, uint8 [height, width, 3], and beside it what a network sees of it, one panel an image.
 
@@ -195,13 +238,22 @@ def _draw_seeds(panel: "Axes", steps: np.ndarray, scores: np.ndarray, label: str
     _draw_at(panel, steps, scores.mean(0), color=color, linewidth=3, label=f"{label}, {seeds}")
 
 
+def _draw_run(panel: "Axes", scores: np.ndarray, lengths: np.ndarray, x: str, window: int, **style: Any) -> None:
+    places = np.cumsum(lengths) if x == "steps" else np.arange(1, len(scores) + 1)
+    numbers, shown = _thinned(scores)
+    _draw_at(panel, places[numbers - 1], shown, color=style["color"], linewidth=0.9, alpha=0.45)
+    numbers, shown = _thinned(running_mean(scores, window))
+    _draw_at(panel, places[numbers - 1], shown, linewidth=3, zorder=3, **style)  # above the thin lines of all runs
+
+
 def _draw_solved(panel: "Axes", solved_score: float) -> None:
     panel.axhline(solved_score, color=INK, linewidth=1.5, linestyle="--", label=f"Solved: {solved_score:g}")
 
 
 def _legend(panel: "Axes") -> None:
     # Above the curves: inside, it would hide some of them, and looking for the best place is slow for long runs.
-    columns = 3 if sum(map(len, panel.get_legend_handles_labels()[1])) < 45 else 2  # what fits beside one another
+    lengths = sorted(map(len, panel.get_legend_handles_labels()[1]))
+    columns = 3 if sum(lengths) < 45 else 2 if sum(lengths[-2:]) < 52 else 1  # what fits beside one another
     panel.legend(
         loc="lower center", bbox_to_anchor=(0.5, 1), ncols=columns, frameon=False, fontsize=11, columnspacing=1.2
     )

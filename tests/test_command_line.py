@@ -2,10 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from matplotlib import image
 
+from keras_dqn import plots
 from keras_dqn.__main__ import main
+from keras_dqn.history import Episode, History
+from keras_dqn.runner import Runner
 
 
 def keras_dqn(*arguments):
@@ -36,6 +41,62 @@ def test_train_evaluate_run_from_the_shell():
     assert keras_dqn("run", "cartpole", "--epsilon", "1", "--seed", "3", "--video", "films/random.mp4")[1] == out
 
 
+def test_a_history_is_saved_and_drawn(capsys, tmp_path):
+    train = ["train", "cartpole", "--quiet", "--weights", "none", "--episodes"]
+    assert main([*train, "6", "--seed", "0", "--history", "first.json"]) == 0
+    assert "History: first.json" in capsys.readouterr().out
+    assert main([*train, "4", "--seed", "1", "--history", "second.csv"]) == 0
+    first, second = History.load("first.json"), History.load("second.csv")
+    assert (len(first), len(second), len(first.update_losses), len(second.update_losses)) == (6, 4, 6 * 32, 0)
+    capsys.readouterr()
+    sizes = {}
+    for figure, arguments in {
+        "one.png": ["first.json"],
+        "both.png": ["first.json", "second.csv"],
+        "steps.png": ["first.json", "second.csv", "--x", "steps"],
+        "new/alone.png": ["first.json", "--x", "steps"],
+    }.items():
+        assert main(["plot", *arguments, "--out", figure]) == 0
+        assert capsys.readouterr().out == f"Figure: {figure}\n"
+        sizes[figure] = image.imread(tmp_path / figure).shape[:2]
+    assert sizes == {
+        "one.png": (1050, 900),
+        "both.png": (750, 900),
+        "steps.png": (750, 900),
+        "new/alone.png": (712, 900),
+    }
+    assert (image.imread("both.png") != image.imread("steps.png")).any()
+
+
+def test_runs_are_named_by_what_tells_them_apart(monkeypatch):
+    for name in ("a/history.json", "b/history.json", "other.csv"):
+        History([Episode(1.0, 1, 0.5, 1.0, 0.1)]).save(name)
+    labels = []
+    monkeypatch.setattr(plots, "compare_runs", lambda runs, x: labels.append(list(runs)) or plots.new_figure(1))
+    assert main(["plot", "a/history.json", "other.csv", "--out", "a.png"]) == 0
+    assert main(["plot", "a/history.json", "b/history.json", "--out", "a.png"]) == 0
+    assert labels == [["history", "other"], ["a/history.json", "b/history.json"]]
+
+
+def test_what_ends_a_training_early_leaves_its_history(monkeypatch, capsys):
+    def one_episode_and_ctrl_c(runner, **options):
+        runner.history.append(Episode(1.0, 1, 0.5, 1.0, 0.1))
+        runner.agent.steps = 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "train", one_episode_and_ctrl_c)
+    assert main(["train", "cartpole", "--history", "a.csv", "--weights", "none"]) == 130
+    assert "History: a.csv" in capsys.readouterr().out
+    assert len(History.load("a.csv")) == 1
+
+
+def test_a_training_that_does_not_begin_leaves_the_history_of_the_one_before():
+    History().save("a.csv")
+    before = Path("a.csv").stat().st_mtime_ns
+    assert main(["train", "cartpole", "--history", "a.csv", "--weights", "none", "--stop-score", "9"]) == 2
+    assert Path("a.csv").stat().st_mtime_ns == before
+
+
 def test_any_environment_by_its_id(capsys):
     assert main(["train", "--env", "Acrobot-v1", "--steps", "600", "--recipe", "best", "--seed", "0", "--quiet"]) == 0
     out = capsys.readouterr().out
@@ -47,7 +108,7 @@ def test_any_environment_by_its_id(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("train",), ("compare",), ("run",), ("evaluate",), ("bench",), ("export-html",)]
+    "command", [(), ("train",), ("compare",), ("plot",), ("run",), ("evaluate",), ("bench",), ("export-html",)]
 )
 def test_help_at_every_level(command, capsys):
     with pytest.raises(SystemExit) as left:
@@ -55,7 +116,7 @@ def test_help_at_every_level(command, capsys):
     out = capsys.readouterr().out
     assert left.value.code == 0
     assert out.startswith("usage: python -m keras_dqn")
-    if command and command not in [("bench",), ("export-html",)]:
+    if command and command not in [("plot",), ("bench",), ("export-html",)]:
         assert ("--weights" in out) == (command != ("compare",)) and "--env" in out and "--seed" in out
 
 
@@ -67,6 +128,12 @@ def test_help_at_every_level(command, capsys):
         (("train", "cartpole", "--out", "no/folder/w.h5"), "no/folder/w.h5"),
         (("train", "cartpole", "--plot", "no/folder/p.png"), "no/folder/p.png"),
         (("train", "cartpole", "--plot", "p.bmp"), "p.bmp"),
+        (("train", "cartpole", "--history", "no/folder/h.json"), "no/folder/h.json"),
+        (("train", "cartpole", "--history", "h.txt"), "A history is saved as one of .json, .csv. Received: h.txt"),
+        (("plot", "no.json", "--out", "p.png"), "Cannot read: No such file or directory. Received: 'no.json'"),
+        (("plot", "no.json", "--out", "p.gif"), "one of .png, .svg, .pdf. Received: p.gif"),
+        (("plot", "h.png", "--out", "p.png"), "one of .json, .csv. Received: h.png"),
+        (("plot", "h.csv", "h.csv", "--out", "p.png"), "Each history is drawn once. Received: h.csv h.csv"),
         (("run", "cartpole", "--epsilon", "7"), "`epsilon` must be a number from 0 to 1. Received: 7.0"),
         (("train", "cartpole", "--steps", "0"), "`steps` must be a whole number, 1 or more. Received: 0"),
         (("train", "--env", "FrozenLake-v1"), "must be a vector of numbers. Received: Discrete(16)"),
@@ -119,7 +186,8 @@ def test_another_keras_backend_is_named():
 
 
 @pytest.mark.parametrize(
-    "option", [("--resume",), ("--checkpoints", "folder"), ("--memory-size", "500"), ("--verbose",)]
+    "option",
+    [("--resume",), ("--checkpoints", "folder"), ("--memory-size", "500"), ("--verbose",), ("--history", "h.csv")],
 )
 def test_what_several_seeds_cannot_do_is_refused(option, capsys):
     assert main(["train", "cartpole", "--seeds", "2", *option]) == 2

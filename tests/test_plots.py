@@ -10,7 +10,7 @@ import pytest
 from matplotlib import image, style
 
 from keras_dqn.evaluation import mean_interval
-from keras_dqn.plots import learning_curve, learning_curves, losses, running_mean, save_figure
+from keras_dqn.plots import compare_runs, learning_curve, learning_curves, losses, running_mean, save_figure
 
 
 def history_of(scores, epsilons=None, losses=None):
@@ -225,6 +225,77 @@ def test_one_seed_with_one_evaluation_can_be_seen(tmp_path):
 def test_curves_that_do_not_match_are_refused(curves, received):
     with pytest.raises(ValueError, match=f"Received: {received}$"):
         learning_curves(curves)
+
+
+# Runs
+
+
+def thin_and_thick(panel):
+    return [[line for line in panel.lines if (line.get_linewidth() > 2) == thick] for thick in (False, True)]
+
+
+def test_runs_are_compared_by_the_mean_with_each_episode_behind_it():
+    runs = {"juvin": history_of([10, 30, 20]), "best": history_of([50, 70])}
+    (panel,) = compare_runs(runs, window=2, title="CartPole").axes
+    thin, thick = thin_and_thick(panel)
+    assert [list(line.get_ydata()) for line in thin] == [[10, 30, 20], [50, 70]]
+    assert [list(line.get_ydata()) for line in thick] == [[10, 20, 25], [50, 60]]
+    assert [list(line.get_xdata()) for line in thin + thick] == [[1, 2, 3], [1, 2]] * 2
+    assert [line.get_color() for line in thin] == [line.get_color() for line in thick] == ["#0072b2", "#d55e00"]
+    assert {line.get_alpha() for line in thin} == {0.45} and {line.get_alpha() for line in thick} == {None}
+    assert min(line.zorder for line in thick) > max(line.zorder for line in thin), "no mean is hidden"
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["juvin", "best"]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("Episode", "Score (thick: mean of last 2)")
+    assert panel.figure.get_suptitle() == "CartPole"
+
+
+def test_runs_over_environment_steps():
+    first, second = history_of([10, 30, 20]), history_of([50, 70])
+    first.lengths, second.lengths = [100, 1, 9], [200, 300]
+    (panel,) = compare_runs({"a": first, "b": second}, x="steps", solved_score=60).axes
+    thin, thick = thin_and_thick(panel)
+    assert list(drawn(panel, "Solved: 60")[1]) == [60, 60]
+    assert [list(line.get_xdata()) for line in [*thin[:2], *thick]] == [[100, 101, 110], [200, 500]] * 2
+    assert panel.get_xlabel() == "Environment steps" and panel.get_xlim()[0] == 0
+
+
+def test_no_two_of_many_runs_look_alike_and_none_is_out_of_the_picture(tmp_path):
+    runs = {"a/long/path/" * 6 + str(number): history_of([number, 2 * number]) for number in range(10)}
+    figure = compare_runs(runs)
+    thick = thin_and_thick(figure.axes[0])[1]
+    assert len({(line.get_color(), line.get_linestyle()) for line in thick}) == 10
+    save_figure(figure, tmp_path / "runs.png")
+    picture = pixels(tmp_path / "runs.png")
+    assert picture.shape[1] == 900
+    for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+        assert (edge == 1).all(), "nothing is cut off"
+    assert figure.axes[0].bbox.height > 300, "the legend leaves room"
+
+
+def test_of_a_long_run_no_peak_is_lost():
+    scores = np.random.default_rng(0).random(100_001)
+    scores[50_000] = 9
+    run = history_of(scores)
+    run.lengths = np.full(100_001, 7)
+    thin, thick = thin_and_thick(compare_runs({"long": run}, x="steps").axes[0])
+    places, shown = thin[0].get_data()
+    assert len(shown) <= 4000 and places[shown.argmax()] == 50_001 * 7
+    assert len(thick[0].get_xdata()) <= 4000
+
+
+@pytest.mark.parametrize(
+    ("runs", "options", "message"),
+    [
+        ({}, {}, "at least one run to draw. Received: none"),
+        ({"a": history_of([1]), "b": history_of([])}, {}, "Received: 0 scores and 0 lengths of 'b'"),
+        ({"a": types.SimpleNamespace(scores=[1, 2], lengths=[3])}, {}, "Received: 2 scores and 1 lengths of 'a'"),
+        ({"a": history_of([1])}, {"x": "hours"}, r"one of \['episodes', 'steps'\]. Received: 'hours'"),
+        ({"a": history_of([1])}, {"window": 0}, "at least 1 episode. Received: 0"),
+    ],
+)
+def test_runs_that_cannot_be_drawn_are_refused(runs, options, message):
+    with pytest.raises(ValueError, match=message + "$"):
+        compare_runs(runs, **options)
 
 
 # Files

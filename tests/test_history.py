@@ -1,0 +1,186 @@
+"""Histories in files."""
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_dqn.history import Episode, Evaluated, History, check_history_path
+
+FIELDS = "score,length,loss,epsilon,time\n"
+EPISODES = [
+    Episode(21.0, 21, float("nan"), 1.0, 0.1),
+    Episode(-1 / 3, 1, 0.1 + 0.2, 5e-324, 1e300),
+    Episode(1e-17, 10**9, 2.0, 0.995, 1234.5678901234567),
+]
+
+
+@pytest.fixture
+def history():
+    history = History(EPISODES)
+    history.evaluations.append(Evaluated(1000, 1 / 3, 0.7))
+    # Losses of all sizes: their bits, and not the decimals that are shown, must come back.
+    bits = np.random.default_rng(0).integers(0, 0x7F000000, 10_000, dtype=np.uint32)
+    history.add_losses(np.append(bits.view(np.float32), np.float32([0, 1e-45, 0.1])))
+    return history
+
+
+def exact(history):
+    """All that is in a history; NaN, which equals nothing, as a text."""
+    episodes = [["nan" if math.isnan(value) else value for value in episode] for episode in history]
+    return episodes, [*map(type, [*history, *history[0]])], history.evaluations, history.update_losses.tobytes()
+
+
+def test_all_of_it_comes_back_from_json(history):
+    history.save("history.json")
+    again = History.load("history.json")
+    assert exact(again) == exact(history) and isinstance(again, History)
+    assert isinstance(again.evaluations[0], Evaluated)
+    again.save("again.json")
+    assert Path("again.json").read_bytes() == Path("history.json").read_bytes()
+
+
+def test_the_json_is_one_that_anything_reads(history):
+    history.save("history.json")
+
+    def not_json(text):
+        raise AssertionError(f"{text} is none of JSON's words")
+
+    content = json.loads(Path("history.json").read_text(), parse_constant=not_json)
+    assert content["episodes"][0] == {"score": 21.0, "length": 21, "loss": None, "epsilon": 1.0, "time": 0.1}
+    assert content["evaluations"] == [{"steps": 1000, "score": 1 / 3, "seconds": 0.7}]
+    assert content["update_losses"][-1] == float(np.float32(0.1))
+
+
+def test_episodes_come_back_from_csv_and_nothing_else(history):
+    history.save("history.csv")
+    again = History.load("history.csv")
+    assert exact(again)[:2] == exact(history)[:2]
+    assert again.evaluations == [] and len(again.update_losses) == 0
+    with open("history.csv", newline="") as file:
+        header, first, *rest = csv.reader(file)
+    assert header == list(Episode._fields) and first == ["21.0", "21", "nan", "1.0", "0.1"] and len(rest) == 2
+
+
+def test_the_csv_of_older_checkpoints_can_be_read():
+    Path("history.csv").write_bytes(b"score,length,loss,epsilon,time\r\n21.0,21,nan,1.0,0.1\r\n9.5,3,0.25,0.9,2.5\r\n")
+    assert exact(History.load("history.csv"))[0] == [[21.0, 21, "nan", 1.0, 0.1], [9.5, 3, 0.25, 0.9, 2.5]]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv", "A.JSON"])
+def test_numbers_of_numpy_and_a_history_of_nothing(name, tmp_path):
+    row = Episode(np.float32(0.1), np.int64(3), np.float64("nan"), np.float32(1), 2)
+    path = tmp_path / "new" / "folder" / name
+    History([row]).save(str(path))
+    assert exact(History.load(path))[0] == [[float(np.float32(0.1)), 3, "nan", 1.0, 2.0]]
+    History().save(path)
+    assert History.load(path) == [] and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv"])
+def test_an_older_file_survives_a_failure(history, name, monkeypatch):
+    history.save(name)
+    before = Path(name).read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    history.append(EPISODES[0])
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(os, "fsync", full)
+        history.save(name)
+    history.append(Episode(float("inf"), 1, 0.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match=rf"{name}: Episode 5: `score` must be a finite float. Received: inf$"):
+        history.save(name)
+    assert Path(name).read_bytes() == before and [str(path) for path in Path().iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.json.gz"])
+def test_another_suffix_is_refused_naming_those_there_are(history, name):
+    for refusing in (history.save, History.load, check_history_path):
+        with pytest.raises(ValueError, match=rf"one of \.json, \.csv\. Received: {name}$"):
+            refusing(name)
+    assert list(Path().iterdir()) == []
+
+
+def test_a_file_that_is_not_there_and_a_folder():
+    with pytest.raises(FileNotFoundError, match=r"Cannot read: No such file or directory. Received: 'no/a.csv'$"):
+        History.load("no/a.csv")
+    Path("a.json").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"Cannot read: .* Received: 'a.json'$"):
+        History.load("a.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected the columns score,length,loss,epsilon,time. Received: ''"),
+        ("score,length\n1,2\n", "expected the columns .* Received: 'score,length'"),
+        (FIELDS.replace("time", "times"), "expected the columns .* Received: '.*"),
+        (FIELDS + "1,2,3,4,5\n1,2,3", "the last row is cut off. Received: '1,2,3'"),
+        (FIELDS + "1,2,3,4,5\n1,2,3,4,5", "the last row is cut off. Received: '1,2,3,4,5'"),
+        (FIELDS.strip(), "the last row is cut off. Received: ''"),
+        (FIELDS + "1,2,3,4,5\n1,2,3\n", r"Episode 2: expected 5 numbers. Received: \['1', '2', '3'\]"),
+        (FIELDS + "1,2,3,4,5,6\n", "Episode 1: expected 5 numbers. Received: .*"),
+        (FIELDS + "1,2,3,4,five\n", "Episode 1: `time` must be a finite float. Received: 'five'"),
+        (FIELDS + "1,2.5,3,4,5\n", "Episode 1: `length` must be a finite int. Received: '2.5'"),
+        (FIELDS + "1,nan,3,4,5\n", "Episode 1: `length` must be a finite int. Received: 'nan'"),
+        (FIELDS + "nan,2,3,4,5\n", "Episode 1: `score` must be a finite float. Received: 'nan'"),
+        (FIELDS + "1,2,inf,4,5\n", "Episode 1: `loss` must be a finite float. Received: 'inf'"),
+        (FIELDS + "1,2,,4,5\n", "Episode 1: `loss` must be a finite float. Received: ''"),
+        (FIELDS + "9" * 200_000 + "\n", r"cannot be read as a history. Received: Error\('field larger than .*"),
+    ],
+)
+def test_a_csv_of_something_else_is_refused(text, message):
+    Path("a.csv").write_text(text)
+    with pytest.raises(ValueError, match=f"^a.csv: {message}$"):
+        History.load("a.csv")
+
+
+def changed(**values):
+    """The text of a JSON file with other values."""
+    return json.dumps({"episodes": [], "evaluations": [], "update_losses": []} | values)
+
+
+EPISODE = {"score": 1.0, "length": 2, "loss": None, "epsilon": 1.0, "time": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"cannot be read as a history. Received: JSONDecodeError\(.*"),
+        (changed(episodes=[EPISODE])[:-9], r"cannot be read as a history. Received: JSONDecodeError\(.*"),
+        ("[" * 100_000, r"cannot be read as a history. Received: RecursionError\(.*"),
+        ("[]", r"expected an object with episodes, evaluations, update_losses. Received: \[\]"),
+        ('{"episodes": []}', "expected an object with .* Received: {'episodes': .*}"),
+        (changed(episodes=EPISODE), "expected a list of objects with score, .*, time. Received: {.*}"),
+        (changed(episodes=None), "expected a list of objects with score, .*, time. Received: None"),
+        (changed(episodes=[[1, 2, 3, 4, 5]]), "expected a list of objects with .* Received: .*"),
+        (changed(evaluations=[EPISODE]), "expected a list of objects with steps, score, seconds. Received: .*"),
+        (changed(episodes=[EPISODE | {"time": None}]), "Episode 1: `time` must be a finite float. Received: None"),
+        (changed(episodes=[EPISODE | {"score": []}]), r"Episode 1: `score` must be a finite float. Received: \[\]"),
+        (
+            changed(episodes=[EPISODE | {"length": 10**400}]),
+            "Episode 1: `length` must be a finite int. Received: 1000.*",
+        ),
+        (changed(update_losses=["x"]), r"`update_losses` must be a list of finite numbers. Received: \['x'\]"),
+        (changed(update_losses=[None]), r"`update_losses` must be a list of finite numbers. Received: \[None\]"),
+        (changed(update_losses=[1e39]), r"`update_losses` must be a list of finite numbers. Received: \[1e\+39\]"),
+        (changed(update_losses=1.0), "`update_losses` must be a list of finite numbers. Received: 1.0"),
+    ],
+)
+def test_a_json_of_something_else_is_refused(text, message):
+    Path("a.json").write_text(text)
+    with pytest.raises(ValueError, match=f"^a.json: {message}$"):
+        History.load("a.json")
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv"])
+def test_bytes_that_are_no_text_are_refused(name):
+    Path(name).write_bytes(b"\x89PNG\xff")
+    with pytest.raises(ValueError, match=rf"^{name}: cannot be read as a history. Received: UnicodeDecodeError\("):
+        History.load(name)
