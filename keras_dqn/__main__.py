@@ -165,7 +165,7 @@ def bench(options):
     """Measure speed and memory."""
     if options.game == "breakout":
         measurements = [partial(keras_dqn.bench.breakout, dtype=dtype) for dtype in ("float32", "mixed_bfloat16")]
-        keras_dqn.bench.main(options.repeats, measurements)
+        keras_dqn.bench.main(options.repeats, [*measurements, keras_dqn.bench.frame_memory])
     else:
         keras_dqn.bench.main(options.repeats)
 

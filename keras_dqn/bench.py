@@ -15,6 +15,7 @@ from keras_dqn.agent import Agent
 from keras_dqn.backend import keras, tf
 from keras_dqn.cartpole import CartPole
 from keras_dqn.environments import make_env, make_vector_env
+from keras_dqn.frame_memory import FrameMemory
 from keras_dqn.learner import Learner
 from keras_dqn.memory import Transition
 from keras_dqn.networks import mlp
@@ -175,6 +176,22 @@ def breakout(repeats, dtype="float32"):
     for name, part in parts.items():
         yield f"share of {name}", f"{part / 8 * steps_per_second:.0%}"
     yield "of what updating alone would allow", f"{parts['updating'] / 8 * steps_per_second:.0%}"
+
+
+def frame_memory(repeats, steps=500_000):
+    """What the process grows by when so many steps are stored, against the amount that is checked before training."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    memory = FrameMemory(steps, n_step=3, seed=0)
+    random, games = np.random.default_rng(0), np.arange(8)
+    states = random.integers(256, size=(8, 4, 84, 84), dtype=np.uint8)
+    ends = np.zeros(8, bool)
+    memory.begin_episodes()
+    for _ in range(steps // 8):
+        memory.add(games, states, np.ones(8, int), np.ones(8), states, ends, ends)
+    grown, formula = process.memory_info().rss - before, memory.bytes_needed(steps)
+    yield f"the process grows with {len(memory):,} stored steps by", f"{grown / 1e9:.2f} GB"
+    yield "computed before training", f"{formula / 1e9:.2f} GB; the process grows by {grown / formula:.2f} times that"
 
 
 def memory_growth(repeats, replays=2000):

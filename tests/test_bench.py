@@ -16,5 +16,11 @@ def test_a_measurement_is_a_row_of_the_table(capsys):
     assert names[2] == "updates of 64 transitions, 64-64, K=128 a call"
 
 
+def test_the_memory_of_frames_is_held_against_its_formula():
+    (stored, grown), (_, formula) = bench.frame_memory(repeats=1, steps=8000)
+    assert re.fullmatch(r"the process grows with 7,9\d\d stored steps by", stored)
+    assert re.fullmatch(r"0\.0[5-9] GB", grown) and re.match(r"0\.06 GB; the process grows by \d\.\d\d times", formula)
+
+
 def test_the_tutorials_loop_runs():
     assert 0 < seconds_a_step(1, steps=3) < 10

@@ -227,6 +227,8 @@ def test_the_bar_shows_score_mean_and_epsilon(capsys):
     CartPole(3, seed=0, weights=None).train()
     bar = capsys.readouterr().err
     assert "3/3" in bar and "score=" in bar and "mean of 100=" in bar and "epsilon=" in bar
+    CartPole(steps=100, seed=0, weights=None).train()
+    assert "100/100" in capsys.readouterr().err, "the steps of the last episode too, which is not over"
 
 
 def test_same_seed_same_bits():
