@@ -141,7 +141,9 @@ def _labels(files):
 
 def run(options):
     """Play one episode and film it."""
-    _runner(options).run(options.epsilon, seed=options.seed, video=options.video)
+    _runner(options).run(
+        options.epsilon, options.seed, options.video, inside=options.inside, max_frames=options.max_frames
+    )
 
 
 def evaluate(options):
@@ -259,6 +261,10 @@ def _parser():
     subparser = command(run, "Play one episode without learning, film it, print its score.")
     subparser.add_argument("--epsilon", type=float, default=0.0, help="probability of a random action; 1 is all random")
     subparser.add_argument("--video", metavar="FILE", help="the MP4 to write (default: videos/<game>.mp4)")
+    subparser.add_argument(
+        "--inside", action="store_true", help="film beside the game what the network sees, and its Q-values"
+    )
+    subparser.add_argument("--max-frames", type=int, default=3000, metavar="N", help="where the film ends")
 
     subparser = command(evaluate, "Play episodes with fixed seeds without learning; print mean, spread and interval.")
     subparser.add_argument("--episodes", "--games", type=int, default=100, help="episode i is reset with seed + i")

@@ -103,7 +103,8 @@ def test_any_environment_by_its_id(capsys):
     assert "1 episodes, 600 steps, 4" in out and "Weights: Acrobot-v1_best_weight.h5" in out
     assert main(["evaluate", "--env", "Acrobot-v1", "--recipe", "best", "--episodes", "2"]) == 0
     assert capsys.readouterr().out.startswith("Found saved weights, loaded into model\nmean -")
-    assert main(["run", "--env", "Acrobot-v1", "--weights", "none", "--epsilon", "1", "--seed", "0"]) == 0
+    options = ["--inside", "--max-frames", "20"]
+    assert main(["run", "--env", "Acrobot-v1", "--weights", "none", "--epsilon", "1", "--seed", "0", *options]) == 0
     assert "Video: videos/Acrobot-v1.mp4" in capsys.readouterr().out
 
 
@@ -134,6 +135,7 @@ def test_help_at_every_level(command, capsys):
         (("plot", "no.json", "--out", "p.gif"), "one of .png, .svg, .pdf. Received: p.gif"),
         (("plot", "h.png", "--out", "p.png"), "one of .json, .csv. Received: h.png"),
         (("plot", "h.csv", "h.csv", "--out", "p.png"), "Each history is drawn once. Received: h.csv h.csv"),
+        (("run", "cartpole", "--max-frames", "0"), "max_frames must be at least 1. Received: 0"),
         (("run", "cartpole", "--epsilon", "7"), "`epsilon` must be a number from 0 to 1. Received: 7.0"),
         (("train", "cartpole", "--steps", "0"), "`steps` must be a whole number, 1 or more. Received: 0"),
         (("train", "--env", "FrozenLake-v1"), "must be a vector of numbers. Received: Discrete(16)"),
