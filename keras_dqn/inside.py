@@ -85,7 +85,8 @@ def show_run(runner):
     run = runner.last_run
     if run is None or not run.paths:
         raise ValueError(f"There is no filmed run to show: call `run()` first. Received: {run}")
-    show_html(run.paths[-1], lambda: timeline_html(run.paths[-1], q_curve(run.q_values, runner.action_names)))
+    film = run.paths[-1]
+    show_html(f"Video: {film}", lambda: timeline_html(film, q_curve(run.q_values, runner.action_names)))
 
 
 def policy_map(agent, x, y, state=None, action_names=None, points=81):
