@@ -173,11 +173,20 @@ def in_notebook() -> bool:
 
 
 def video_html(path: Path | str, height: int = 400) -> str:
-    """Return a `<video>` that holds the MP4 itself and plays it `height` pixels high, over and over.
+    """Return a `<video>` that holds the MP4 itself and plays it over and over, never wider than the page.
+
+    It is `height` pixels high; less in a narrow window, as on a phone, by which a film of three to two stays whole.
 
     Raises FileNotFoundError for a missing file and ValueError for an empty one.
     """
-    return _video(path, f"height:{height}px")
+    film = Path(path).read_bytes()
+    if not film:
+        raise ValueError(f"A film to show must not be empty. Received: {path}")
+    source = f'<source src="data:video/mp4;base64,{base64.b64encode(film).decode("ascii")}" type="video/mp4">'
+    fallback = f"This browser cannot play {html.escape(str(path))}."
+    # CartPole's and MountainCar's films are three to two: at 60 % of the window's width they leave room for margins.
+    attributes = f'autoplay muted loop playsinline controls style="height:min({height}px,60vw);max-width:100%"'
+    return f"<video {attributes}> {source}{fallback}</video>"
 
 
 def show_video(path: Path | str, height: int = 400) -> None:
@@ -190,18 +199,16 @@ def comparison_html(films: Mapping[str, Path | str], height: int = 300) -> str:
 
     Args:
         films: caption: the MP4.
-        height: of each film in pixels; less on a phone, where a film must not be wider than the page.
+        height: of each film; see `video_html`.
 
     Raises as `video_html` does, and ValueError where there is no film or they are not a mapping.
     """
     if not isinstance(films, Mapping) or not films:
         raise ValueError(f'Films to compare are {{"before": "a.mp4", "after": "b.mp4"}}. Received: {films!r}')
-    # At 60 % of the window's width, CartPole's and MountainCar's three to two still fit beside its margins. The
-    # captions' colour is the notebook's, light or dark.
-    style = f"height:min({height}px,60vw);max-width:100%"
+    # The captions take the colour of the notebook, light or dark.
     figures = "".join(
         f'<figure style="margin:0;max-width:100%"><figcaption style="font-weight:600;padding-bottom:4px">'
-        f"{html.escape(str(caption))}</figcaption>{_video(path, style)}</figure>"
+        f"{html.escape(str(caption))}</figcaption>{video_html(path, height)}</figure>"
         for caption, path in films.items()
     )
     return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{figures}</div>'
@@ -217,15 +224,6 @@ def compare_videos(films: Mapping[str, Path | str], height: int = 300) -> None:
     """
     content = comparison_html(films, height)
     show_html("\n".join(f"Video, {caption}: {path}" for caption, path in films.items()), lambda: content)
-
-
-def _video(path: Path | str, style: str) -> str:
-    film = Path(path).read_bytes()
-    if not film:
-        raise ValueError(f"A film to show must not be empty. Received: {path}")
-    source = f'<source src="data:video/mp4;base64,{base64.b64encode(film).decode("ascii")}" type="video/mp4">'
-    fallback = f"This browser cannot play {html.escape(str(path))}."
-    return f'<video autoplay muted loop playsinline controls style="{style}"> {source}{fallback}</video>'
 
 
 def read_frames(path: Path | str) -> tuple[np.ndarray, float]:

@@ -481,13 +481,14 @@ def test_the_html_holds_the_exact_bytes_and_plays_by_itself(tmp_path):
     (tmp_path / "a&b.mp4").write_bytes(film)
     markup = video_html(tmp_path / "a&b.mp4", height=321)
     opening = (
-        '<video autoplay muted loop playsinline controls style="height:321px"> <source src="data:video/mp4;base64,'
+        '<video autoplay muted loop playsinline controls style="height:min(321px,60vw);max-width:100%"> '
+        '<source src="data:video/mp4;base64,'
     )
     assert markup.startswith(opening)
     assert base64.b64decode(re.search(r"base64,([^\"]*)\"", markup).group(1), validate=True) == film
     assert 'type="video/mp4">' in markup
     assert markup.endswith("a&amp;b.mp4.</video>"), "words for a browser that cannot play it"
-    assert 'style="height:400px"' in video_html(tmp_path / "a&b.mp4")
+    assert 'style="height:min(400px,60vw);' in video_html(tmp_path / "a&b.mp4")
 
 
 @pytest.mark.parametrize("show", [video_html, show_video])
