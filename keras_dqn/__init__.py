@@ -34,6 +34,7 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "Transition": "memory",
     "WeightFileError": "weights",
     "compare": "experiment",
+    "compare_videos": "video",
     "evaluate": "evaluation",
     "game_for": "any_game",
     "load_weights": "weights",

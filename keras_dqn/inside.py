@@ -86,8 +86,8 @@ def show_run(runner):
     run = runner.last_run
     if run is None or not run.paths:
         raise ValueError(f"There is no filmed run to show: call `run()` first. Received: {run}")
-    q_values = run.q_values[: run.filmed]
-    show_html(run.paths[-1], lambda: timeline_html(run.paths[-1], q_curve(q_values, runner.action_names)))
+    film, q_values = run.paths[-1], run.q_values[: run.filmed]
+    show_html(f"Video: {film}", lambda: timeline_html(film, q_curve(q_values, runner.action_names)))
 
 
 class InsideView(gym.Wrapper):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import gymnasium
@@ -173,7 +173,9 @@ def in_notebook() -> bool:
 
 
 def video_html(path: Path | str, height: int = 400) -> str:
-    """Return a `<video>` that holds the MP4 itself and plays it `height` pixels high, over and over.
+    """Return a `<video>` that holds the MP4 itself and plays it over and over, never wider than the page.
+
+    It is `height` pixels high; less in a narrow window, as on a phone, by which a film of three to two stays whole.
 
     Raises FileNotFoundError for a missing file and ValueError for an empty one.
     """
@@ -182,13 +184,46 @@ def video_html(path: Path | str, height: int = 400) -> str:
         raise ValueError(f"A film to show must not be empty. Received: {path}")
     source = f'<source src="data:video/mp4;base64,{base64.b64encode(film).decode("ascii")}" type="video/mp4">'
     fallback = f"This browser cannot play {html.escape(str(path))}."
-    attributes = f'autoplay muted loop playsinline controls style="height:{height}px"'
+    # CartPole's and MountainCar's films are three to two: at 60 % of the window's width they leave room for margins.
+    attributes = f'autoplay muted loop playsinline controls style="height:min({height}px,60vw);max-width:100%"'
     return f"<video {attributes}> {source}{fallback}</video>"
 
 
 def show_video(path: Path | str, height: int = 400) -> None:
     """Show an MP4 in a notebook, `height` pixels high; elsewhere print where it is. Raises as `video_html` does."""
-    show_html(path, lambda: video_html(path, height))
+    show_html(f"Video: {path}", lambda: video_html(path, height))
+
+
+def comparison_html(films: Mapping[str, Path | str], height: int = 300) -> str:
+    """Return films side by side, each below its caption; where the page is too narrow for that, below one another.
+
+    Args:
+        films: caption: the MP4.
+        height: of each film; see `video_html`.
+
+    Raises as `video_html` does, and ValueError where there is no film or they are not a mapping.
+    """
+    if not isinstance(films, Mapping) or not films:
+        raise ValueError(f'Films to compare are {{"before": "a.mp4", "after": "b.mp4"}}. Received: {films!r}')
+    # The captions take the colour of the notebook, light or dark.
+    figures = "".join(
+        f'<figure style="margin:0;max-width:100%"><figcaption style="font-weight:600;padding-bottom:4px">'
+        f"{html.escape(str(caption))}</figcaption>{video_html(path, height)}</figure>"
+        for caption, path in films.items()
+    )
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{figures}</div>'
+
+
+def compare_videos(films: Mapping[str, Path | str], height: int = 300) -> None:
+    """Show films side by side in one cell of a notebook; elsewhere print where they are.
+
+    Example:
+        compare_videos({"before": "videos/cartpole_random.mp4", "after": "videos/cartpole.mp4"})
+
+    Arguments and errors are those of `comparison_html`.
+    """
+    content = comparison_html(films, height)
+    show_html("\n".join(f"Video, {caption}: {path}" for caption, path in films.items()), lambda: content)
 
 
 def read_frames(path: Path | str) -> tuple[np.ndarray, float]:
@@ -239,15 +274,15 @@ def animation_html(path: Path | str, width: int = 400) -> str:
 
 def show_animation(path: Path | str, width: int = 400) -> None:
     """Show an MP4 in a notebook frame by frame; elsewhere print where it is. Raises as `animation_html` does."""
-    show_html(path, lambda: animation_html(path, width))
+    show_html(f"Video: {path}", lambda: animation_html(path, width))
 
 
-def show_html(path: Path | str, make_html: Callable[[], str]) -> None:
-    """Show in a notebook the HTML that is made of a film; elsewhere print where the film is."""
+def show_html(text: str, make_html: Callable[[], str]) -> None:
+    """Show in a notebook the HTML that is made of films; elsewhere print the text, which says where they are."""
     content = make_html()  # a film that is missing is an error everywhere
     if in_notebook():
         from IPython.display import HTML, display
 
         display(HTML(content))
     else:
-        print(f"Video: {path}")
+        print(text)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.browser import Chromium, find_chromium
+
 
 def pytest_report_header():
     """Say which versions were tested."""
@@ -14,3 +16,13 @@ def pytest_report_header():
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip("no Chromium or Chrome on the PATH or in $CHROME")
+    browser = Chromium(executable, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()

@@ -1,8 +1,9 @@
 """Every notebook is executed whole, as by a reader who presses "Run all"; its saved outputs are checked as well.
 
-    python tests/test_notebooks.py
+    python tests/test_notebooks.py [NAME …]
 
-executes the notebooks again and saves them with fresh outputs. Outputs differ each time where a notebook sets no seed.
+executes the notebooks again, or only those named (`play`), and saves them with fresh outputs. Outputs differ each time
+where a notebook sets no seed.
 """
 
 import ast
@@ -58,7 +59,7 @@ CONTENTS = {
         ),
     ),
     "cartpole.ipynb": Contents(
-        films=4,
+        films=7,
         animations=0,
         figures=3,
         texts=(
@@ -91,6 +92,18 @@ CONTENTS = {
             r"<History of \d+ episodes, mean score of the last \d+: -\d+\.\d>",
             r"mean -\d+\.\d\d, std .*, 100 episodes",
             r"at rest in the valley +left +-\d",
+        ),
+    ),
+    "play.ipynb": Contents(
+        films=1,
+        animations=0,
+        figures=2,
+        texts=(
+            r"0\.20 s late: mean score +\d+\.\d\n",
+            r"<History of \d+ episodes, mean score of the last \d+: \d+\.\d>",
+            r"Cumulative reward: \d+\n",
+            r"cartpole_to_play\.html: \d+ kB",
+            r"<Page of [\d,]+ characters>",
         ),
     ),
 }
@@ -301,8 +314,11 @@ CARTPOLE = REPOSITORY / "notebooks" / "cartpole.ipynb"
 @pytest.mark.parametrize("executed", [CARTPOLE], ids=["cartpole"], indirect=True)
 def test_each_film_is_as_long_as_its_score(executed, tmp_path):
     scores = [int(score) for score in re.findall(r"Cumulative reward: (\d+)\n", printed(executed.notebook))]
+    random, trained, pretrained, *compared, timeline = films(executed.notebook)
+    assert compared == [random, trained, pretrained], "side by side are the films of the cells before"
     # A point a step, and the frame before the first step.
-    assert [count_frames(film, tmp_path) for film in films(executed.notebook)] == [score + 1 for score in scores]
+    lengths = [count_frames(film, tmp_path) for film in (random, trained, pretrained, timeline)]
+    assert lengths == [score + 1 for score in scores]
     assert (executed.folder / "cartpole_weight.h5").exists()
 
 
@@ -350,6 +366,69 @@ def test_the_exercises_are_code_that_runs():
         agent = re.search(r"CartPole\(.*\)", exercise)[0]
         assert isinstance(eval(agent, {"CartPole": CartPole}), CartPole)
 
+
+# ---------------------------------------------------------------------------------------------------- play.ipynb
+
+PLAY = REPOSITORY / "notebooks" / "play.ipynb"
+
+
+def pages(notebook):
+    """What is played in each page of the outputs: (name of the game, widths of the agent's layers or None)."""
+    shown = [output.data.get("text/html", "") for output in outputs(notebook) if "data" in output]
+    found = [html.unescape(page) for text in shown for page in re.findall(r'<iframe srcdoc="([^"]*)"', text)]
+    games = [re.search(r'<main class="widget" data-game="([^"]*)"', page)[1] for page in found]
+    agents = [json.loads(re.search(r'class="agent">(.*?)</script>', page)[1]) for page in found]
+    sizes = [agent and [layer["outputs"] for layer in agent["layers"] if "outputs" in layer] for agent in agents]
+    return list(zip(games, sizes, strict=True))
+
+
+@pytest.mark.parametrize("executed", [PLAY], ids=["play"], indirect=True)
+def test_every_game_is_there_alone_and_against_agents(executed):
+    assert (
+        pages(executed.notebook)
+        == pages(nbformat.read(PLAY, as_version=4))
+        == [
+            ("cartpole", None),
+            ("playable-cartpole", None),
+            ("mountaincar", None),
+            ("cartpole", [24, 24, 2]),
+            ("mountaincar", [128, 128, 3]),
+            ("cartpole", [128, 128, 2]),
+        ]
+    )
+    assert (executed.folder / "cartpole_to_play.html").read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_what_the_text_says_of_a_delay_is_what_the_saved_figure_shows():
+    text = printed(nbformat.read(PLAY, as_version=4))
+    scores = {
+        float(seconds): float(score) for seconds, score in re.findall(r"(0\.\d\d) s late: mean score +(\S+)", text)
+    }
+    assert len(scores) == 11
+    assert all(scores[seconds] == 500 for seconds in (0, 0.02, 0.04, 0.06)), "no handicap at all"
+    assert scores[0.1] < 100, "falls soon"
+    assert max(scores[seconds] for seconds in scores if seconds > 0.11) < 23, "sooner than random pushes"
+
+
+def test_the_exercises_of_play_are_code_that_runs(monkeypatch):
+    """As far as it goes without training."""
+    from keras_dqn import CartPole, play_here
+    from keras_dqn.page import Page
+    from keras_dqn.runner import Runner
+
+    monkeypatch.setattr(Runner, "train", lambda self: None)
+    text = next(cell.source for cell in nbformat.read(PLAY, as_version=4).cells if cell.id == "exercises")
+    exercises = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(exercises) == 4
+    for exercise in exercises:
+        *lines, shown = ast.parse(exercise).body
+        names = {"CartPole": CartPole, "play_here": play_here}
+        exec(compile(ast.Module(lines, []), "exercise", "exec"), names)
+        assert isinstance(eval(compile(ast.Expression(shown.value), "exercise", "eval"), names), Page)
+    assert "gravity = 9.8" in play_here("cartpole").html, "what the reader is told to find"
+
+
+# ------------------------------------------------------------------------------- the first cell of every notebook
 
 # The first cell in a Python that has nothing installed: no site-packages, and a pip that only takes notes.
 FAKE_PIP = """
@@ -490,7 +569,10 @@ def test_a_missing_dependency_ends_in_one_line_that_names_the_fix(bare, tmp_path
 
 
 if __name__ == "__main__":
-    for notebook_path in NOTEBOOKS:
+    by_name = {path.stem: path for path in NOTEBOOKS}
+    if unknown := set(sys.argv[1:]) - set(by_name):
+        sys.exit(f"The notebooks are {', '.join(by_name)}. Received: {', '.join(sorted(unknown))}")
+    for notebook_path in map(by_name.get, sys.argv[1:] or by_name):
         with tempfile.TemporaryDirectory() as working_folder:
             finished = settle(execute(notebook_path, Path(working_folder)))
         nbformat.write(finished, notebook_path)

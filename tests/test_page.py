@@ -15,7 +15,6 @@ from keras_dqn.__main__ import main
 from keras_dqn.backend import keras
 from keras_dqn.networks import mlp
 from keras_dqn.page import play_here, write_page
-from tests.browser import Chromium, find_chromium
 
 ENVIRONMENTS = {
     "cartpole": "CartPole-v1",
@@ -24,16 +23,6 @@ ENVIRONMENTS = {
 }
 LEFT, NOTHING, RIGHT = 0, 1, 2
 WIDGET = "kerasDqn.widget"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("no Chromium or Chrome on the PATH or in $CHROME")
-    browser = Chromium(executable, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture

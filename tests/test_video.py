@@ -17,7 +17,7 @@ import pytest
 from matplotlib import image as plt_image
 
 from keras_dqn import video
-from keras_dqn.video import VideoRecorder, in_notebook, show_video, video_html
+from keras_dqn.video import VideoRecorder, compare_videos, comparison_html, in_notebook, show_video, video_html
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 GREY_PER_STEP = 10
@@ -481,13 +481,14 @@ def test_the_html_holds_the_exact_bytes_and_plays_by_itself(tmp_path):
     (tmp_path / "a&b.mp4").write_bytes(film)
     markup = video_html(tmp_path / "a&b.mp4", height=321)
     opening = (
-        '<video autoplay muted loop playsinline controls style="height:321px"> <source src="data:video/mp4;base64,'
+        '<video autoplay muted loop playsinline controls style="height:min(321px,60vw);max-width:100%"> '
+        '<source src="data:video/mp4;base64,'
     )
     assert markup.startswith(opening)
     assert base64.b64decode(re.search(r"base64,([^\"]*)\"", markup).group(1), validate=True) == film
     assert 'type="video/mp4">' in markup
     assert markup.endswith("a&amp;b.mp4.</video>"), "words for a browser that cannot play it"
-    assert 'style="height:400px"' in video_html(tmp_path / "a&b.mp4")
+    assert 'style="height:min(400px,60vw);' in video_html(tmp_path / "a&b.mp4")
 
 
 @pytest.mark.parametrize("show", [video_html, show_video])
@@ -517,6 +518,83 @@ def test_in_a_notebook_the_film_is_displayed(tmp_path, monkeypatch, capsys):
     show_video(tmp_path / "a.mp4", height=200)
     assert [shown.data for shown in displayed] == [video_html(tmp_path / "a.mp4", height=200)]
     assert capsys.readouterr().out == ""
+
+
+def test_films_to_compare_are_all_there_in_their_order_with_their_captions(tmp_path):
+    captions = {"before": b"first film", "after < 200 & more": b"second film", 3: b"third film"}
+    for content in captions.values():
+        (tmp_path / f"{content.decode()}.mp4").write_bytes(content)
+    films = {caption: tmp_path / f"{content.decode()}.mp4" for caption, content in captions.items()}
+    markup = comparison_html(films, height=123)
+    assert re.findall("<figcaption[^>]*>(.*?)</figcaption>", markup) == ["before", "after &lt; 200 &amp; more", "3"]
+    held = [base64.b64decode(film, validate=True) for film in re.findall('base64,([^"]*)"', markup)]
+    assert held == list(captions.values())
+    assert markup.count("<video autoplay muted loop playsinline controls ") == 3
+    assert markup.count("123px") == 3 and comparison_html(films).count("300px") == 3
+
+
+@pytest.mark.parametrize("make", [comparison_html, compare_videos])
+def test_films_to_compare_that_are_none_are_named(tmp_path, make):
+    (tmp_path / "a.mp4").write_bytes(b"film")
+    with pytest.raises(FileNotFoundError, match=r"missing\.mp4"):
+        make({"before": tmp_path / "a.mp4", "after": tmp_path / "missing.mp4"})
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(ValueError, match=r"Received: .*empty\.mp4"):
+        make({"before": tmp_path / "a.mp4", "after": tmp_path / "empty.mp4"})
+    for films in ({}, [tmp_path / "a.mp4"], str(tmp_path / "a.mp4"), None):
+        with pytest.raises(ValueError, match=r"Films to compare are .* Received: ") as caught:
+            make(films)
+        assert str(caught.value).endswith(f"Received: {films!r}")
+
+
+def test_a_comparison_is_one_output_of_a_notebook_and_elsewhere_says_where_the_films_are(monkeypatch, capsys):
+    Path("videos").mkdir()
+    films = {"before": "videos/x.mp4", "after": "videos/y.mp4"}
+    for path in films.values():
+        Path(path).write_bytes(b"film")
+    compare_videos(films)
+    assert capsys.readouterr().out == "Video, before: videos/x.mp4\nVideo, after: videos/y.mp4\n"
+    displayed = []
+    monkeypatch.setattr("IPython.display.display", displayed.append)
+    monkeypatch.setattr(video, "in_notebook", lambda: True)
+    compare_videos(films, height=200)
+    assert [shown.data for shown in displayed] == [comparison_html(films, height=200)]
+    assert capsys.readouterr().out == ""
+
+
+def in_boxes(chromium, width, dark=False):
+    """Play the two films of this repository in a window; (left, top, right, bottom) of each, in CSS pixels."""
+    films = Path(video.__file__).parents[1] / "videos"
+    markup = comparison_html({"before": films / "cartpole_random.mp4", "after": films / "cartpole_pretrained.mp4"})
+    page = f"<!doctype html><style>:root {{ color-scheme: light dark }}</style><body>{markup}</body>"
+    Path("notebook.html").write_text(page)
+    chromium.open(Path("notebook.html").absolute(), width=width, dark=dark)
+    chromium.wait("[...document.querySelectorAll('video')].every((film) => film.currentTime > 0 && !film.paused)")
+    assert chromium.run("document.documentElement.scrollWidth") == width, "nothing sticks out"
+    assert chromium.problems == []
+    return chromium.run(
+        "[...document.querySelectorAll('video')].map((film) => film.getBoundingClientRect())"
+        ".map(({left, top, right, bottom}) => [left, top, right, bottom])"
+    )
+
+
+def test_films_play_side_by_side_and_on_a_phone_below_one_another(chromium):
+    before, after = in_boxes(chromium, 1000)
+    assert before[1] == after[1] and before[2] < after[0]
+    assert [(right - left, bottom - top) for left, top, right, bottom in (before, after)] == [(450, 300)] * 2
+    before, after = in_boxes(chromium, 390)
+    assert before[0] == after[0] and before[3] < after[1]
+    for left, top, right, bottom in (before, after):
+        assert right - left == pytest.approx(1.5 * (bottom - top), abs=1), "no edges left and right, or above and below"
+
+
+def test_captions_take_the_colour_of_the_page(chromium):
+    shades = []
+    for dark in (False, True):
+        in_boxes(chromium, 1000, dark)
+        color = chromium.run("getComputedStyle(document.querySelector('figcaption')).color")
+        shades.append([int(part) for part in re.findall(r"\d+", color)[:3]])
+    assert max(shades[0]) < 60 and min(shades[1]) > 200
 
 
 def test_the_frames_of_a_film_can_be_read(tmp_path):
