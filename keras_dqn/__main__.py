@@ -35,7 +35,7 @@ def train(options):
         keras_dqn.weights.check_writable(keras_dqn.plots.check_figure_path(options.plot))
     if options.history is not None:
         keras_dqn.weights.check_writable(keras_dqn.history.check_history_path(options.history))
-    settings = {"weight_backup": options.out, "memory_size": options.memory_size}
+    settings = {"weight_backup": options.out, "memory_size": options.memory_size, "replay_every": options.replay_every}
     settings = {name: value for name, value in settings.items() if value is not None}
     runner = _runner(options, episodes=options.episodes, steps=options.steps, **settings)
     began = time.perf_counter()
@@ -76,6 +76,7 @@ def _train_seeds(options):
     single |= {"--history": options.history}
     single |= {"--checkpoints": options.checkpoints, "--resume": options.resume, "--tensorboard": options.tensorboard}
     single |= {"--memory-size": options.memory_size, "--precision": options.precision}
+    single |= {"--replay-every": options.replay_every}
     single["--weights"] = None if options.weights in ("backup", "none") else options.weights
     for name, value in single.items():
         if value:
@@ -326,6 +327,7 @@ def _add_records(subparser):
         "--precision", help="with breakout: mixed_bfloat16 instead of float32, faster on some machines"
     )
     subparser.add_argument("--memory-size", type=int, metavar="STEPS", help="instead of the recipe's")
+    subparser.add_argument("--replay-every", type=int, metavar="STEPS", help="instead of the recipe's")
     subparser.add_argument(
         "--checkpoints",
         metavar="FOLDER",

@@ -190,6 +190,8 @@ class Runner:
         }
         self.settings = self._plain_settings(options)
         self.replay_every = options.pop("replay_every")
+        if self.replay_every != "episode":
+            check_whole("replay_every", self.replay_every)
         self.shape_reward = shape_reward
         self.video_folder = Path(video_folder)
         agent_seed, env_seed = seed_sequence(seed).spawn(2)

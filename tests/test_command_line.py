@@ -1,5 +1,6 @@
 """The command line as a user types it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,13 @@ def test_a_training_that_does_not_begin_leaves_the_history_of_the_one_before():
     assert Path("a.csv").stat().st_mtime_ns == before
 
 
+def test_a_replay_every_so_many_steps(capsys):
+    options = ["--recipe", "best", "--steps", "300", "--seed", "0", "--weights", "none", "--quiet"]
+    assert main(["train", "cartpole", *options]) == main(["train", "cartpole", *options, "--replay-every", "10"]) == 0
+    every, tenth = (int(count) for count in re.findall(r"300 steps, (\d+) updates", capsys.readouterr().out))
+    assert every > 150 and tenth == pytest.approx(every / 10, abs=1)
+
+
 def test_any_environment_by_its_id(capsys):
     assert main(["train", "--env", "Acrobot-v1", "--steps", "600", "--recipe", "best", "--seed", "0", "--quiet"]) == 0
     out = capsys.readouterr().out
@@ -135,6 +143,7 @@ def test_help_at_every_level(command, capsys):
         (("plot", "no.json", "--out", "p.gif"), "one of .png, .svg, .pdf. Received: p.gif"),
         (("plot", "h.png", "--out", "p.png"), "one of .json, .csv. Received: h.png"),
         (("plot", "h.csv", "h.csv", "--out", "p.png"), "Each history is drawn once. Received: h.csv h.csv"),
+        (("train", "cartpole", "--replay-every", "0"), "`replay_every` must be a whole number, 1 or more. Received: 0"),
         (("run", "cartpole", "--max-frames", "0"), "max_frames must be at least 1. Received: 0"),
         (("run", "cartpole", "--epsilon", "7"), "`epsilon` must be a number from 0 to 1. Received: 7.0"),
         (("train", "cartpole", "--steps", "0"), "`steps` must be a whole number, 1 or more. Received: 0"),
