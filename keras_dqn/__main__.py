@@ -3,7 +3,6 @@
 import argparse
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import keras_dqn
@@ -72,15 +71,13 @@ def train(options):
 
 def _train_seeds(options):
     """Train from several seeds."""
-    single = {"--plot": options.plot, "--record-every": options.record_every, "--verbose": options.verbose}
-    single |= {"--history": options.history}
-    single |= {"--checkpoints": options.checkpoints, "--resume": options.resume, "--tensorboard": options.tensorboard}
-    single |= {"--memory-size": options.memory_size, "--precision": options.precision}
-    single |= {"--replay-every": options.replay_every}
-    single["--weights"] = None if options.weights in ("backup", "none") else options.weights
+    names = ["plot", "history", "record_every", "verbose", "checkpoints", "resume", "tensorboard"]
+    single = {name: getattr(options, name) for name in [*names, "memory_size", "precision", "replay_every"]}
+    single["weights"] = None if options.weights in ("backup", "none") else options.weights
     for name, value in single.items():
         if value:
-            raise ValueError(f"`{name}` is for a single training; with --seeds each starts afresh. Received: {value}")
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"`{option}` is for a single training; with --seeds each starts afresh. Received: {value}")
     _experiment(keras_dqn.train_seeds, options)
 
 
@@ -166,11 +163,7 @@ def export_html(options):
 
 def bench(options):
     """Measure speed and memory."""
-    if options.game == "breakout":
-        measurements = [partial(keras_dqn.bench.breakout, dtype=dtype) for dtype in ("float32", "mixed_bfloat16")]
-        keras_dqn.bench.main(options.repeats, [*measurements, keras_dqn.bench.frame_memory])
-    else:
-        keras_dqn.bench.main(options.repeats)
+    keras_dqn.bench.main(options.repeats, keras_dqn.bench.BREAKOUT if options.game == "breakout" else None)
 
 
 def _runner(options, **settings):

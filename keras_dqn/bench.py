@@ -209,7 +209,6 @@ def frame_memory(repeats, steps=500_000):
     random, games = np.random.default_rng(0), np.arange(8)
     states = random.integers(256, size=(8, 4, 84, 84), dtype=np.uint8)
     ends = np.zeros(8, bool)
-    memory.begin_episodes()
     for _ in range(steps // 8):
         memory.add(games, states, np.ones(8, int), np.ones(8), states, ends, ends)
     grown, formula = process.memory_info().rss - before, memory.bytes_needed(steps)
@@ -306,3 +305,4 @@ SMALL = (
     pytorch_recipe,
     memory_growth,
 )
+BREAKOUT = (breakout, partial(breakout, dtype="mixed_bfloat16"), frame_memory)

@@ -87,7 +87,7 @@ def show_run(runner):
     if run is None or not run.paths:
         raise ValueError(f"There is no filmed run to show: call `run()` first. Received: {run}")
     film, q_values = run.paths[-1], run.q_values[: run.filmed]
-    show_html(f"Video: {film}", lambda: timeline_html(film, q_curve(q_values, runner.action_names)))
+    show_html(timeline_html(film, q_curve(q_values, runner.action_names)), f"Video: {film}")
 
 
 class InsideView(gym.Wrapper):
@@ -106,8 +106,12 @@ class InsideView(gym.Wrapper):
     def __init__(self, env, agent, action_names=None):
         super().__init__(env)
         self._agent, self._names = agent, _names(action_names, agent.action_size)
-        self._frames = len(agent.state_shape) == 3
         self._figure, self._scale = None, 1e-6
+
+    @property
+    def _frames(self):
+        """What the network sees now, if that is frames, [K, height, width]; none of a vector of numbers."""
+        return self._state if len(self._agent.state_shape) == 3 else ()
 
     def reset(self, **options):
         self._state, info = self.env.reset(**options)
@@ -126,7 +130,7 @@ class InsideView(gym.Wrapper):
                 self._draw(picture)
         canvas = self._figure.canvas
         canvas.restore_region(self._background)
-        for image, pixels in zip(self._images, [picture, *(self._state if self._frames else ())], strict=True):
+        for image, pixels in zip(self._images, [picture, *self._frames], strict=True):
             image.set_data(pixels)
         above = q_values - q_values.min()
         self._scale = max(self._scale, above.max())
@@ -142,24 +146,23 @@ class InsideView(gym.Wrapper):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         height = 420
-        widths = [height * picture.shape[1] / picture.shape[0], height if self._frames else 0, 270]  # pixels
+        widths = [height * picture.shape[1] / picture.shape[0], height if len(self._frames) else 0, 270]  # pixels
         whole = 2 * round(sum(widths) / 2)
         self._figure = new_figure(height=height / 100, width=whole / 100)
         self._figure.set_layout_engine("none")
         self._figure.set_dpi(100)
         canvas = FigureCanvasAgg(self._figure)
         panels = [self._figure.add_axes((0, 0, widths[0] / whole, 1))]
-        for number in range(self.env.observation_space.shape[0] if self._frames else 0):
+        for number in range(len(self._frames)):
             row, column = divmod(number, 2)
             left, size = widths[0] + (0.03 + 0.49 * column) * height, 0.45 * height
             panel = self._figure.add_axes((left / whole, 0.505 - 0.49 * row, size / whole, 0.45))
-            before = self.env.observation_space.shape[0] - 1 - number
+            before = len(self._frames) - 1 - number
             panel.set_title(f"{before} step{'s' * (before > 1)} ago" if before else "now", fontsize=9, pad=2)
             panels.append(panel)
-        frames = self._state if self._frames else ()
         self._images = [
             panel.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto", animated=True)
-            for panel, pixels in zip(panels, [picture, *frames], strict=True)
+            for panel, pixels in zip(panels, [picture, *self._frames], strict=True)
         ]
         for panel in panels:
             panel.axis("off")

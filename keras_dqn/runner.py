@@ -15,6 +15,7 @@ from keras_dqn.checks import check_fraction, check_whole, seed_sequence
 from keras_dqn.environments import as_vector, make_env, make_vector_env, sizes
 from keras_dqn.evaluation import EVALUATION_SEED, evaluate
 from keras_dqn.history import Episode, Evaluated, History
+from keras_dqn.inside import InsideView
 from keras_dqn.live import LiveCurve
 from keras_dqn.records import Records
 from keras_dqn.video import VideoRecorder, in_notebook, show_video
@@ -47,7 +48,7 @@ def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward
         shape_reward: a function of states, actions, rewards and next states, each [N, ...], to the rewards to learn
             from instead; scores stay those of the true rewards.
     """
-    envs, period = as_vector(env), 1 if replay_every == "episode" else check_whole("replay_every", replay_every)
+    envs, period = as_vector(env), _replay_period(replay_every)
     states, _ = envs.reset(seed=seed)
     agent.check_states(states)
     agent.begin_episodes()
@@ -89,6 +90,11 @@ def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward
         episodes = tally.end(ended, epsilon, time.perf_counter() - started) if resets else ()
         yield Step(steps, episodes, losses)
         states = next_states
+
+
+def _replay_period(replay_every):
+    """After how many episodes, or environment steps, a replay is due; a ValueError for what is no such number."""
+    return 1 if replay_every == "episode" else check_whole("replay_every", replay_every)
 
 
 class _Tally:
@@ -190,8 +196,7 @@ class Runner:
         }
         self.settings = self._plain_settings(options)
         self.replay_every = options.pop("replay_every")
-        if self.replay_every != "episode":
-            check_whole("replay_every", self.replay_every)
+        _replay_period(self.replay_every)  # refused here, before anything begins
         self.shape_reward = shape_reward
         self.video_folder = Path(video_folder)
         agent_seed, env_seed = seed_sequence(seed).spawn(2)
@@ -364,8 +369,6 @@ class Runner:
         path = Path(video) if video is not None else self.video_folder / f"{self.name}.mp4"
         env = self.make_env("rgb_array")
         if inside:
-            from keras_dqn.inside import InsideView
-
             env = InsideView(env, self.agent, self.action_names)
         recorder = VideoRecorder(env, path, max_frames=max_frames)
         try:

@@ -191,7 +191,7 @@ def video_html(path: Path | str, height: int = 400) -> str:
 
 def show_video(path: Path | str, height: int = 400) -> None:
     """Show an MP4 in a notebook, `height` pixels high; elsewhere print where it is. Raises as `video_html` does."""
-    show_html(f"Video: {path}", lambda: video_html(path, height))
+    show_html(video_html(path, height), f"Video: {path}")
 
 
 def comparison_html(films: Mapping[str, Path | str], height: int = 300) -> str:
@@ -223,7 +223,7 @@ def compare_videos(films: Mapping[str, Path | str], height: int = 300) -> None:
     Arguments and errors are those of `comparison_html`.
     """
     content = comparison_html(films, height)
-    show_html("\n".join(f"Video, {caption}: {path}" for caption, path in films.items()), lambda: content)
+    show_html(content, "\n".join(f"Video, {caption}: {path}" for caption, path in films.items()))
 
 
 def read_frames(path: Path | str) -> tuple[np.ndarray, float]:
@@ -274,12 +274,11 @@ def animation_html(path: Path | str, width: int = 400) -> str:
 
 def show_animation(path: Path | str, width: int = 400) -> None:
     """Show an MP4 in a notebook frame by frame; elsewhere print where it is. Raises as `animation_html` does."""
-    show_html(f"Video: {path}", lambda: animation_html(path, width))
+    show_html(animation_html(path, width), f"Video: {path}")
 
 
-def show_html(text: str, make_html: Callable[[], str]) -> None:
-    """Show in a notebook the HTML that is made of films; elsewhere print the text, which says where they are."""
-    content = make_html()  # a film that is missing is an error everywhere
+def show_html(content: str, text: str) -> None:
+    """Show in a notebook the HTML that was made of films; elsewhere print the text, which says where they are."""
     if in_notebook():
         from IPython.display import HTML, display
 
