@@ -399,7 +399,9 @@ def test_ctrl_c_while_rendering_passes_through(tmp_path):
 
 def test_ctrl_c_while_writing_passes_through_and_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_bytes(b"older film")
-    run_ffmpeg_as(f'echo $$ >"{tmp_path}/pid"; kill -INT $PPID; exec sleep 60', tmp_path, monkeypatch)
+    # A byte to read says that Python is writing: before it Ctrl-C may meet Popen itself, and ffmpeg gets no input.
+    script = f'echo $$ >"{tmp_path}/pid"; head -c 1 >/dev/null; kill -INT $PPID; exec sleep 60'
+    run_ffmpeg_as(script, tmp_path, monkeypatch)
     env = VideoRecorder(Screen(size=(480, 640)), tmp_path / "a.mp4")
     with pytest.raises(KeyboardInterrupt):
         play(env)
