@@ -144,7 +144,7 @@ def pytorch_recipe(repeats):
         yield name, f"{1 / statistics.median(seconds[name]):,.0f} steps/s; ours is {ratio:.2f} times that"
 
 
-def breakout(repeats, dtype="float32"):
+def breakout(repeats, dtype="float32", rounds=50):
     """Recipe `nature` of Breakout: steps a second, where the time goes, and what the updates alone would allow."""
     from keras_dqn.atari import AtariGames
     from keras_dqn.breakout import NATURE, clipped, nature_cnn
@@ -155,34 +155,45 @@ def breakout(repeats, dtype="float32"):
     envs = AtariGames("breakout", 8)
     loop = play(agent, envs, replay_every, seed=0, shape_reward=clipped)
     next(step for step in loop if step.losses is not None)
-    rounds, seconds = 50, []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        made = sum(step.losses is not None for step in itertools.islice(loop, rounds))
-        seconds.append((time.perf_counter() - started) / (8 * rounds))
-    plain, beside = [], []
+    seconds = {}  # since it was cleared
+    updating = agent.learner.update
+    _clock(envs, "step", seconds, "emulation")
+    _clock(agent, "act_batch", seconds, "acting")
+    _clock(agent, "_sample", seconds, "sampling")
+    _clock(agent.learner, "update", seconds, "updating")
+    speeds, shares, alone, plain, beside = [], [], [], [], []
     with ThreadPoolExecutor(1) as thread:
         for _ in range(repeats):
+            seconds.clear()
+            started = time.perf_counter()
+            made = sum(step.losses is not None for step in itertools.islice(loop, rounds))
+            whole = time.perf_counter() - started
+            speeds.append(8 * rounds / whole)
+            shares.append({name: part / whole for name, part in seconds.items()})
+            batches = agent._sample(None)
+            alone.append(sum(_seconds(partial(updating, batches)) for _ in range(made)) / whole)
             plain.append(_round_seconds(agent, envs, rounds, None))
             beside.append(_round_seconds(agent, envs, rounds, thread))
-    states, batch = envs.step(np.zeros(8, int))[0], agent._sample(None)
-    parts = {
-        "emulation": lambda: envs.step(np.zeros(8, int)),
-        "acting": lambda: agent.act_batch(states, 0.1),
-        "sampling": lambda: agent._sample(None),
-        "updating": lambda: agent.learner.update(batch),
-    }
-    parts = {name: _median_seconds(part, 10 * repeats) for name, part in parts.items()}
     envs.close()
-    steps_per_second, updates = 1 / statistics.median(seconds), made / rounds * len(batch.action)
-    yield (
-        f"Breakout `nature`, {dtype}",
-        f"{steps_per_second:,.0f} steps/s, {updates / 8 * steps_per_second:,.0f} updates/s",
-    )
-    for name, part in parts.items():
-        yield f"share of {name}", f"{part / 8 * steps_per_second:.0%}"
-    yield "of what updating alone would allow", f"{parts['updating'] / 8 * steps_per_second:.0%}"
+    speed, updates = statistics.median(speeds), made * len(batches.action) / (8 * rounds)
+    yield f"Breakout `nature`, {dtype}", f"{speed:,.0f} steps/s, {updates * speed:,.0f} updates/s"
+    for name in ("emulation", "acting", "sampling", "updating"):
+        yield f"share of {name}", f"{statistics.median(share[name] for share in shares):.0%}"
+    yield "of what as many updates alone would allow", f"{statistics.median(alone):.0%}"
     yield "the games stepped beside the updates, not before them", f"{_median_ratio(plain, beside):.2f} times as fast"
+
+
+def _clock(owner, method, seconds, name):
+    """Have a method add the seconds that it takes to those of that name."""
+    function = getattr(owner, method)
+
+    def clocked(*arguments, **options):
+        started = time.perf_counter()
+        result = function(*arguments, **options)
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+        return result
+
+    setattr(owner, method, clocked)
 
 
 def _round_seconds(agent, envs, rounds, thread):
@@ -282,13 +293,14 @@ def _fill(agent):
     next(step for step in loop if step.steps >= 500)
 
 
-def _median_seconds(function, count):
-    def seconds():
-        started = time.perf_counter()
-        function()
-        return time.perf_counter() - started
+def _seconds(function):
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
 
-    return statistics.median(seconds() for _ in range(count))
+
+def _median_seconds(function, count):
+    return statistics.median(_seconds(function) for _ in range(count))
 
 
 def _median_ratio(first, second):

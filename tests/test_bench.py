@@ -22,5 +22,16 @@ def test_the_memory_of_frames_is_held_against_its_formula():
     assert re.fullmatch(r"0\.0[5-9] GB", grown) and re.match(r"0\.06 GB; the process grows by \d\.\d\d times", formula)
 
 
+def test_the_time_of_a_breakout_training_is_shared_out():
+    speed, *shares, alone, _ = bench.breakout(repeats=1, rounds=3)
+    assert re.fullmatch(r"[\d,]+ steps/s, \d+ updates/s", speed[1])
+    assert [name for name, _ in shares] == [
+        f"share of {part}" for part in ("emulation", "acting", "sampling", "updating")
+    ]
+    percent = [int(share.removesuffix("%")) for _, share in [*shares, alone]]
+    assert sum(percent[:4]) <= 102 and max(percent[:4]) == percent[3], "each rounded, updating is the most"
+    assert percent[4] > 0
+
+
 def test_the_tutorials_loop_runs():
     assert 0 < seconds_a_step(1, steps=3) < 10
