@@ -71,11 +71,13 @@ def train(options):
 
 def _train_seeds(options):
     """Train from several seeds."""
-    names = ["plot", "history", "record_every", "verbose", "checkpoints", "resume", "tensorboard"]
-    single = {name: getattr(options, name) for name in [*names, "memory_size", "precision", "replay_every"]}
+    names = ["plot", "history", "record_every", "verbose", "memory_size", "precision", "replay_every", "sticky"]
+    names += ["checkpoints", "checkpoint_memory", "weights_every", "resume", "tensorboard"]
+    single = {name: getattr(options, name) for name in names}
+    single["game"] = options.atari_game
     single["weights"] = None if options.weights in ("backup", "none") else options.weights
     for name, value in single.items():
-        if value:
+        if value is not None and value is not False:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"`{option}` is for a single training; with --seeds each starts afresh. Received: {value}")
     _experiment(keras_dqn.train_seeds, options)

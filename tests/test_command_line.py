@@ -198,7 +198,17 @@ def test_another_keras_backend_is_named():
 
 @pytest.mark.parametrize(
     "option",
-    [("--resume",), ("--checkpoints", "folder"), ("--memory-size", "500"), ("--verbose",), ("--history", "h.csv")],
+    [
+        ("--resume",),
+        ("--checkpoints", "folder"),
+        ("--checkpoint-memory",),
+        ("--weights-every", "1000"),
+        ("--memory-size", "500"),
+        ("--verbose",),
+        ("--history", "h.csv"),
+        ("--game", "pong"),
+        ("--sticky", "0"),
+    ],
 )
 def test_what_several_seeds_cannot_do_is_refused(option, capsys):
     assert main(["train", "cartpole", "--seeds", "2", *option]) == 2
