@@ -357,8 +357,9 @@ def killed_after(code, seconds, *arguments):
 
 def test_a_kill_at_any_instant_leaves_a_whole_checkpoint(capsys):
     random, last = np.random.default_rng(0), 0
-    for _ in range(12):
-        killed_after(WRITER, random.uniform(0, 0.15))
+    for attempt in range(12):
+        # first at any instant, then at any instant after another whole one, however slow the disk
+        killed_after(WRITER, random.uniform(0, 0.15), *["goes on"] * (attempt >= 3))
         if not (paths := Checkpoints("saved").paths()):
             assert last == 0
             continue
@@ -368,7 +369,7 @@ def test_a_kill_at_any_instant_leaves_a_whole_checkpoint(capsys):
         for name in "abc":
             assert (newest / name).read_bytes() == number.to_bytes(4, "big") * 250_000
         last = number
-    assert last > 12 and "Not used" not in capsys.readouterr().out
+    assert last >= 9 and "Not used" not in capsys.readouterr().out
     killed_after(WRITER, 0.3)
     assert len(Checkpoints("saved").paths()) in (2, 3)
 
