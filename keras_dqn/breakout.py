@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_dqn.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
-from keras_dqn.backend import keras
+from keras_dqn.backend import keras, tf
 from keras_dqn.checks import check_fraction, check_whole, seed_sequence
 from keras_dqn.evaluation import evaluate_together
 from keras_dqn.exploration import exponential, pieces
@@ -38,8 +38,7 @@ def nature_cnn(state_shape, action_size, seed=None, dtype="float32"):
     return keras.Sequential(
         [
             keras.Input(state_shape, dtype="uint8"),
-            layers.Permute((2, 3, 1)),  # channels last, which is what TensorFlow convolves on a CPU
-            layers.Rescaling(1 / 255, dtype=dtype),
+            ScaledFrames(dtype=dtype),
             convolution(32, 8, 4),
             convolution(64, 4, 2),
             convolution(64, 3, 1),
@@ -48,6 +47,26 @@ def nature_cnn(state_shape, action_size, seed=None, dtype="float32"):
             dense(action_size, "linear", "float32"),
         ]
     )
+
+
+@keras.saving.register_keras_serializable("keras_dqn")
+class ScaledFrames(keras.layers.Layer):
+    """Stacks of frames, ready to be convolved: uint8 [B, stack, height, width] to [B, height, width, stack], 0 to 1.
+
+    In one compiled pass: Permute and Rescaling take three over the largest array there is.
+    """
+
+    def call(self, inputs):
+        return _scaled_frames(inputs, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        batch, stack, *size = input_shape
+        return (batch, *size, stack)
+
+
+@tf.function(jit_compile=True)
+def _scaled_frames(frames, dtype):
+    return tf.cast(tf.cast(tf.transpose(frames, (0, 2, 3, 1)), tf.float32) / 255, dtype)
 
 
 @keras.saving.register_keras_serializable("keras_dqn")

@@ -10,7 +10,15 @@ from keras_dqn import WeightFileError, load_weights, plots, save_weights
 from keras_dqn.agent import Agent
 from keras_dqn.atari import AtariGame, AtariGames, AtariScreens, action_meanings, cropped
 from keras_dqn.backend import keras
-from keras_dqn.breakout import HACKATHON2018, Breakout, ScreenDifference, clipped, difference_cnn, nature_cnn
+from keras_dqn.breakout import (
+    HACKATHON2018,
+    Breakout,
+    ScaledFrames,
+    ScreenDifference,
+    clipped,
+    difference_cnn,
+    nature_cnn,
+)
 from keras_dqn.evaluation import evaluate_together
 from keras_dqn.memory import Transition
 from keras_dqn.runner import play
@@ -141,6 +149,25 @@ def test_refuses_games_that_ale_has_not(monkeypatch, tmp_path):
 
 
 # ---------------------------------------------------------------- the networks
+
+
+def test_the_network_of_the_paper():
+    network = nature_cnn((4, 84, 84), 4, seed=0)
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert kinds == ["ScaledFrames", *["Conv2D"] * 3, "Flatten", *["Dense"] * 2]
+    shapes = [layer.output.shape[1:] for layer in network.layers]
+    assert shapes == [(84, 84, 4), (20, 20, 32), (9, 9, 64), (7, 7, 64), (3136,), (512,), (4,)]
+    convolutions = network.layers[1:4]
+    assert [(c.kernel_size[0], c.strides[0]) for c in convolutions] == [(8, 4), (4, 2), (3, 1)]
+    *hidden, last = [layer.activation for layer in [*convolutions, *network.layers[5:]]]
+    assert hidden == [keras.activations.relu] * 4 and last == keras.activations.linear
+
+
+def test_frames_are_scaled_and_their_channels_last():
+    frames = np.random.default_rng(0).integers(256, size=(3, 4, 5, 6), dtype=np.uint8)
+    np.testing.assert_allclose(ScaledFrames()(frames), frames.transpose(0, 2, 3, 1) / 255, rtol=1e-6)
+    assert ScaledFrames(dtype="mixed_bfloat16")(frames).dtype == "bfloat16"
+    assert ScaledFrames().compute_output_shape((None, 4, 5, 6)) == (None, 5, 6, 4)
 
 
 def test_the_network_of_2018_has_1120_numbers_before_its_head():
