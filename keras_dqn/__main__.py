@@ -48,6 +48,7 @@ def train(options):
             checkpoints=_checkpoints(options, runner),
             resume=options.resume,
             tensorboard=options.tensorboard,
+            learning_rate=options.learning_rate,
         )
     finally:  # as the weights, whatever ends it; but nothing that it made, nothing that is replaced
         if options.history is not None and runner.agent.steps:
@@ -72,7 +73,7 @@ def train(options):
 def _train_seeds(options):
     """Train from several seeds."""
     names = ["plot", "history", "record_every", "verbose", "memory_size", "precision", "replay_every", "sticky"]
-    names += ["checkpoints", "checkpoint_memory", "weights_every", "resume", "tensorboard"]
+    names += ["learning_rate", "checkpoints", "checkpoint_memory", "weights_every", "resume", "tensorboard"]
     single = {name: getattr(options, name) for name in names}
     single["game"] = options.atari_game
     single["weights"] = None if options.weights in ("backup", "none") else options.weights
@@ -323,6 +324,7 @@ def _add_records(subparser):
     )
     subparser.add_argument("--memory-size", type=int, metavar="STEPS", help="instead of the recipe's")
     subparser.add_argument("--replay-every", type=int, metavar="STEPS", help="instead of the recipe's")
+    subparser.add_argument("--learning-rate", type=float, help="instead of the recipe's, or of the checkpoint's")
     subparser.add_argument(
         "--checkpoints",
         metavar="FOLDER",

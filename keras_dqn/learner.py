@@ -119,6 +119,17 @@ class Learner:
         self._updates.assign(count)
 
     @property
+    def learning_rate(self):
+        """The optimizer's. A new one counts from the next update on."""
+        return float(self.optimizer.learning_rate)
+
+    @learning_rate.setter
+    def learning_rate(self, rate):
+        if isinstance(self.optimizer.get_config()["learning_rate"], dict):
+            raise ValueError(f"`learning_rate` follows the schedule of the optimizer. Received: {rate!r}")
+        self.optimizer.learning_rate = rate
+
+    @property
     def traces(self):
         """How often the update was traced: once for every shape of minibatches."""
         return self._update.experimental_get_tracing_count()

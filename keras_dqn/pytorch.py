@@ -175,6 +175,16 @@ class TorchLearner:
         self._target_parameters = [] if target_brain is None else list(target_brain.parameters())
         self.copy_to_target()
 
+    @property
+    def learning_rate(self):
+        """The optimizer's. A new one counts from the next update on."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    @learning_rate.setter
+    def learning_rate(self, rate):
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
     def update(self, batches):
         """K gradient updates one after the other, from a `Transition` of arrays [K, B, ...]; the losses, float32 [K].
 

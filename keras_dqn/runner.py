@@ -245,6 +245,7 @@ class Runner:
         checkpoints=None,
         resume=False,
         tensorboard=None,
+        learning_rate=None,
     ):
         """Play `episodes` episodes, or `steps` steps, and learn; the weights are saved whatever ends it, Ctrl-C too.
 
@@ -262,6 +263,8 @@ class Runner:
             resume: go on from the newest checkpoint; `steps` and `episodes` count what was done before. Environments
                 are not saved: each begins with a new episode.
             tensorboard: a folder that the numbers of the log go to as well.
+            learning_rate: of the optimizer from here on, instead of its own or the checkpoint's: a training that no
+                longer gets better often does with less.
 
         Returns:
             The `History`; also `self.history`, which is there after Ctrl-C as well.
@@ -272,10 +275,12 @@ class Runner:
                 are some that this training would push out. Nothing is changed then.
             ValueError: the memory is larger than what is free.
         """
-        self._check_training(evaluate_every, stop_score)
+        self._check_training(evaluate_every, stop_score, learning_rate)
         records = self._open_records(checkpoints, resume, tensorboard)
         if not resume:
             self._start_afresh()
+        if learning_rate is not None:
+            self.agent.learner.learning_rate = learning_rate
         agent, history = self.agent, self.history
         steps_before, seconds_before = agent.steps, records.seconds if resume else 0.0
         last_step = self.steps or math.inf
@@ -326,7 +331,7 @@ class Runner:
                 curve.draw()
         return history
 
-    def _check_training(self, evaluate_every, stop_score):
+    def _check_training(self, evaluate_every, stop_score, learning_rate):
         """Find out before training what would make it fail at its end."""
         if self.agent.weight_backup is not None:
             check_writable(self.agent.weight_backup)
@@ -335,6 +340,8 @@ class Runner:
             check_writable(self.best_backup)
         elif stop_score is not None:
             raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
+        if learning_rate is not None and not learning_rate > 0:
+            raise ValueError(f"`learning_rate` must be above 0. Received: {learning_rate!r}")
         self.agent.check_memory_fits()
 
     def _open_records(self, checkpoints, resume, tensorboard):

@@ -92,6 +92,19 @@ def test_steps_and_episodes_count_what_was_done_before(capsys):
     assert "`gamma` was 0.99 and is 0.5 now" in capsys.readouterr().out
 
 
+def test_a_training_goes_on_at_another_learning_rate():
+    cartpole(300).train(progress=False, checkpoints="saved", learning_rate=0.5)
+    runner = cartpole(500)
+    runner.train(progress=False, checkpoints="saved", resume=True)
+    assert runner.agent.learner.learning_rate == 0.5, "the checkpoint's, not the recipe's"
+    updates, weights = runner.agent.learner.updates, runner.agent.brain.get_weights()
+    runner = cartpole(700)
+    runner.train(progress=False, checkpoints="saved", resume=True, learning_rate=1e-9)
+    assert runner.agent.learner.updates > updates, "it learned"
+    for before, after in zip(weights, runner.agent.brain.get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-5, rtol=1e-5)
+
+
 def test_without_its_memory_a_training_plays_before_it_learns(capsys):
     tiny(steps=300).train(progress=False)
     again = tiny(steps=400, seed=5)

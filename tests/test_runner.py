@@ -10,6 +10,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from keras_dqn import Agent, CartPole, Evaluation, WeightFileError, evaluate, load_weights, play, save_weights
+from keras_dqn.backend import keras
 from keras_dqn.environments import make_env, make_vector_env
 from keras_dqn.evaluation import mean_interval
 from keras_dqn.networks import mlp
@@ -124,6 +125,13 @@ def test_losses_belong_to_the_episode_they_were_made_in():
     happened = take(play(agent, Counter((2,))), 8)
     episodes = [episode for step in happened for episode in step.episodes]
     np.testing.assert_equal([episode.loss for episode in episodes], [2, 10, np.nan, 5])
+
+
+def test_a_learning_rate_that_follows_a_schedule_is_not_changed():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 100, 0.9)
+    cartpole = CartPole(1, weights=None, weight_backup=None, optimizer=lambda: keras.optimizers.Adam(schedule))
+    with pytest.raises(ValueError, match="`learning_rate` follows the schedule of the optimizer. Received: 0.5"):
+        cartpole.train(progress=False, learning_rate=0.5)
 
 
 def test_refuses_vector_environments_it_would_misread():
