@@ -277,10 +277,10 @@ class Runner:
         """
         self._check_training(evaluate_every, stop_score, learning_rate)
         records = self._open_records(checkpoints, resume, tensorboard)
-        if not resume:
-            self._start_afresh()
         if learning_rate is not None:
             self.agent.learner.learning_rate = learning_rate
+        if not resume:
+            self._start_afresh()
         agent, history = self.agent, self.history
         steps_before, seconds_before = agent.steps, records.seconds if resume else 0.0
         last_step = self.steps or math.inf
