@@ -79,8 +79,9 @@ def _train_seeds(options):
     single["weights"] = None if options.weights in ("backup", "none") else options.weights
     for name, value in single.items():
         if value is not None and value is not False:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"`{option}` is for a single training; with --seeds each starts afresh. Received: {value}")
+            raise ValueError(
+                f"`{_option(name)}` is for a single training; with --seeds each starts afresh. Received: {value}"
+            )
     _experiment(keras_dqn.train_seeds, options)
 
 
@@ -114,7 +115,7 @@ def _checkpoints(options, runner):
         return keras_dqn.Checkpoints(folder, minutes, memory, weights_every)
     for name in ("checkpoint_memory", "weights_every"):
         if getattr(options, name):
-            raise ValueError(f"--{name.replace('_', '-')} needs --checkpoints FOLDER. Received: {options.game}")
+            raise ValueError(f"{_option(name)} needs --checkpoints FOLDER. Received: {options.game}")
     return None
 
 
@@ -167,6 +168,11 @@ def export_html(options):
 def bench(options):
     """Measure speed and memory."""
     keras_dqn.bench.main(options.repeats, keras_dqn.bench.BREAKOUT if options.game == "breakout" else None)
+
+
+def _option(name):
+    """How an option is typed."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _runner(options, **settings):

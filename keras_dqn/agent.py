@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_dqn.backend import keras, tf
-from keras_dqn.checks import all_finite, check_fraction, check_whole, seed_sequence
+from keras_dqn.checks import all_finite, check_above_zero, check_fraction, check_whole, seed_sequence
 from keras_dqn.exploration import HeldActions
 from keras_dqn.frame_memory import FrameMemory
 from keras_dqn.learner import Learner, mse_loss
@@ -137,8 +137,7 @@ class Agent:
                 )
         elif double and target_update is None:
             raise ValueError("`double` needs a target model: give `target_update`. Received: target_update=None")
-        if not learning_rate > 0:
-            raise ValueError(f"`learning_rate` must be above 0. Received: {learning_rate!r}")
+        check_above_zero("learning_rate", learning_rate)
 
         self.state_shape = tuple(np.atleast_1d(state_size).tolist())
         self.state_size = state_size

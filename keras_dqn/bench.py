@@ -155,12 +155,15 @@ def breakout(repeats, dtype="float32", rounds=50):
     envs = AtariGames("breakout", 8)
     loop = play(agent, envs, replay_every, seed=0, shape_reward=clipped)
     next(step for step in loop if step.losses is not None)
-    seconds = {}  # since it was cleared
-    updating = agent.learner.update
-    _clock(envs, "step", seconds, "emulation")
-    _clock(agent, "act_batch", seconds, "acting")
-    _clock(agent, "_sample", seconds, "sampling")
-    _clock(agent.learner, "update", seconds, "updating")
+    parts = {
+        "emulation": (envs, "step"),
+        "acting": (agent, "act_batch"),
+        "sampling": (agent, "_sample"),
+        "updating": (agent.learner, "update"),
+    }
+    seconds = {}  # that each part took since this was cleared
+    for name, part in parts.items():
+        _clock(*part, seconds, name)
     speeds, shares, alone, plain, beside = [], [], [], [], []
     with ThreadPoolExecutor(1) as thread:
         for _ in range(repeats):
@@ -171,13 +174,13 @@ def breakout(repeats, dtype="float32", rounds=50):
             speeds.append(8 * rounds / whole)
             shares.append({name: part / whole for name, part in seconds.items()})
             batches = agent._sample(None)
-            alone.append(sum(_seconds(partial(updating, batches)) for _ in range(made)) / whole)
+            alone.append(sum(_seconds(partial(agent.learner.update, batches)) for _ in range(made)) / whole)
             plain.append(_round_seconds(agent, envs, rounds, None))
             beside.append(_round_seconds(agent, envs, rounds, thread))
     envs.close()
     speed, updates = statistics.median(speeds), made * len(batches.action) / (8 * rounds)
     yield f"Breakout `nature`, {dtype}", f"{speed:,.0f} steps/s, {updates * speed:,.0f} updates/s"
-    for name in ("emulation", "acting", "sampling", "updating"):
+    for name in parts:
         yield f"share of {name}", f"{statistics.median(share[name] for share in shares):.0%}"
     yield "of what as many updates alone would allow", f"{statistics.median(alone):.0%}"
     yield "the games stepped beside the updates, not before them", f"{_median_ratio(plain, beside):.2f} times as fast"

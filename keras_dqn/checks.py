@@ -29,6 +29,13 @@ def check_fraction(name, value):
     return value
 
 
+def check_above_zero(name, value):
+    """Return `value` if it is above 0; else raise a ValueError that names it."""
+    if not value > 0:
+        raise ValueError(f"`{name}` must be above 0. Received: {value!r}")
+    return value
+
+
 def check_whole(name, value):
     """Return `value` if it is a whole number, 1 or more; else raise a ValueError that names it."""
     if not isinstance(value, int | np.integer) or value < 1:

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from keras_dqn.agent import Agent
-from keras_dqn.checks import check_fraction, check_whole, seed_sequence
+from keras_dqn.checks import check_above_zero, check_fraction, check_whole, seed_sequence
 from keras_dqn.environments import as_vector, make_env, make_vector_env, sizes
 from keras_dqn.evaluation import EVALUATION_SEED, evaluate
 from keras_dqn.history import Episode, Evaluated, History
@@ -340,8 +340,8 @@ class Runner:
             check_writable(self.best_backup)
         elif stop_score is not None:
             raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
-        if learning_rate is not None and not learning_rate > 0:
-            raise ValueError(f"`learning_rate` must be above 0. Received: {learning_rate!r}")
+        if learning_rate is not None:
+            check_above_zero("learning_rate", learning_rate)
         self.agent.check_memory_fits()
 
     def _open_records(self, checkpoints, resume, tensorboard):

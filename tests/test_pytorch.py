@@ -405,9 +405,8 @@ def test_the_runner_trains_it_and_keeps_its_best_weights():
 
 
 def test_it_learns_at_the_rate_asked_for():
-    agent = CartPole(recipe="pytorch", agent_class=TorchAgent, steps=200, weights=None, seed=0).agent
-    first = [parameter.detach().clone() for parameter in agent.brain.parameters()]
     cartpole = CartPole(recipe="pytorch", agent_class=TorchAgent, steps=200, weights=None, seed=0)
+    first = [parameter.detach().clone() for parameter in cartpole.agent.brain.parameters()]
     cartpole.train(progress=False, learning_rate=1e-9)
     assert cartpole.agent.learner.updates and cartpole.agent.learner.learning_rate == 1e-9
     for before, after in zip(first, cartpole.agent.brain.parameters(), strict=True):
