@@ -1,17 +1,14 @@
 """Deep Q-learning in Keras, from the transition to the film.
 
-    environment → transition → memory → learner → agent → runner → results (weights, videos, plots)
+    environments → memory → learner → agent → runner → results (weights, videos, plots)
 
-Each arrow is a module, and imports follow the arrows: `environments` makes them, `memory` keeps transitions, `learner`
-turns minibatches of them into gradient updates, `agent` acts, remembers and replays, `runner` holds the only training
-loop, `evaluation` plays without learning, `cartpole`, `mountain_car` and `breakout` are games, `any_game` makes one of
-any other environment with vectors for states and discrete actions.
-Beside them: `networks` (the brains), `recipes` (what the games' own have in common), `exploration` and `n_step` (what
-the agent may do beyond the notebook), `history`, `weights`, `video`, `plots`, `playable` (games for the keyboard),
-`page` (the same in a notebook or a browser), `pytorch` (the same agent in PyTorch), `experiment` (trainings from
-several seeds), `inside` (what a network thinks), `live` (curves that grow), `bench`, and `checks`.
-For Atari: `atari` (its games) and `frame_memory` (what keeps their frames once each); for long trainings: `records`
-(what they leave behind), `checkpoint` and `training_log`.
+Every word of the data flow is a folder, and imports follow the arrows: `environments` makes one or many of them,
+`memory` keeps steps and gives transitions, `learner` turns minibatches of them into gradient updates, `agent` acts,
+remembers and replays and holds the only training loop, `runner` trains, evaluates and films with it, `games` name the
+environments and their recipes.
+Beside them: `networks` (the brains), `exploration`, `records` (what is kept: weight files, histories, checkpoints),
+`show` (figures and films), `playable` (games for the keyboard, in a window or on a page), `pytorch` (the same agent in
+PyTorch), `experiment` (trainings from several seeds, and the benchmark), and `checks`.
 """
 
 import importlib
@@ -20,30 +17,40 @@ __version__ = "0.1.0"
 
 _HOMES = {  # public name: its module, imported when the name is first used
     "Agent": "agent",
-    "Breakout": "breakout",
-    "CartPole": "cartpole",
-    "CheckpointError": "checkpoint",
-    "Checkpoints": "checkpoint",
-    "Evaluation": "evaluation",
-    "FrameMemory": "frame_memory",
-    "History": "history",
+    "Breakout": "games.breakout",
+    "CartPole": "games.cartpole",
+    "CheckpointError": "records.checkpoint",
+    "Checkpoints": "records.checkpoint",
+    "Evaluation": "records.evaluation",
+    "FrameMemory": "memory",
+    "History": "records.history",
     "Learner": "learner",
-    "MountainCar": "mountain_car",
+    "MountainCar": "games.mountain_car",
     "PlayableCartPole": "playable",
     "ReplayMemory": "memory",
     "Transition": "memory",
-    "WeightFileError": "weights",
+    "WeightFileError": "records.weights",
     "compare": "experiment",
-    "compare_videos": "video",
-    "evaluate": "evaluation",
-    "game_for": "any_game",
-    "load_weights": "weights",
+    "compare_videos": "show.video",
+    "evaluate": "runner.evaluate",
+    "game_for": "games.any_game",
+    "load_weights": "records.weights",
     "play": "runner",
-    "play_here": "page",
-    "save_weights": "weights",
+    "play_here": "playable.page",
+    "save_weights": "records.weights",
     "train_seeds": "experiment",
 }
-_MODULES = {"bench", "history", "page", "playable", "plots", "pytorch", "video", "weights"}
+_MODULES = {  # public module: where it lies
+    "bench": "experiment.bench",
+    "history": "records.history",
+    "inside": "show.inside",
+    "page": "playable.page",
+    "playable": "playable",
+    "plots": "show.plots",
+    "pytorch": "pytorch",
+    "video": "show.video",
+    "weights": "records.weights",
+}
 __all__ = sorted({*_HOMES, *_MODULES})
 
 
@@ -51,7 +58,7 @@ def __getattr__(name):
     if name in _HOMES:
         return getattr(importlib.import_module(f"keras_dqn.{_HOMES[name]}"), name)
     if name in _MODULES:
-        return importlib.import_module(f"keras_dqn.{name}")
+        return importlib.import_module(f"keras_dqn.{_MODULES[name]}")
     raise AttributeError(f"keras_dqn has no {name!r}; it has {__all__}")
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from keras_dqn import Agent, WeightFileError, save_weights
 from keras_dqn.backend import keras
-from keras_dqn.networks import NumpyForward, mlp
+from keras_dqn.learner.compiled import q_learning_targets
+from keras_dqn.networks.mlp import mlp
+from keras_dqn.networks.numpy_forward import NumpyForward
 
 
 def make_agent(**options):
@@ -93,8 +95,8 @@ def test_a_wrong_target_would_be_seen(monkeypatch):
     def bootstraps_from_terminal_states(rewards, discounts, next_q):
         return right(rewards, 0 * discounts + 0.95, next_q)
 
-    right = __import__("keras_dqn.learner").learner.q_learning_targets
-    monkeypatch.setattr("keras_dqn.learner.q_learning_targets", bootstraps_from_terminal_states)
+    right = q_learning_targets
+    monkeypatch.setattr("keras_dqn.learner.compiled.q_learning_targets", bootstraps_from_terminal_states)
     fast, literal = twins()
     for _ in range(2):
         fast.replay(), literal.replay_as_written()

@@ -3,7 +3,7 @@
 import re
 
 from keras_dqn import bench
-from keras_dqn.pytorch_tutorial import seconds_a_step
+from keras_dqn.pytorch.tutorial import seconds_a_step
 
 
 def test_a_measurement_is_a_row_of_the_table(capsys):

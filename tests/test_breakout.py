@@ -7,22 +7,15 @@ import numpy as np
 import pytest
 
 from keras_dqn import WeightFileError, load_weights, plots, save_weights
-from keras_dqn.agent import Agent
-from keras_dqn.atari import AtariGame, AtariGames, AtariScreens, action_meanings, cropped
+from keras_dqn.agent.agent import Agent
 from keras_dqn.backend import keras
-from keras_dqn.breakout import (
-    HACKATHON2018,
-    Breakout,
-    ScaledFrames,
-    ScreenDifference,
-    clipped,
-    difference_cnn,
-    nature_cnn,
-)
-from keras_dqn.evaluation import evaluate_together
-from keras_dqn.memory import Transition
-from keras_dqn.runner import play
-from keras_dqn.video import read_frames
+from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, cropped
+from keras_dqn.games.breakout import HACKATHON2018, Breakout, clipped
+from keras_dqn.memory.replay import Transition
+from keras_dqn.networks.atari import ScaledFrames, ScreenDifference, difference_cnn, nature_cnn
+from keras_dqn.runner.evaluate import evaluate_together
+from keras_dqn.runner.runner import play
+from keras_dqn.show.video import read_frames
 from tests.environments import Counter
 
 

@@ -15,13 +15,15 @@ import numpy as np
 import psutil
 import pytest
 
-from keras_dqn import CartPole, CheckpointError, Checkpoints, WeightFileError, records, training_log
+from keras_dqn import CartPole, CheckpointError, Checkpoints, WeightFileError
 from keras_dqn.__main__ import main
 from keras_dqn.backend import keras, tf
-from keras_dqn.breakout import Breakout
-from keras_dqn.checkpoint import bytes_needed, check_whole_folder
-from keras_dqn.records import Records
-from keras_dqn.runner import play
+from keras_dqn.games.breakout import Breakout
+from keras_dqn.records import log as training_log
+from keras_dqn.records.checkpoint import bytes_needed, check_whole_folder
+from keras_dqn.runner import checkpointing as records
+from keras_dqn.runner.checkpointing import Records
+from keras_dqn.runner.runner import play
 from tests.test_breakout import TINY, tiny
 
 
@@ -326,7 +328,7 @@ def test_a_full_disk_stops_no_training(monkeypatch, capsys):
     runner.train(progress=False, checkpoints=Checkpoints("saved", minutes=0))
     assert "not written, training goes on. Received: [Errno 28]" in capsys.readouterr().out
     assert len(Checkpoints("saved").paths()) == 2  # at the last step, and at the end
-    monkeypatch.setattr("keras_dqn.checkpoint._sync", full)
+    monkeypatch.setattr("keras_dqn.records.checkpoint._sync", full)
     with pytest.raises(OSError, match="No space left"):
         save(Checkpoints("saved"), runner.agent, runner.settings, {}, records.Progress(runner.history, 1.0, None))
     names = sorted(path.name for path in Path("saved").iterdir())
@@ -339,7 +341,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from keras_dqn import checkpoint
+from keras_dqn.records import checkpoint
 
 def write(folder, agent, settings, generators, progress, memory):
     for name in "abc":
@@ -393,7 +395,7 @@ def test_what_killed_processes_left_is_removed_after_a_while(monkeypatch):
     (old / "brain.h5").write_text("half")
     cartpole(50).train(progress=False, checkpoints="saved")
     assert old.exists()  # it may be another process's, at work
-    monkeypatch.setattr("keras_dqn.checkpoint.ABANDONED_AFTER", -1)
+    monkeypatch.setattr("keras_dqn.records.checkpoint.ABANDONED_AFTER", -1)
     cartpole(60).train(progress=False, checkpoints="saved", resume=True)
     assert not old.exists()
 

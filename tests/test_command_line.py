@@ -10,8 +10,8 @@ from matplotlib import image
 
 from keras_dqn import plots
 from keras_dqn.__main__ import main
-from keras_dqn.history import Episode, History
-from keras_dqn.runner import Runner
+from keras_dqn.records.history import Episode, History
+from keras_dqn.runner.runner import Runner
 
 
 def keras_dqn(*arguments):

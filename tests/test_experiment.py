@@ -13,10 +13,12 @@ import keras_dqn
 from keras_dqn import CartPole, MountainCar, compare, game_for, load_weights, train_seeds
 from keras_dqn.__main__ import main
 from keras_dqn.backend import keras, tf
-from keras_dqn.experiment import Experiment, Result, _Training
+from keras_dqn.experiment.report import Experiment
+from keras_dqn.experiment.results import Result
+from keras_dqn.experiment.seeds import _Training
 from keras_dqn.exploration import linear
-from keras_dqn.learner import Learner
-from keras_dqn.networks import mlp
+from keras_dqn.learner.compiled import Learner
+from keras_dqn.networks.mlp import mlp
 
 
 def result(framework="Keras", seed=0, score=400.0, steps_to_solve=2000, **fields):

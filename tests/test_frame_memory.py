@@ -7,8 +7,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from keras_dqn import frame_memory
-from keras_dqn.frame_memory import FrameMemory
+from keras_dqn.memory import frames as frame_memory
+from keras_dqn.memory.frames import FrameMemory
 
 GAMMA = 0.5  # powers of it are exact in float32
 GOES_ON, DIES, TERMINATES, TRUNCATES, LOST_LIFE = "goes on", "dies", "terminates", "truncates", "loses a life"

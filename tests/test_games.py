@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from keras_dqn import CartPole, History, MountainCar
-from keras_dqn.history import Episode
-from keras_dqn.networks import Dueling
+from keras_dqn.networks.mlp import Dueling
+from keras_dqn.records.history import Episode
 
 
 def test_pytorch_recipe_is_the_tutorials():

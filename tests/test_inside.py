@@ -107,7 +107,7 @@ def test_a_run_is_shown_with_the_values_it_was_played_by(monkeypatch):
     cartpole.run()
     assert cartpole.last_run.q_values.shape == (cartpole.last_run.score, 2)
     shown = []
-    monkeypatch.setattr("keras_dqn.video.in_notebook", lambda: True)
+    monkeypatch.setattr("keras_dqn.show.video.in_notebook", lambda: True)
     monkeypatch.setattr("IPython.display.display", lambda html: shown.append(html.data))
     inside.show_run(cartpole)
     assert len(shown) == 1 and "data:video/mp4" in shown[0] and "data:image/png" in shown[0]

@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 
 from keras_dqn.backend import keras, tf
-from keras_dqn.learner import (
-    Learner,
-    double_q_learning_targets,
-    huber_loss,
-    mse_loss,
-    q_learning_targets,
-)
-from keras_dqn.memory import Transition
-from keras_dqn.networks import mlp
+from keras_dqn.learner.compiled import Learner, double_q_learning_targets, huber_loss, mse_loss, q_learning_targets
+from keras_dqn.memory.replay import Transition
+from keras_dqn.networks.mlp import mlp
 
 # Traps: 99 stands where only a wrong argmax would look; the terminal row lies in the middle.
 REWARDS = np.array([1.0, -2.0, 0.5], np.float32)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_dqn.memory import ReplayMemory, Transition
+from keras_dqn.memory.replay import ReplayMemory, Transition
 
 
 def transitions(numbers):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_dqn import Agent, play
-from keras_dqn.n_step import NStep
+from keras_dqn.memory.n_step import NStep
 from tests.environments import Counter
 
 

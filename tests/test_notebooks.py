@@ -413,8 +413,8 @@ def test_what_the_text_says_of_a_delay_is_what_the_saved_figure_shows():
 def test_the_exercises_of_play_are_code_that_runs(monkeypatch):
     """As far as it goes without training."""
     from keras_dqn import CartPole, play_here
-    from keras_dqn.page import Page
-    from keras_dqn.runner import Runner
+    from keras_dqn.playable.page import Page
+    from keras_dqn.runner.runner import Runner
 
     monkeypatch.setattr(Runner, "train", lambda self: None)
     text = next(cell.source for cell in nbformat.read(PLAY, as_version=4).cells if cell.id == "exercises")

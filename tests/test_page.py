@@ -13,8 +13,8 @@ import keras_dqn
 from keras_dqn import CartPole, MountainCar, WeightFileError, game_for, page, playable, weights
 from keras_dqn.__main__ import main
 from keras_dqn.backend import keras
-from keras_dqn.networks import mlp
-from keras_dqn.page import play_here, write_page
+from keras_dqn.networks.mlp import mlp
+from keras_dqn.playable.page import play_here, write_page
 
 ENVIRONMENTS = {
     "cartpole": "CartPole-v1",

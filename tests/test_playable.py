@@ -13,7 +13,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from keras_dqn import playable
-from keras_dqn.playable import PlayableCartPole, play
+from keras_dqn.playable.cartpole import PlayableCartPole
+from keras_dqn.playable.window import play
 
 ID = "keras_dqn/PlayableCartPole-v0"
 LEFT, NOTHING, RIGHT = 0, 1, 2
@@ -267,7 +268,7 @@ def test_refuses_an_unknown_game():
 def test_without_a_display_says_so_before_anything_opens(display, driver, named):
     code = """if True:
         import gymnasium, sys
-        from keras_dqn.playable import play
+        from keras_dqn.playable.window import play
         gymnasium.make = None
         try:
             play()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib import image, style
 
-from keras_dqn.evaluation import mean_interval
-from keras_dqn.plots import compare_runs, learning_curve, learning_curves, losses, running_mean, save_figure
+from keras_dqn.records.evaluation import mean_interval
+from keras_dqn.show.plots import compare_runs, learning_curve, learning_curves, losses, running_mean, save_figure
 
 
 def history_of(scores, epsilons=None, losses=None):

@@ -14,7 +14,7 @@ import pytest
 
 from keras_dqn import Breakout, CartPole, MountainCar
 from keras_dqn.backend import keras
-from keras_dqn.weights import pretrained
+from keras_dqn.records.weights import pretrained
 
 REPOSITORY = Path(__file__).parent.parent
 CARDS = (REPOSITORY / "weights" / "README.md").read_text()
@@ -91,7 +91,7 @@ def test_the_wheel_holds_the_weights(tmp_path):
     assert set(required) <= set(declared)
     shutil.rmtree(source)
     code = (
-        "import keras_dqn, keras_dqn.weights; print(keras_dqn.__file__, keras_dqn.weights.pretrained('cartpole'));"
+        "import keras_dqn; print(keras_dqn.__file__, keras_dqn.weights.pretrained('cartpole'));"
         "keras_dqn.CartPole(weights='pretrained').run(seed=0); keras_dqn.play_here('cartpole')"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}

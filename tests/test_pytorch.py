@@ -9,13 +9,16 @@ import torch
 
 from keras_dqn import Agent, WeightFileError, load_weights, play
 from keras_dqn.backend import keras
-from keras_dqn.cartpole import CartPole
-from keras_dqn.learner import Learner
-from keras_dqn.memory import Transition
-from keras_dqn.networks import mlp
-from keras_dqn.pytorch import QNetwork, TorchAgent, TorchLearner, aligned_optimizer, from_state_dict, to_state_dict
-from keras_dqn.runner import evaluate, make_env
-from keras_dqn.weights import pretrained
+from keras_dqn.games.cartpole import CartPole
+from keras_dqn.learner.compiled import Learner
+from keras_dqn.memory.replay import Transition
+from keras_dqn.networks.mlp import mlp
+from keras_dqn.pytorch.agent import TorchAgent
+from keras_dqn.pytorch.learner import TorchLearner
+from keras_dqn.pytorch.network import QNetwork, from_state_dict, to_state_dict
+from keras_dqn.pytorch.optimizer import aligned_optimizer
+from keras_dqn.records.weights import pretrained
+from keras_dqn.runner.runner import evaluate, make_env
 from tests.environments import Counter
 
 torch.set_num_threads(1)  # two that wait for each other on busy cores take a hundred times as long

@@ -17,7 +17,7 @@ import pytest
 from matplotlib import image as plt_image
 
 from keras_dqn import video
-from keras_dqn.video import VideoRecorder, compare_videos, comparison_html, in_notebook, show_video, video_html
+from keras_dqn.show.video import VideoRecorder, compare_videos, comparison_html, in_notebook, show_video, video_html
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 GREY_PER_STEP = 10
@@ -281,7 +281,7 @@ def disk_is_full_for_python(folder, screen, monkeypatch):
     def no_space(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("keras_dqn.weights.atomic_write", no_space)
+    monkeypatch.setattr("keras_dqn.records.weights.atomic_write", no_space)
 
 
 def render_raises(folder, screen, monkeypatch):

@@ -20,7 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_dqn import weights
-from keras_dqn.weights import WeightFileError, atomic_write, check_writable, load_weights, read_weights, save_weights
+from keras_dqn.records.weights import (
+    WeightFileError,
+    atomic_write,
+    check_writable,
+    load_weights,
+    read_weights,
+    save_weights,
+)
 
 # ---------------------------------------------------------------- networks
 

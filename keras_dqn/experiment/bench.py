@@ -1,0 +1,324 @@
+"""What `python -m keras_dqn bench` measures: two things in one process, as a ratio, several times, the median."""
+
+import itertools
+import os
+import platform
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import gymnasium as gym
+import numpy as np
+import psutil
+
+from keras_dqn.agent.agent import Agent
+from keras_dqn.backend import keras, tf
+from keras_dqn.environments.vector import make_env, make_vector_env
+from keras_dqn.games.cartpole import CartPole
+from keras_dqn.learner.compiled import Learner
+from keras_dqn.memory.frames import FrameMemory
+from keras_dqn.memory.replay import Transition
+from keras_dqn.networks.mlp import mlp
+from keras_dqn.records.weights import pretrained
+from keras_dqn.runner.runner import play
+
+
+def main(repeats=5, measurements=None):
+    """Print every measurement as a line of a Markdown table; by default those of the games with small networks."""
+    print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}, ", end="")
+    print(
+        f"gymnasium {gym.__version__}, NumPy {np.__version__}, {os.cpu_count()} CPU cores; medians of {repeats} runs\n"
+    )
+    print("| measured | result |\n| --- | --- |")
+    for measurement in measurements or SMALL:
+        for name, result in measurement(repeats):
+            print(f"| {name} | {result} |", flush=True)
+
+
+def replay_against_literal(repeats):
+    """One compiled replay of 32 samples against the notebook's calls for 32 samples of the same memory."""
+    agent = _agent_with_memory()
+    agent.replay()
+    agent.replay_as_written(1)
+    compiled, literal = [], []
+    for _ in range(repeats):
+        compiled.append(_median_seconds(agent.replay, 50))
+        literal.append(_median_seconds(agent.replay_as_written, 1))
+    yield "replay of 32 samples, compiled", f"{statistics.median(compiled) * 1e3:.2f} ms"
+    yield "the same, `predict`, `predict`, `fit` a sample", f"{statistics.median(literal):.2f} s"
+    yield "ratio", f"{_median_ratio(literal, compiled):,.0f} times"
+
+
+def recipe_against_literal(repeats):
+    """200 episodes of the recipe, its compilation included, against literal episodes in the same process."""
+    fast, literal = [], []
+    for seed in range(repeats):
+        started = time.perf_counter()
+        CartPole(200, weights=None, weight_backup=None, seed=seed).train(progress=False)
+        fast.append(time.perf_counter() - started)
+        cartpole = CartPole(2, weights=None, weight_backup=None, seed=seed)
+        _fill(cartpole.agent)
+        cartpole.agent.replay = cartpole.agent.replay_as_written
+        started = time.perf_counter()
+        cartpole.train(progress=False)
+        literal.append((time.perf_counter() - started) * 100)
+    yield "200 episodes of `juvin`, compilation included", f"{statistics.median(fast):.1f} s"
+    yield "the same with literal replays, from 2 episodes", f"{statistics.median(literal) / 60:.1f} min"
+    yield "ratio", f"{_median_ratio(literal, fast):,.0f} times"
+
+
+def loop_of_1(repeats):
+    """The loop without replays, the pretrained agent at epsilon 0.1, against bare random steps in one environment."""
+    return _loop("CartPole-v1", lambda: make_env("CartPole-v1"), 1, repeats)
+
+
+def loop_of_8(repeats):
+    """The same in eight environments of gymnasium's NumPy-vectorised CartPole."""
+    return _loop("CartPole-v1, 8 at once", lambda: make_vector_env("CartPole-v1", 8), 8, repeats)
+
+
+def updates(repeats):
+    """Gradient updates a second, K of them to a call, of 64 transitions each."""
+    random = np.random.default_rng(0)
+    for hidden in ((64, 64), (256, 256)):
+        brain = mlp(4, 2, hidden, seed=0)
+        learner = Learner(brain, keras.optimizers.Adam(1e-3), "huber", mlp(4, 2, hidden, seed=0), 1, 0.005)
+        for count in (1, 32, 128):
+            batches = Transition(
+                random.normal(size=(count, 64, 4)).astype(np.float32),
+                random.integers(2, size=(count, 64)),
+                np.ones((count, 64), np.float32),
+                np.full((count, 64), 0.99, np.float32),
+                random.normal(size=(count, 64, 4)).astype(np.float32),
+            )
+            learner.update(batches)
+            seconds = _median_seconds(partial(learner.update, batches), 20 * repeats)
+            yield f"updates of 64 transitions, {hidden[0]}-{hidden[1]}, K={count} a call", f"{count / seconds:,.0f} /s"
+
+
+def best_recipe(repeats):
+    """Environment steps a second of recipe `best`, which makes an update of 128 transitions a step."""
+    seconds = [_training_seconds(CartPole(1, recipe="best", weights=None, seed=seed)) for seed in range(repeats)]
+    yield "CartPole `best`, an update of 128 every step", f"{1 / statistics.median(seconds):,.0f} steps/s"
+
+
+def pytorch_recipe(repeats):
+    """Recipe `pytorch` here and in PyTorch, and the loop as the PyTorch tutorial writes it; in turns."""
+    try:
+        import torch
+
+        from keras_dqn.pytorch.agent import TorchAgent
+        from keras_dqn.pytorch.tutorial import seconds_a_step as tutorial_seconds
+    except ImportError:
+        yield "CartPole `pytorch` against PyTorch", 'not measured: pip install "keras_dqn[torch]"'
+        return
+
+    def in_torch(threads, **options):
+        torch.set_num_threads(threads)
+        return _training_seconds(CartPole(1, recipe="pytorch", weights=None, seed=0, agent_class=TorchAgent, **options))
+
+    def plain_adamw(parameters):
+        return torch.optim.AdamW(parameters, 1e-4, amsgrad=True)
+
+    plain = {"torch_optimizer": plain_adamw, "clipping": {"clipvalue": 100.0}}
+    variants = {
+        "CartPole `pytorch`, an update of 128 every step": lambda: _training_seconds(
+            CartPole(1, recipe="pytorch", weights=None, seed=0)
+        ),
+        "`TorchAgent`, 1 thread": lambda: in_torch(1),
+        "`TorchAgent`, 2 threads": lambda: in_torch(2),
+        "`TorchAgent`, 1 thread, torch's AdamW by default (not fused)": lambda: in_torch(1, **plain),
+        "`TorchAgent`, 2 threads, torch's AdamW by default (not fused)": lambda: in_torch(2, **plain),
+        "the tutorial's own loop, 1 thread": lambda: tutorial_seconds(1),
+        "the tutorial's own loop, 2 threads": lambda: tutorial_seconds(2),
+    }
+    seconds = {name: [] for name in variants}
+    for _ in range(repeats):
+        for name, measure in variants.items():
+            seconds[name].append(measure())
+    ours, *others = seconds
+    yield ours, f"{1 / statistics.median(seconds[ours]):,.0f} steps/s"
+    for name in others:
+        ratio = _median_ratio(seconds[name], seconds[ours])
+        yield name, f"{1 / statistics.median(seconds[name]):,.0f} steps/s; ours is {ratio:.2f} times that"
+
+
+def breakout(repeats, dtype="float32", rounds=50):
+    """Recipe `nature` of Breakout: steps a second, where the time goes, and what the updates alone would allow."""
+    from keras_dqn.environments.atari import AtariGames
+    from keras_dqn.games.breakout import NATURE, clipped
+    from keras_dqn.networks.atari import nature_cnn
+
+    options = {**NATURE, "network": partial(nature_cnn, dtype=dtype), "memory_size": 20_000, "learning_starts": 1000}
+    replay_every = options.pop("replay_every")
+    agent = Agent((4, 84, 84), 4, weight_backup=None, seed=0, **options)
+    envs = AtariGames("breakout", 8)
+    loop = play(agent, envs, replay_every, seed=0, shape_reward=clipped)
+    next(step for step in loop if step.losses is not None)
+    parts = {
+        "emulation": (envs, "step"),
+        "acting": (agent, "act_batch"),
+        "sampling": (agent, "_sample"),
+        "updating": (agent.learner, "update"),
+    }
+    seconds = {}  # that each part took since this was cleared
+    for name, part in parts.items():
+        _clock(*part, seconds, name)
+    speeds, shares, alone, plain, beside = [], [], [], [], []
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(repeats):
+            seconds.clear()
+            started = time.perf_counter()
+            made = sum(step.losses is not None for step in itertools.islice(loop, rounds))
+            whole = time.perf_counter() - started
+            speeds.append(8 * rounds / whole)
+            shares.append({name: part / whole for name, part in seconds.items()})
+            batches = agent._sample(None)
+            alone.append(sum(_seconds(partial(agent.learner.update, batches)) for _ in range(made)) / whole)
+            plain.append(_round_seconds(agent, envs, rounds, None))
+            beside.append(_round_seconds(agent, envs, rounds, thread))
+    envs.close()
+    speed, updates = statistics.median(speeds), made * len(batches.action) / (8 * rounds)
+    yield f"Breakout `nature`, {dtype}", f"{speed:,.0f} steps/s, {updates * speed:,.0f} updates/s"
+    for name in parts:
+        yield f"share of {name}", f"{statistics.median(share[name] for share in shares):.0%}"
+    yield "of what as many updates alone would allow", f"{statistics.median(alone):.0%}"
+    yield "the games stepped beside the updates, not before them", f"{_median_ratio(plain, beside):.2f} times as fast"
+
+
+def _clock(owner, method, seconds, name):
+    """Have a method add the seconds that it takes to those of that name."""
+    function = getattr(owner, method)
+
+    def clocked(*arguments, **options):
+        started = time.perf_counter()
+        result = function(*arguments, **options)
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+        return result
+
+    setattr(owner, method, clocked)
+
+
+def _round_seconds(agent, envs, rounds, thread):
+    """Seconds a round of acting, stepping the games and updating; with a thread the last two at the same time."""
+    states, _ = envs.reset(seed=0)
+    started = time.perf_counter()
+    for _ in range(rounds):
+        actions = agent.act_batch(states, 0.1)
+        if thread is None:
+            states = envs.step(actions)[0]
+            agent.replay()
+        else:
+            stepping = thread.submit(envs.step, actions)
+            agent.replay()
+            states = stepping.result()[0]
+    return (time.perf_counter() - started) / rounds
+
+
+def frame_memory(repeats, steps=500_000):
+    """What the process grows by when so many steps are stored, against the amount that is checked before training."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    memory = FrameMemory(steps, n_step=3, seed=0)
+    random, games = np.random.default_rng(0), np.arange(8)
+    states = random.integers(256, size=(8, 4, 84, 84), dtype=np.uint8)
+    ends = np.zeros(8, bool)
+    for _ in range(steps // 8):
+        memory.add(games, states, np.ones(8, int), np.ones(8), states, ends, ends)
+    grown, formula = process.memory_info().rss - before, memory.bytes_needed(steps)
+    yield f"the process grows with {len(memory):,} stored steps by", f"{grown / 1e9:.2f} GB"
+    yield "computed before training", f"{formula / 1e9:.2f} GB; the process grows by {grown / formula:.2f} times that"
+
+
+def memory_growth(repeats, replays=2000):
+    """Resident memory over 2,000 replays: first and second half, since allocators settle early."""
+    agent, process = _agent_with_memory(), psutil.Process()
+    sizes = []
+    for i in range(replays + 1):
+        agent.replay()
+        if i % (replays // 4) == 0:
+            sizes.append(process.memory_info().rss / 2**20)
+    yield f"resident memory at each quarter of {replays} replays", ", ".join(f"{size:.1f}" for size in sizes) + " MiB"
+
+
+def _loop(name, make, num_envs, repeats, steps=10_000):
+    agent = Agent(4, 2, weight_backup=None, seed=0)
+    agent.load_model(pretrained("cartpole"))
+    agent.exploration_rate = 0.1
+    ours, bare = [], []
+    for _ in range(repeats):
+        ours.append(_loop_seconds(agent, make(), steps))
+        bare.append(_bare_seconds(make(), steps // num_envs) / num_envs)
+    yield f"act, step, remember in {name}", f"{1 / statistics.median(ours):,.0f} steps/s"
+    yield "bare steps with random actions", f"{1 / statistics.median(bare):,.0f} steps/s"
+    yield "ratio", f"{_median_ratio(bare, ours):.2f}"
+
+
+def _loop_seconds(agent, env, steps):
+    """Seconds a step."""
+    loop = play(agent, env, seed=0, learn=False)
+    next(loop)
+    started = time.perf_counter()
+    done = next(step.steps for step in loop if step.steps >= steps)
+    return (time.perf_counter() - started) / done
+
+
+def _training_seconds(runner, steps=1000):
+    """Seconds a step of training once every step learns, compilation left out."""
+    loop = play(runner.agent, runner.make_env(), runner.replay_every, seed=0)
+    next(step for step in loop if step.losses is not None)
+    started = time.perf_counter()
+    for _ in range(steps):
+        next(loop)
+    return (time.perf_counter() - started) / steps
+
+
+def _bare_seconds(env, rounds):
+    """Seconds a round of the same environment with random actions; single environments are reset when they end."""
+    env.reset(seed=0)
+    single = not isinstance(env, gym.vector.VectorEnv)
+    started = time.perf_counter()
+    for _ in range(rounds):
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if single and (terminated or truncated):
+            env.reset()
+    return (time.perf_counter() - started) / rounds
+
+
+def _agent_with_memory():
+    agent = Agent(4, 2, weight_backup=None, seed=0)
+    _fill(agent)
+    return agent
+
+
+def _fill(agent):
+    loop = play(agent, make_env("CartPole-v1"), seed=0, learn=False)
+    next(step for step in loop if step.steps >= 500)
+
+
+def _seconds(function):
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def _median_seconds(function, count):
+    return statistics.median(_seconds(function) for _ in range(count))
+
+
+def _median_ratio(first, second):
+    return statistics.median(a / b for a, b in zip(first, second, strict=True))
+
+
+SMALL = (
+    replay_against_literal,
+    recipe_against_literal,
+    loop_of_1,
+    loop_of_8,
+    updates,
+    best_recipe,
+    pytorch_recipe,
+    memory_growth,
+)
+BREAKOUT = (breakout, partial(breakout, dtype="mixed_bfloat16"), frame_memory)

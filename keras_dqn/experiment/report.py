@@ -1,0 +1,141 @@
+"""What the seeds of an experiment came to together: tables, a figure, and how it was measured."""
+
+import csv
+import io
+
+import numpy as np
+
+from keras_dqn.experiment.results import _evaluations, _scores_at, _write
+from keras_dqn.records.evaluation import mean_interval
+from keras_dqn.show import plots
+
+
+class Experiment:
+    """Results over seeds, as tables and as a figure; a notebook shows both.
+
+    Attributes:
+        folder: where they are kept.
+        settings: what was asked, a dict.
+        results: a `Result` for each training, in the order of the seeds.
+    """
+
+    def __init__(self, folder, settings):
+        self.folder, self.settings, self.results = folder, settings, []
+
+    def by_framework(self):
+        """{framework: its results}, in the order in which they took turns."""
+        names = dict.fromkeys(result.framework for result in self.results)
+        return {name: [result for result in self.results if result.framework == name] for name in names}
+
+    def summary(self):
+        """A Markdown table of what the seeds of each framework came to together."""
+        columns = [_summarised(results, self.settings["goal"]) for results in self.by_framework().values()]
+        rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+        return _markdown(["", *self.by_framework()], rows)
+
+    def table(self):
+        """A Markdown table with a row for each training, failures included."""
+        header = ["framework", "seed", "score", "best weights", "steps to solve"]
+        header += ["steps", "episodes", "seconds", "steps/s"]
+        rows = [
+            [
+                result.framework,
+                result.seed,
+                f"{result.score:.1f}",
+                f"{result.best_score:.1f}",
+                _solved_after(result.steps_to_solve, self.settings["goal"]),
+                f"{result.steps:,}",
+                result.episodes,
+                f"{result.seconds:.1f}",
+                f"{result.steps_per_second:,.0f}",
+            ]
+            for result in self.results
+        ]
+        return _markdown(header, rows)
+
+    def protocol(self):
+        """How it was measured, in words."""
+        settings, options, goal = self.settings, self.settings["options"], self.settings["goal"]
+        budget = f"{options['steps']:,} steps" if options["steps"] else f"{options['episodes']:,} episodes"
+        solved = "No score counts as solved"
+        if goal is not None:
+            solved = f"A seed has solved the game at the first with a mean of {goal:g}"
+        threads = "; PyTorch on one thread" if "PyTorch" in self.by_framework() else ""
+        versions = ", ".join(f"{package} {number}" for package, number in settings["versions"].items())
+        return (
+            f"{settings['environment']}, recipe `{settings['recipe']}`, at most {budget} a seed. Every "
+            f"{settings['evaluate_every']:,} steps an evaluation of 100 greedy episodes decides which weights are "
+            f"best. {solved}. Scores are means of 100 other greedy episodes, which chose nothing; in brackets the 95 % "
+            "interval over seeds. Seconds are those of making the agent, compiling and training, without evaluations"
+            f"{threads}. {versions}."
+        )
+
+    def figure(self):
+        """Score over environment steps: mean and 95 % interval over seeds, each seed behind it; see `learning_curves`.
+
+        The scores are those of the greedy evaluations and not of the episodes played in training: they are made after
+        the same numbers of steps for all seeds, without exploration, and solving the game is one of them at the goal.
+        Where a training ended before others, its last score goes on, as its weights do.
+        """
+        made = {name: [_evaluations(result) for result in results] for name, results in self.by_framework().items()}
+        steps = np.unique([step for seeds in made.values() for evaluations in seeds for step, _ in evaluations])
+        curves = {name: (steps, [_scores_at(steps, seed) for seed in seeds]) for name, seeds in made.items()}
+        title = f"{self.settings['environment']}, recipe {self.settings['recipe']}"
+        return plots.learning_curves(curves, solved_score=self.settings["goal"], title=title)
+
+    def save(self):
+        """Write results.csv, table.md and learning_curves.png into the folder."""
+        _write(self.folder / "results.csv", self._csv())
+        _write(self.folder / "table.md", str(self))
+        plots.save_figure(self.figure(), self.folder / "learning_curves.png")
+
+    def _csv(self):
+        columns = ["framework", "seed", "score", "best_score", "steps_to_solve", "steps", "episodes", "seconds"]
+        columns += ["steps_per_second", "evaluation_seconds", "error"]
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(columns)
+        rows.writerows([getattr(result, column) for column in columns] for result in self.results)
+        return text.getvalue()
+
+    def __str__(self):
+        errors = [f"{result.framework}, seed {result.seed}: {result.error}" for result in self.results if result.error]
+        return "\n\n".join([self.summary(), self.protocol(), self.table(), *errors]) + "\n"
+
+    def _ipython_display_(self):
+        from IPython.display import Markdown, display
+
+        display(Markdown(str(self)), self.figure())
+
+
+def _summarised(results, goal):
+    """{what: text} of the results of one framework."""
+    solved = [np.inf if result.steps_to_solve is None else result.steps_to_solve for result in results]
+    failures = "–" if goal is None else f"{np.count_nonzero(np.isinf(solved))} of {len(results)}"
+    return {
+        "score": _mean([result.score for result in results]),
+        "score of the best weights": _mean([result.best_score for result in results]),
+        "failures": failures,
+        "steps to solve, median": _solved_after(np.median(solved), goal),
+        "steps to solve, worst": _solved_after(np.max(solved), goal),
+        "seconds, median": f"{np.median([result.seconds for result in results]):.1f}",
+        "steps per second": _mean([result.steps_per_second for result in results], digits=0),
+    }
+
+
+def _mean(values, digits=1):
+    """The mean of the values, and where there are several its 95 % interval."""
+    low, high = mean_interval(values)
+    interval = "" if np.isnan(low) else f" ({low:,.{digits}f} to {high:,.{digits}f})"
+    return f"{np.mean(values):,.{digits}f}{interval}"
+
+
+def _solved_after(steps, goal):
+    if goal is None:
+        return "–"
+    return "not solved" if steps is None or np.isinf(steps) else f"{steps:,.0f}"
+
+
+def _markdown(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -1,0 +1,1 @@
+"""The games: an environment, its recipes and what counts as solved."""

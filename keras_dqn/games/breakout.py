@@ -1,0 +1,168 @@
+"""Breakout from pixels: the networks, the recipes and the runner, which plays any other Atari game as well."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from keras_dqn.backend import keras
+from keras_dqn.checks import check_fraction, check_whole
+from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
+from keras_dqn.exploration import exponential, pieces
+from keras_dqn.networks.atari import ScreenDifference, difference_cnn, nature_cnn
+from keras_dqn.runner.evaluate import evaluate_together
+from keras_dqn.runner.runner import Runner
+
+
+def clipped(states, actions, rewards, next_states):
+    """Rewards to learn from: their sign (Mnih et al. 2015), so that one learning rate fits every game."""
+    return np.sign(rewards)
+
+
+NATURE = {  # double DQN (van Hasselt et al. 2016) with n-step returns, for 1,000,000 steps and more
+    "network": nature_cnn,
+    "optimizer": lambda: keras.optimizers.Adam(1e-4, epsilon=1.5e-4),
+    "memory_size": 400_000,
+    "store_frames": True,
+    "learning_starts": 20_000,
+    "sample_batch_size": 64,
+    "minibatch_size": 32,
+    "replay_every": 8,
+    "gamma": 0.99,
+    "loss": "huber",
+    "double": True,
+    "target_update": 2000,
+    "n_step": 3,
+    "exploration": pieces((0, 1.0), (250_000, 0.05), (1_000_000, 0.01)),
+}
+
+
+HACKATHON2018 = {  # as a notebook of 2018 wrote it, where it never learned
+    "network": difference_cnn,
+    # PyTorch's RMSprop, whose epsilon of 1e-8 is added to the root; Keras adds its own under it
+    "optimizer": lambda: keras.optimizers.RMSprop(0.01, rho=0.99, epsilon=1e-16, clipvalue=1.0),
+    "memory_size": 10_000,
+    "store_frames": True,
+    "frame_padding": "reset",  # at a game's start both screens are the same: the difference is 0
+    "sample_batch_size": 128,
+    "minibatch_size": 128,
+    "replay_every": 1,
+    "gamma": 0.999,
+    "loss": "huber",
+    "target_update_episodes": 10,
+    "exploration": exponential(0.9, 0.05, 200),
+}
+
+
+class Breakout(Runner):
+    """Break bricks with a ball that must not be lost, from pixels: NOOP, FIRE, RIGHT, LEFT; or any other Atari game.
+
+    Scores are the game's own, of whole games with all their lives. "nature" learns: stacks of four grey frames, four
+    frames a step, rewards clipped in the learner only, a lost life ends the bootstrap and not the game.
+    "hackathon2018" runs as it was written: differences of colour screens, every frame a step.
+
+    Args:
+        game: ALE's name of it: "breakout", "pong", "space_invaders". Files are named after it.
+        sticky: probability that the emulator repeats the last action instead, in each frame.
+        num_envs: how many games are played at once; by default 8, and 1 in "hackathon2018".
+        shape_reward: rewards to learn from; by default clipped in "nature" (see `clipped`).
+        precision: "mixed_bfloat16" computes the network of "nature" with half the bits, which is faster where the
+            processor can; weights and Q-values stay float32, and the files are the same.
+        Others as `Runner` has them.
+
+    Raises:
+        ValueError: ALE has no game of that name, or as `Runner`.
+
+    Example:
+        breakout = Breakout(steps=2_000_000)
+        breakout.train()
+        breakout.evaluate(100, epsilon=0.01)
+        breakout.run(0.01)
+    """
+
+    name = "breakout"
+    pretrained_recipe = "nature"
+    recipes = {"nature": NATURE, "hackathon2018": HACKATHON2018}
+    _games = {"nature": AtariGames, "hackathon2018": AtariScreens}  # what each recipe looks at
+    _num_envs = {"nature": 8, "hackathon2018": 1}
+    _shape_reward = {"nature": clipped}
+
+    def __init__(
+        self,
+        episodes=200,
+        recipe=None,
+        *,
+        game="breakout",
+        sticky=0.0,
+        num_envs=None,
+        shape_reward=None,
+        precision="float32",
+        **options,
+    ):
+        self.name = self.environment = check_game(game)
+        self.sticky = check_fraction("sticky", sticky)
+        known = "nature" if recipe is None else recipe
+        if precision not in ("float32", "mixed_bfloat16") or (precision != "float32" and known != "nature"):
+            received = f"{precision!r} with the recipe {known!r}"
+            raise ValueError(f'`precision` must be "float32", or in "nature" "mixed_bfloat16". Received: {received}')
+        if precision != "float32":
+            options.setdefault("network", partial(nature_cnn, dtype=precision))
+        super().__init__(
+            episodes,
+            recipe,
+            num_envs=self._num_envs.get(known, 1) if num_envs is None else num_envs,
+            shape_reward=shape_reward or self._shape_reward.get(known),
+            **options,
+        )
+        self.action_names = tuple(name.lower() for name in action_meanings(game))
+        self.settings |= {"sticky": sticky, "precision": precision}
+
+    @property
+    def frames_per_step(self):
+        """Emulator frames a step."""
+        return self._games[self.recipe].frames_per_step
+
+    @property
+    def checkpoint_folder(self):
+        """Where `train` leaves log and checkpoints if nothing else is said; named as the weights are."""
+        return Path(f"{self.name}{'' if self.recipe == 'nature' else '_' + self.recipe}_checkpoints")
+
+    def train(self, *arguments, checkpoints=None, **options):
+        """As `Runner.train`, with a log and checkpoints in `checkpoint_folder` or elsewhere; False for none of them."""
+        if checkpoints is None:
+            checkpoints = self.checkpoint_folder
+        elif checkpoints is False:
+            checkpoints = None
+        return super().train(*arguments, checkpoints=checkpoints, **options)
+
+    def _progress(self, history):
+        games = {"frames": f"{self.agent.steps * self.frames_per_step:,}", "games": len(history)}
+        return {**games, **super()._progress(history), "loss": f"{history[-1].loss:.4f}"}
+
+    def make_env(self, render_mode=None):
+        """One new game, behind gymnasium's interface."""
+        return AtariGame(self.make_envs(1), render_mode)
+
+    def make_envs(self, num_envs):
+        """Several new games as one vector."""
+        return self._games[self.recipe](self.environment, num_envs, self.sticky)
+
+    def screens(self, steps=50, seed=None):
+        """A figure of the screen and, beside it, what the agent sees of it, after some steps of random actions."""
+        from keras_dqn.show.plots import screens
+
+        env = self.make_env("rgb_array")
+        try:
+            state, _ = env.reset(seed=self._next_seed() if seed is None else seed)
+            env.action_space.seed(seed)
+            for _ in range(check_whole("steps", steps)):
+                state, *_ = env.step(env.action_space.sample())
+            original = env.render()
+        finally:
+            env.close()
+        cleaned = ScreenDifference()(state[None]) if self.recipe == "hackathon2018" else state
+        return screens(original, np.asarray(cleaned), self.name)
+
+    def evaluate(self, episodes=100, seed=0, epsilon=0.0):
+        """Mean score and its 95 % interval over whole games with fixed seeds; see `evaluation.evaluate_together`."""
+        return evaluate_together(self.agent, self.make_envs, episodes, seed, epsilon)

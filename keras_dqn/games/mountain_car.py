@@ -1,0 +1,68 @@
+"""MountainCar: the environment, its recipes, and what counts as solved."""
+
+from keras_dqn.backend import keras
+from keras_dqn.exploration import blocks, linear
+from keras_dqn.games.recipes import BEST
+from keras_dqn.runner.runner import Runner
+
+
+class MountainCar(Runner):
+    """Get an underpowered car up a hill: position and velocity in, push left, none or right, -1 a step.
+
+    An episode ends at the flag or after 200 steps; solved at a mean score of -110. Before the agent has reached the
+    flag for the first time, every episode scores -200 and there is nothing to learn from: a matter of exploration.
+
+    Example:
+        car = MountainCar(1000, recipe="best")
+        car.train()
+        car.run(0.0)
+    """
+
+    name = "mountain_car"
+    environment = "MountainCar-v0"
+    solved_score = -110
+    action_names = ("left", "none", "right")
+    pretrained_recipe = "best"
+    recipes = {
+        "notebook": {
+            "network": {"hidden": (64, 64)},
+            "optimizer": lambda: keras.optimizers.Adam(1e-3, global_clipnorm=1.0),
+            "memory_size": 1000,
+            "sample_batch_size": 64,
+            "minibatch_size": 64,
+            "replay_every": 5,
+            "gamma": 0.99,
+            "double": True,
+            "target_update": 1,
+            "tau": 1e-3,
+            "exploration": blocks(0.9, 200, 0.001),
+        },
+        "best": {
+            **BEST,
+            "network": {**BEST["network"], "center": (-0.3, 0.0), "scale": (0.9, 0.07)},
+            "exploration": linear(1.0, 0.05, 5000),
+            "hold_random_actions": 40,
+            "wait_for_terminal": True,
+        },
+    }
+
+    def _is_over(self, history):
+        """Training ends when the last 100 episodes, exploration and all, have the mean that counts as solved."""
+        return super()._is_over(history) or self._is_solved(history)
+
+    def _is_solved(self, history):
+        return len(history) >= 100 and history.mean_score() >= self.solved_score
+
+    def _comments(self, history, verbose):
+        comments = super()._comments(history, verbose)
+        episodes, mean = len(history), history.mean_score()
+        if episodes == 100 and history.scores.max() <= -200:
+            comments.append(
+                "100 episodes without reaching the flag: nothing is broken, random pushes rarely get there. "
+                'The recipe "best" holds its random actions for several steps, which does.'
+            )
+        if self._is_solved(history):
+            comments.append(f"Solved after {episodes} episodes and {history[-1].time:.1f} s: mean of 100 is {mean:.1f}")
+        elif episodes % 100 == 0:
+            comments.append(f"Episode {episodes}: mean of the last 100 is {mean:.1f}")
+        return comments

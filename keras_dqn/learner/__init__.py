@@ -1,0 +1,5 @@
+"""How the network learns: K gradient updates of B transitions each, and the same as the notebook wrote it."""
+
+from keras_dqn.learner.compiled import Learner
+
+__all__ = ["Learner"]

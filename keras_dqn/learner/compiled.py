@@ -1,0 +1,263 @@
+"""How the network learns: targets and losses as pure functions, and one compiled function that applies them.
+
+Every recipe is a choice of K, B and when: `Learner.update` makes K gradient updates of B transitions each, one after
+the other, in a single compiled call. The notebook's per-sample replay is K=32, B=1 once an episode; the PyTorch
+tutorial's is K=1, B=128 every step.
+"""
+
+import numpy as np
+
+from keras_dqn.backend import tf
+from keras_dqn.memory.replay import Transition
+
+
+def q_learning_targets(rewards, discounts, next_q):
+    """The Q-learning target, `r + discount * max_a Q(s', a)` (Watkins 1989; Mnih et al. 2015).
+
+    Args:
+        rewards, discounts: [B] float; a discount of 0 marks a terminal transition.
+        next_q: [B, actions] float, the values that are bootstrapped from.
+
+    Returns:
+        [B] float.
+    """
+    return rewards + discounts * tf.reduce_max(next_q, axis=-1)
+
+
+def double_q_learning_targets(rewards, discounts, next_q, selector_q):
+    """The double DQN target: `selector_q` picks the action, `next_q` says its value (van Hasselt et al. 2016).
+
+    Args:
+        rewards, discounts: [B] float.
+        next_q: [B, actions] float, of the target network.
+        selector_q: [B, actions] float, of the online network.
+
+    Returns:
+        [B] float.
+    """
+    return rewards + discounts * taken(next_q, tf.argmax(selector_q, axis=-1))
+
+
+def taken(q, actions):
+    """The value of each row's action: [B, actions] and [B] int to [B]."""
+    return tf.gather(q, actions, axis=-1, batch_dims=1)
+
+
+def mse_loss(targets, q, actions):
+    """Mean squared error as Keras' `fit` computes it on the notebook's target vectors: a scalar.
+
+    The notebook's target is Q(s) with the taken action's entry replaced, so the other entries' error is zero, yet they
+    count in the mean: the error of the taken action is divided by the number of actions.
+    """
+    return tf.reduce_mean(tf.square(targets - taken(q, actions))) / q.shape[-1]
+
+
+def huber_loss(targets, q, actions, delta=1.0):
+    """Huber loss of the taken actions' errors, mean over the batch: a scalar (the DQN papers' clipped error)."""
+    error = tf.abs(targets - taken(q, actions))
+    quadratic = tf.minimum(error, delta)
+    return tf.reduce_mean(0.5 * tf.square(quadratic) + delta * (error - quadratic))
+
+
+LOSSES = {"mse": mse_loss, "huber": huber_loss}
+
+
+class Learner:
+    """Updates a Keras model from minibatches of transitions, K of them in one compiled call.
+
+    Args:
+        brain: the Keras model to train, states [B, ...] to Q-values [B, actions].
+        optimizer: a Keras optimizer with its own clipping; it is built here if it is not.
+        loss: "mse" (as Keras' `fit` on whole target vectors) or "huber".
+        target_brain: the model that next states are valued with; None for the brain itself, as it is at that update.
+        target_update: every how many updates the target model moves to the brain.
+        tau: how far it moves: 1 copies the brain ("hard"), less moves that fraction of the way ("soft").
+        double: whether the brain picks the next action and the target model values it.
+        jit_compile: whether to compile with XLA; by default where there is no convolution, which XLA slows on a CPU.
+    """
+
+    def __init__(
+        self,
+        brain,
+        optimizer,
+        loss="mse",
+        target_brain=None,
+        target_update=None,
+        tau=1.0,
+        double=False,
+        jit_compile=None,
+    ):
+        if loss not in LOSSES:
+            raise ValueError(f"`loss` must be one of {sorted(LOSSES)}. Received: {loss!r}")
+        if double and target_brain is None:
+            raise ValueError(
+                "`double` needs a target model: without one, both networks are the same. Received: target_brain=None"
+            )
+        self.brain, self.target_brain, self.optimizer = brain, target_brain, optimizer
+        self.loss, self.target_update, self.tau, self.double = LOSSES[loss], target_update, tau, double
+        if not optimizer.built:
+            optimizer.build(brain.trainable_variables)
+        self.flat_weights = None  # after an update, where XLA is used: the brain's weights, float32 [parameters]
+        self._updates = tf.Variable(0, dtype=tf.int64, trainable=False)
+        if jit_compile is None:
+            jit_compile = not _has_convolution(brain)
+        self.jit_compile = jit_compile
+        self._update = tf.function(self._updated, jit_compile=jit_compile)
+        self._compiled = {}  # layout of the batches: that function, traced for it
+        # The optimizer is one pass over the weights in XLA and ten without: worth it even within a plain graph.
+        self._apply = tf.function(self._applied, jit_compile=True)
+        self._flatten = tf.function(self._flat).get_concrete_function()
+        self.copy_to_target()
+
+    @property
+    def updates(self):
+        """How many gradient updates have been made."""
+        return int(self._updates)
+
+    @updates.setter
+    def updates(self, count):
+        self._updates.assign(count)
+
+    @property
+    def learning_rate(self):
+        """The optimizer's. A new one counts from the next update on."""
+        return float(self.optimizer.learning_rate)
+
+    @learning_rate.setter
+    def learning_rate(self, rate):
+        if isinstance(self.optimizer.get_config()["learning_rate"], dict):
+            raise ValueError(f"`learning_rate` follows the schedule of the optimizer. Received: {rate!r}")
+        self.optimizer.learning_rate = rate
+
+    @property
+    def traces(self):
+        """How often the update was traced: once for every shape of minibatches."""
+        return self._update.experimental_get_tracing_count()
+
+    def update(self, batches):
+        """Make K gradient updates, one after the other: each sees the network as the one before it left it.
+
+        Args:
+            batches: a `Transition` of arrays [K, B, ...].
+
+        Returns:
+            [K] float32, the loss of each update before it was made.
+
+        Raises:
+            FloatingPointError: a loss or gradient is not finite; that update and those after it were not made.
+        """
+        # With small networks the call costs as much as the arithmetic: so one array where that can be, made into a
+        # tensor here, and a function that is looked up by shape and not by all its arguments.
+        arrays = _packed(batches)
+        layout = tuple((array.shape, array.dtype) for array in arrays)
+        arrays = [tf.constant(array) for array in arrays]
+        if layout not in self._compiled:
+            self._compiled[layout] = self._update.get_concrete_function(*arrays)
+        losses, made, flat_weights = self._compiled[layout](*arrays)
+        self.flat_weights = flat_weights.numpy()
+        losses, made = losses.numpy(), int(made)
+        if made < len(losses):
+            raise FloatingPointError(
+                f"The loss or a gradient of update {made + 1} of {len(losses)} is not finite; neither it nor those "
+                f"after it were made. Received: a loss of {losses[made]}"
+            )
+        return losses
+
+    def read_weights(self):
+        """All of the brain's weights as one vector, float32 [parameters], in the order of `brain.weights`."""
+        return self._flatten().numpy()
+
+    def copy_to_target(self):
+        """Make the target model equal to the brain, as it is at construction."""
+        if self.target_brain is not None:
+            self.target_brain.set_weights(self.brain.get_weights())
+
+    def _flat(self):
+        return tf.concat([tf.reshape(tf.cast(weight.value, tf.float32), [-1]) for weight in self.brain.weights], 0)
+
+    def _updated(self, *arrays):
+        """The compiled function: one gradient step a round, until all K are made or one is not finite."""
+        batches = _unpacked(arrays)
+        count = batches.reward.shape[0]
+
+        def gradient_step(k, finite, losses):
+            loss, finite = self._gradient_step(Transition(*(field[k] for field in batches)))
+            return k + tf.cast(finite, tf.int32), finite, losses.write(k, loss)
+
+        losses = tf.TensorArray(tf.float32, size=count, element_shape=())
+        made, _, losses = tf.while_loop(
+            lambda k, finite, _: (k < count) & finite, gradient_step, (0, True, losses), maximum_iterations=count
+        )
+        return losses.stack(), made, self._flat() if self.jit_compile else tf.zeros(0)
+
+    def _gradient_step(self, batch):
+        """One update from one minibatch [B, ...]; nothing is assigned unless loss and gradients are finite."""
+        brain = self.brain
+        weights = [variable.value for variable in brain.trainable_variables]
+        others = [variable.value for variable in brain.non_trainable_variables]
+        targets = self._targets(batch)
+        with tf.GradientTape() as tape:
+            # stateless, so that batch normalisation's new statistics, too, are assigned only with the rest
+            q, new_others = brain.stateless_call(weights, others, batch.state, training=True)
+            loss = self.loss(targets, q, batch.action)
+        gradients = tape.gradient(loss, weights)
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in [loss, *gradients]])
+
+        def apply():
+            self._apply(gradients)
+            for variable, value in zip(others, new_others, strict=True):
+                variable.assign(value)
+            self._updates.assign_add(1)
+            self._move_target()
+            return True
+
+        return loss, tf.cond(finite, apply, lambda: False)
+
+    def _applied(self, gradients):
+        self.optimizer.apply(gradients, self.brain.trainable_variables)
+
+    def _targets(self, batch):
+        """The minibatch's targets, [B]; evaluation mode, since the networks judge here and do not learn."""
+        if self.target_brain is None:
+            return q_learning_targets(batch.reward, batch.discount, self.brain(batch.next_state, training=False))
+        next_q = self.target_brain(batch.next_state, training=False)
+        if not self.double:
+            return q_learning_targets(batch.reward, batch.discount, next_q)
+        selector_q = self.brain(batch.next_state, training=False)
+        return double_q_learning_targets(batch.reward, batch.discount, next_q, selector_q)
+
+    def _move_target(self):
+        """Every `target_update` updates the target model moves to the brain, all the way or the fraction `tau`."""
+        if self.target_brain is None:
+            return
+
+        def move():
+            for old, new in zip(self.target_brain.variables, self.brain.variables, strict=True):
+                old.assign(new if self.tau == 1 else old + self.tau * (new - old))
+            return 0
+
+        if self.target_update == 1:
+            move()
+        else:
+            tf.cond(self._updates % self.target_update == 0, move, lambda: 0)
+
+
+def _packed(batches):
+    """The arrays of a `Transition`, [K, B, ...]; just one, [K, B, 2 size + 3], where states are float32 vectors."""
+    if batches.state.dtype != np.float32 or batches.state.ndim != 3:
+        return batches
+    numbers = np.stack([batches.action, batches.reward, batches.discount], -1, dtype=np.float32, casting="same_kind")
+    return (np.concatenate([batches.state, batches.next_state, numbers], -1),)
+
+
+def _unpacked(arrays):
+    """The `Transition` that was packed, as tensors."""
+    if len(arrays) > 1:
+        return Transition(*arrays)
+    size = (arrays[0].shape[-1] - 3) // 2
+    states, next_states, action, reward, discount = tf.split(arrays[0], [size, size, 1, 1, 1], axis=-1)
+    return Transition(states, tf.cast(action[..., 0], tf.int32), reward[..., 0], discount[..., 0], next_states)
+
+
+def _has_convolution(model):
+    return any("Conv" in type(layer).__name__ or _has_convolution(layer) for layer in getattr(model, "layers", []))

@@ -1,0 +1,7 @@
+"""What the agent remembers: steps go in, minibatches of transitions come out."""
+
+from keras_dqn.memory.frames import FrameMemory
+from keras_dqn.memory.n_step import NStep
+from keras_dqn.memory.replay import ReplayMemory, Transition
+
+__all__ = ["FrameMemory", "NStep", "ReplayMemory", "Transition"]

@@ -1,0 +1,72 @@
+"""From single steps to n-step transitions: rewards summed, the bootstrap n steps later."""
+
+from collections import deque
+
+import numpy as np
+
+from keras_dqn.memory.replay import Transition
+
+
+class NStep:
+    """Joins successive steps of each environment to n-step transitions (Sutton 1988; Mnih et al. 2016).
+
+    A transition's reward is `r1 + gamma r2 + … + gamma^(n-1) rn`, its next state the one after n steps, its discount
+    gamma^n. At an episode's end the steps that are left make shorter ones, which end in the episode's last observation:
+    with discount 0 where it terminated, gamma^k where it was truncated.
+
+    Args:
+        n: steps a transition spans at most.
+        gamma: discount a step.
+    """
+
+    def __init__(self, n, gamma):
+        self.n = n
+        self.gamma = gamma
+        self._pending = {}  # environment: deque of (state, action, reward), the oldest first
+
+    def clear(self):
+        """Forget the steps that are pending: the episodes they are of go on nowhere."""
+        self._pending.clear()
+
+    def join(self, environments, states, actions, rewards, next_states, terminated, truncated):
+        """Take one step of each of the `environments`, [N] int, and return what it completes.
+
+        Args:
+            environments: [N] int, which environment each row is of.
+            states, next_states: [N, *state_shape].
+            actions: [N] int.
+            rewards: [N] float.
+            terminated, truncated: [N] bool.
+
+        Returns:
+            A `Transition` of arrays [M, ...], or None where nothing is complete.
+        """
+        complete = []
+        rows = zip(environments.tolist(), states, actions, rewards, next_states, terminated, truncated, strict=True)
+        for environment, state, action, reward, next_state, terminates, truncates in rows:
+            pending = self._pending.setdefault(environment, deque())
+            pending.append((state, action, float(reward)))
+            if terminates or truncates:
+                while pending:
+                    complete.append(self._oldest(pending, next_state, terminates))
+            elif len(pending) == self.n:
+                complete.append(self._oldest(pending, next_state, terminates))
+        if not complete:
+            return None
+        states, actions, rewards, discounts, next_states = zip(*complete, strict=True)
+        return Transition(
+            np.stack(states),
+            np.array(actions),
+            np.array(rewards, np.float32),
+            np.array(discounts, np.float32),
+            np.stack(next_states),
+        )
+
+    def _oldest(self, pending, next_state, terminates):
+        """The transition from the oldest pending step to `next_state`; that step is pending no longer."""
+        total, discount = 0.0, 1.0
+        for _, _, reward in pending:
+            total += discount * reward
+            discount *= self.gamma
+        state, action, _ = pending.popleft()
+        return state, action, total, 0.0 if terminates else discount, next_state

@@ -1,0 +1,103 @@
+"""The networks that see: on stacks of frames (Mnih et al. 2015), and on differences of screens."""
+
+from keras_dqn.backend import keras, tf
+from keras_dqn.checks import seed_sequence
+
+
+def nature_cnn(state_shape, action_size, seed=None, dtype="float32"):
+    """The network of Mnih et al. 2015 (Nature): three convolutions and a Dense layer of 512 on stacks of frames.
+
+    Args:
+        state_shape: (stack, height, width), (4, 84, 84) in the paper.
+        action_size: number of actions, and of outputs (linear).
+        seed: of the initial weights; an int, a `np.random.SeedSequence`, or None for fresh entropy.
+        dtype: Keras dtype policy of the hidden layers; "mixed_bfloat16" is faster where the processor has it.
+
+    Returns:
+        A built `keras.Sequential`, uint8 [B, stack, height, width] to Q-values, float32 [B, action_size].
+    """
+    layers, seeds = keras.layers, iter(seed_sequence(seed).generate_state(5).tolist())
+
+    def convolution(filters, size, stride):
+        kernel = keras.initializers.HeUniform(seed=next(seeds))
+        return layers.Conv2D(filters, size, stride, activation="relu", kernel_initializer=kernel, dtype=dtype)
+
+    def dense(width, activation, dtype):
+        kernel = keras.initializers.GlorotUniform(seed=next(seeds))
+        return layers.Dense(width, activation=activation, kernel_initializer=kernel, dtype=dtype)
+
+    return keras.Sequential(
+        [
+            keras.Input(state_shape, dtype="uint8"),
+            ScaledFrames(dtype=dtype),
+            convolution(32, 8, 4),
+            convolution(64, 4, 2),
+            convolution(64, 3, 1),
+            layers.Flatten(),
+            dense(512, "relu", dtype),
+            dense(action_size, "linear", "float32"),
+        ]
+    )
+
+
+@keras.saving.register_keras_serializable("keras_dqn")
+class ScaledFrames(keras.layers.Layer):
+    """Stacks of frames, ready to be convolved: uint8 [B, stack, height, width] to [B, height, width, stack], 0 to 1.
+
+    In one compiled pass: Permute and Rescaling take three over the largest array there is.
+    """
+
+    def call(self, inputs):
+        return _scaled_frames(inputs, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        batch, stack, *size = input_shape
+        return (batch, *size, stack)
+
+
+@tf.function(jit_compile=True)
+def _scaled_frames(frames, dtype):
+    return tf.cast(tf.cast(tf.transpose(frames, (0, 2, 3, 1)), tf.float32) / 255, dtype)
+
+
+@keras.saving.register_keras_serializable("keras_dqn")
+class ScreenDifference(keras.layers.Layer):
+    """What changed between two screens: uint8 [B, 2, height, width, 3] to float32 [B, height, width, 3], -1 to 1.
+
+    The screens are scaled to 0 to 1 first: a difference of uint8 would wrap, -1 become 255.
+    """
+
+    def call(self, inputs):
+        scaled = keras.ops.cast(inputs, self.compute_dtype) / 255
+        return scaled[:, 1] - scaled[:, 0]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *input_shape[2:])
+
+
+def difference_cnn(state_shape, action_size, seed=None):
+    """The network of a notebook of 2018: four 5x5 convolutions of stride 2, batch-normalised, on a `ScreenDifference`.
+
+    Its 165x140 pixels become 7x5 with 32 filters: 1120 numbers go into the linear head.
+
+    Args:
+        state_shape: (2, height, width, 3), (2, 165, 140, 3) in the notebook.
+        action_size: number of actions, and of outputs (linear).
+        seed: of the initial weights; an int, a `np.random.SeedSequence`, or None for fresh entropy.
+
+    Returns:
+        A built `keras.Sequential`, uint8 [B, 2, height, width, 3] to Q-values, float32 [B, action_size].
+    """
+    layers, seeds = keras.layers, iter(seed_sequence(seed).generate_state(5).tolist())
+
+    def kernel():
+        return keras.initializers.GlorotUniform(seed=next(seeds))
+
+    network = [keras.Input(state_shape, dtype="uint8"), ScreenDifference()]
+    for filters in (16, 32, 32, 32):
+        network += [
+            layers.Conv2D(filters, 5, 2, kernel_initializer=kernel()),
+            layers.BatchNormalization(momentum=0.9, epsilon=1e-5),  # what PyTorch, where this is from, has by default
+            layers.Activation("relu"),
+        ]
+    return keras.Sequential([*network, layers.Flatten(), layers.Dense(action_size, kernel_initializer=kernel())])

@@ -1,0 +1,97 @@
+"""The networks: states in, one Q-value an action out; and the same forward pass in NumPy, for acting."""
+
+import numpy as np
+
+from keras_dqn.backend import keras
+from keras_dqn.checks import seed_sequence
+
+
+def mlp(
+    state_size,
+    action_size,
+    hidden=(24, 24),
+    activation="relu",
+    dueling=False,
+    center=0.0,
+    scale=1.0,
+    initializer="glorot",
+    seed=None,
+):
+    """A Sequential of Dense layers; by default the CartPole notebook's 24-24 network.
+
+    Args:
+        state_size: length of the state vector.
+        action_size: number of actions, and of outputs (linear).
+        hidden: width of each hidden layer.
+        activation: of the hidden layers.
+        dueling: whether the head is a `Dueling` layer instead of a Dense one.
+        center, scale: states go in as (state - center) / scale, one number or one an element, by a layer of its own, so
+            that whoever has the weights file has the scaling too.
+        initializer: of the weights: "glorot" is Keras' own (Glorot uniform, biases 0), "torch" is PyTorch's, uniform
+            between ±1 / sqrt(inputs) for kernels and biases. That matters where states are few and small numbers: then
+            PyTorch's units are not all zero at the same place, and those of Keras are.
+        seed: of the initial weights; an int, a `np.random.SeedSequence`, or None for fresh entropy.
+
+    Returns:
+        A built `keras.Sequential`, float32 [B, state_size] to [B, action_size].
+    """
+    if initializer not in ("glorot", "torch"):
+        raise ValueError(f'`initializer` must be "glorot" or "torch". Received: {initializer!r}')
+    widths = [state_size, *hidden]
+    seeds = seed_sequence(seed).generate_state(2 * len(widths)).tolist()
+
+    def dense(layer, width, activation):
+        """The Dense layer of that number, with its own seeds for kernel and bias."""
+        options = {"kernel_initializer": keras.initializers.GlorotUniform(seed=seeds[layer])}
+        if initializer == "torch":
+            most = widths[layer] ** -0.5
+            names = {"kernel_initializer": seeds[layer], "bias_initializer": seeds[layer + len(widths)]}
+            options = {name: keras.initializers.RandomUniform(-most, most, seed) for name, seed in names.items()}
+        return keras.layers.Dense(width, activation=activation, **options)
+
+    layers = [keras.Input((state_size,))]
+    if np.any(center) or np.any(np.asarray(scale) != 1):
+        inverse = np.broadcast_to(1 / np.asarray(scale, float), (state_size,))
+        layers.append(keras.layers.Rescaling(inverse.tolist(), (-np.asarray(center) * inverse).tolist()))
+    layers += [dense(layer, width, activation) for layer, width in enumerate(hidden)]
+    last = dense(len(hidden), action_size + dueling, "linear")
+    return keras.Sequential([*layers, Dueling(action_size, last) if dueling else last])
+
+
+class Dueling(keras.layers.Layer):
+    """A head that splits value and advantage: Q(s, a) = V(s) + A(s, a) - mean of A(s, ·) (Wang et al. 2016).
+
+    Args:
+        action_size: number of actions, and of outputs.
+        value_and_advantages: the Dense layer of action_size + 1 that does it, the value in the last column: one product
+            instead of two. By default a new one.
+    """
+
+    def __init__(self, action_size, value_and_advantages=None, **options):
+        super().__init__(**options)
+        self.action_size = action_size
+        self.value_and_advantages = value_and_advantages or keras.layers.Dense(action_size + 1)
+
+    def build(self, input_shape):
+        self.value_and_advantages.build(input_shape)
+        self.built = True
+
+    def call(self, inputs):
+        return self.join(self.value_and_advantages(inputs), keras.ops.mean)
+
+    def join(self, outputs, mean):
+        """Q-values [B, actions] from advantages and value [B, actions + 1], in whatever library `mean` is of."""
+        advantages, value = outputs[:, :-1], outputs[:, -1:]
+        return value + advantages - mean(advantages, axis=-1, keepdims=True)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.action_size)
+
+    def get_config(self):
+        dense = self.value_and_advantages.get_config()
+        return {**super().get_config(), "action_size": self.action_size, "value_and_advantages": dense}
+
+    @classmethod
+    def from_config(cls, config):
+        dense = keras.layers.Dense.from_config(config["value_and_advantages"])
+        return cls(**{**config, "value_and_advantages": dense})

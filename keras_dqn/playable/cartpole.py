@@ -1,0 +1,72 @@
+"""Games for the keyboard: CartPole made slow enough for a human, and a window to play it or MountainCar in."""
+
+import math
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+# Name: the environment. The actions of both are 0 left, 1 nothing, 2 right.
+GAMES = {"cartpole": "keras_dqn/PlayableCartPole-v0", "mountaincar": "MountainCar-v0"}
+
+
+class PlayableCartPole(CartPoleEnv):
+    """CartPole with a third action, no force, and a longer pole that may lean further; the physics are gymnasium's.
+
+    Observation float32 [4]: cart position (m) and velocity (m/s), pole angle (rad) and angular velocity (rad/s).
+    Actions: 0 pushes left, 1 not at all, 2 right. Reward: +1 a step. An episode ends when the cart is over 2.4 m from
+    the middle or the pole leans over `failure_angle`, and after 1,000 steps (20 s) if `gymnasium.make` made it.
+    A simple rule that acts 0.2 s late, as people do, holds this pole for 20 s, and CartPole's own for 1 s.
+
+    Args:
+        render_mode: None or "rgb_array" (uint8 [400, 600, 3]); for "human", `gymnasium.make` opens a window.
+        half_length: half the pole's length in metres, above 0; CartPole's is 0.5.
+        failure_angle: in degrees from upright, above 0 and at most 90; CartPole's is 12.
+
+    Raises ValueError for a length or an angle out of range, and in `step` for an action that is not 0, 1 or 2.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}
+
+    def __init__(self, render_mode=None, half_length=1.5, failure_angle=60.0):
+        if not (0 < half_length < math.inf and 0 < failure_angle <= 90):
+            raise ValueError(f"half_length or failure_angle is out of range. Received: {half_length}, {failure_angle}")
+        super().__init__(render_mode=render_mode)
+        self.length = half_length
+        self.polemass_length = self.masspole * half_length
+        self.theta_threshold_radians = failure_angle * 2 * math.pi / 360
+        self.action_space = gymnasium.spaces.Discrete(3)
+        # Twice the thresholds, as in CartPole; but gymnasium's own checker warns of its infinite bounds of velocity.
+        most = np.finfo(np.float32).max
+        high = np.array([2 * self.x_threshold, most, 2 * self.theta_threshold_radians, most], np.float32)
+        self.observation_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
+
+    def step(self, action):
+        """Take one step of 0.02 s with action 0, 1 or 2; returns what `gymnasium.Env.step` does."""
+        if not self.action_space.contains(action):
+            raise ValueError(f"The action must be 0 (left), 1 (no force) or 2 (right). Received: {action!r}")
+        # CartPole's action 1 is a push by `force_mag`, whatever its sign: negative is left and 0 is no force.
+        force = self.force_mag
+        self.force_mag = force * (int(action) - 1)
+        try:
+            return super().step(1)
+        finally:
+            self.force_mag = force
+
+    def render(self):
+        """Draw the whole pole, wherever it and the cart are, and a red post at either end of the track."""
+        # CartPole's screen ends where the track does and would cut off the pole.
+        track = self.x_threshold
+        self.x_threshold = width = track + 2 * self.length
+        try:
+            frame = super().render()
+        finally:
+            self.x_threshold = track
+        for end in (-track, track) if frame is not None else ():
+            column = round(self.screen_width / 2 * (1 + end / width))
+            frame[-130:-100, column - 1 : column + 2] = 200, 60, 60  # on the track, 100 pixels above the lower edge
+        return frame
+
+
+if GAMES["cartpole"] not in gymnasium.registry:
+    gymnasium.register(GAMES["cartpole"], "keras_dqn.playable:PlayableCartPole", max_episode_steps=1000)

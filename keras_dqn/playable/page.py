@@ -1,0 +1,153 @@
+"""A page to play on: the game, its keys and a trained network in one HTML file, for a notebook's cell or a browser.
+
+The page needs neither Python nor a network connection. Its parts lie in `web/`, to be read in this order: games.js (the
+physics), network.js (the forward pass), scenes.js (the pictures), steering.js and bars.js (keys and Q-values), and
+widget.js, which joins them.
+"""
+
+import base64
+import html
+import json
+import math
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from keras_dqn.backend import keras
+from keras_dqn.games.any_game import game_for
+from keras_dqn.games.cartpole import CartPole
+from keras_dqn.games.mountain_car import MountainCar
+from keras_dqn.networks.mlp import Dueling
+from keras_dqn.playable.cartpole import GAMES as WINDOW_GAMES
+from keras_dqn.records.weights import atomic_write, check_writable
+from keras_dqn.runner.runner import Runner
+
+# Name of a game, as games.js has it: its runner, which makes an agent for it.
+GAMES = {"cartpole": CartPole, "playable-cartpole": game_for(WINDOW_GAMES["cartpole"]), "mountaincar": MountainCar}
+_SCRIPTS = ("games.js", "network.js", "scenes.js", "steering.js", "bars.js", "widget.js")
+_ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu")  # as network.js has them
+
+
+class Page:
+    """A page to play on, which a notebook shows as the result of a cell; `html` is the whole of it, a string."""
+
+    def __init__(self, content):
+        self.html = content
+
+    def __repr__(self):
+        return f"<Page of {len(self.html):,} characters>"
+
+    def _repr_html_(self):
+        # A frame of its own keeps keys, names and styles apart from the notebook's and from other games', and
+        # Jupyter's shortcuts away from the player; `srcdoc` does without files and addresses, so Colab, Jupyter and
+        # VS Code all show it. A viewer that removes frames, as for a notebook not trusted yet, leaves the text.
+        return (
+            f'<iframe srcdoc="{html.escape(self.html)}" title="A game to play" '
+            'style="width: 100%; height: 720px; border: 0">'
+            "The game is played where this notebook runs: run this cell, or trust the notebook.</iframe>"
+        )
+
+
+def play_here(game, weights=None, recipe=None, speed=1.0):
+    """A game to play in a notebook's cell, with the keyboard, the mouse or a finger, against a trained agent.
+
+    Example:
+        play_here(cartpole)  # against what `cartpole = CartPole(200); cartpole.train()` has learned
+        play_here("cartpole", weights="pretrained")
+        play_here("playable-cartpole")  # without an agent
+
+    Args:
+        game: a `CartPole`, a `MountainCar`, or another `Runner` in one of the three environments, whose agent plays
+            with its weights as they are now; or a name: "cartpole" (CartPole-v1), "playable-cartpole"
+            (`PlayableCartPole`) or "mountaincar" (MountainCar-v0).
+        weights: with a name, the agent's: "pretrained", an .h5 file, or None for no agent.
+        recipe: with weights, the recipe whose network they are of; see `Runner`.
+        speed: of the clock; 1 is the environment's own, 50 steps a second or, for the car, 30. The page has a button
+            for it, and keeps it in the attribute `data-speed` of its main element.
+
+    Returns:
+        A `Page`.
+
+    Raises:
+        ValueError: the game is unknown, the speed is not above 0, or the network has a layer that the page cannot run.
+        WeightFileError: the weights are not whole or not this network's.
+    """
+    return Page(_page(game, weights, recipe, speed))
+
+
+def write_page(game, path, weights=None, recipe=None, speed=1.0):
+    """Write such a page to `path`, one HTML file that any browser opens, whole or not at all; returns the path.
+
+    Arguments and errors are those of `play_here`, and OSError where `path` cannot be written.
+    """
+    check_writable(path)
+    content = _page(game, weights, recipe, speed)
+    with atomic_write(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+    return Path(path)
+
+
+def _page(game, weights, recipe, speed):
+    if not isinstance(speed, int | float) or not 0 < speed < math.inf:
+        raise ValueError(f"`speed` must be a number above 0. Received: {speed!r}")
+    name, brain = _name_and_brain(game, weights, recipe)
+    web = Path(__file__).resolve().parent / "web"
+    return Template((web / "page.html").read_text("utf-8")).substitute(
+        title=f"{GAMES[name].environment} to play",
+        game=name,
+        speed=f"{speed:g}",
+        style=(web / "page.css").read_text("utf-8"),
+        script="\n".join((web / script).read_text("utf-8") for script in _SCRIPTS),
+        agent=json.dumps(None if brain is None else _describe(brain)),
+    )
+
+
+def _name_and_brain(game, weights, recipe):
+    """The name of the game and the network that plays it, or None."""
+    if isinstance(game, Runner):
+        if weights is not None or recipe is not None:
+            raise ValueError(f"The agent of a game has its weights. Received: weights={weights!r}, recipe={recipe!r}")
+        names = {runner.environment: name for name, runner in GAMES.items()}
+        if game.environment not in names:
+            raise ValueError(f"The environments of a page are {', '.join(names)}. Received: {game.environment!r}")
+        return names[game.environment], game.agent.brain
+    if game not in GAMES:
+        raise ValueError(f"The games of a page are {', '.join(GAMES)}. Received: {game!r}")
+    if weights is None:
+        if recipe is not None:
+            raise ValueError(f"`recipe` says whose network the `weights` are of. Received: weights=None, {recipe=}")
+        return game, None
+    return game, GAMES[game](weights=weights, recipe=recipe).agent.brain
+
+
+def _describe(brain):
+    """The layers of a network and their float32 weights, as network.js reads them."""
+    if not isinstance(brain, keras.Sequential):
+        kind = f"{type(brain).__module__}.{type(brain).__name__}"
+        raise ValueError(f"The page runs a network that is a keras.Sequential. Received: {kind}")
+    layers, arrays, size = [], [], brain.input_shape[-1]
+    for layer in brain.layers:
+        for description, *weights in _parts(layer, size):
+            layers.append(description)
+            arrays += [np.asarray(weight, "<f4").ravel() for weight in weights]
+            size = description.get("outputs", size)
+    return {"layers": layers, "weights": base64.b64encode(np.concatenate(arrays).tobytes()).decode()}
+
+
+def _parts(layer, size):
+    """What a layer with inputs [B, size] is to network.js: a list of (description, weights…)."""
+    if type(layer) is keras.layers.Rescaling and np.ndim(layer.scale) <= 1 and np.ndim(layer.offset) <= 1:
+        scale, offset = (np.broadcast_to(numbers, (size,)) for numbers in (layer.scale, layer.offset))
+        return [({"kind": "rescaling", "size": size}, scale, offset)]
+    if type(layer) is Dueling:
+        return [*_parts(layer.value_and_advantages, size), ({"kind": "dueling"},)]
+    activation = getattr(getattr(layer, "activation", None), "__name__", None)
+    known = activation in _ACTIVATIONS and layer.activation is getattr(keras.activations, activation)
+    if type(layer) is not keras.layers.Dense or not known or layer.compute_dtype != "float32":
+        raise ValueError(
+            f"The page runs layers of Rescaling, Dueling, and Dense with {', '.join(_ACTIVATIONS)}, in float32. "
+            f"Received: {layer.name!r}, {type(layer).__name__} with {activation}, {layer.compute_dtype}"
+        )
+    bias = layer.bias if layer.use_bias else np.zeros(layer.units)
+    return [({"kind": "dense", "inputs": size, "outputs": layer.units, "activation": activation}, layer.kernel, bias)]

@@ -1,0 +1,63 @@
+"""A window to play CartPole or MountainCar in, with the keyboard."""
+
+import contextlib
+import os
+import sys
+from unittest import mock
+
+import gymnasium
+
+from keras_dqn.playable.cartpole import GAMES
+
+
+def play(game="cartpole", callback=None):
+    """Play with the keyboard in a window, in real time, until Escape is pressed or the window closed.
+
+    "a" or left arrow: left, "d" or right arrow: right, no key or two: nothing. Prints the score as each episode ends.
+
+    Args:
+        game: "cartpole" (`PlayableCartPole`) or "mountaincar" (MountainCar-v0).
+        callback: as in `gymnasium.utils.play.play`, which calls it after each step.
+
+    Returns the scores of the episodes that ended. Raises ValueError for an unknown game and OSError without a display.
+    """
+    if game not in GAMES:
+        raise ValueError(f"The games to play are {', '.join(GAMES)}. Received: {game!r}")
+    _check_display()
+    import matplotlib
+    import pygame
+
+    # gymnasium's module would turn every figure of this process into a window of Tk, a notebook's too.
+    with mock.patch.object(matplotlib, "use"):
+        from gymnasium.utils.play import play as play_in_window
+
+    keys = {"a": 0, (pygame.K_LEFT,): 0, "d": 2, (pygame.K_RIGHT,): 2}
+    scores = [0.0]  # the last one is of the episode that is being played
+
+    def count(before, after, action, reward, terminated, truncated, info):
+        scores[-1] += reward
+        if terminated or truncated:
+            print(f"Episode {len(scores) - 1}# Score: {scores[-1]:g}", flush=True)
+            scores.append(0.0)
+        if callback is not None:
+            callback(before, after, action, reward, terminated, truncated, info)
+
+    print("a or left arrow: left, d or right arrow: right, Escape: end")
+    with contextlib.closing(gymnasium.make(GAMES[game], render_mode="rgb_array")) as env:
+        play_in_window(env, callback=count, keys_to_action=keys, noop=1)
+    return scores[:-1]
+
+
+def _check_display():
+    displays, driver = [os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")], None
+    if sys.platform != "linux" or any(displays):
+        import pygame
+
+        with contextlib.suppress(pygame.error):
+            pygame.display.init()
+            driver = pygame.display.get_driver()
+    if driver in (None, "offscreen"):  # what SDL quietly falls back to: the game would run for ever, seen by nobody
+        raise OSError(
+            "A window needs a display, and DISPLAY names none that can be reached: play on a computer with a desktop, "
+            f"or over ssh -X. Received: DISPLAY={displays[0]!r}, WAYLAND_DISPLAY={displays[1]!r}"
+        )

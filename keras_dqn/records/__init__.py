@@ -1,0 +1,1 @@
+"""What is kept: weight files, histories, evaluations and checkpoints; each whole or not at all."""

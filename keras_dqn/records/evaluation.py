@@ -1,0 +1,41 @@
+"""What evaluations tell: scores of whole episodes, their mean and its interval."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Evaluation(NamedTuple):
+    """Scores of whole episodes played without learning."""
+
+    scores: np.ndarray  # [episodes] float, sum of rewards
+    lengths: np.ndarray  # [episodes] int, steps
+
+    mean = property(lambda self: float(np.mean(self.scores)))
+    std = property(lambda self: float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else 0.0)
+    min = property(lambda self: float(np.min(self.scores)))
+    max = property(lambda self: float(np.max(self.scores)))
+
+    @property
+    def interval(self):
+        """The 95 % confidence interval of the mean (Student's t)."""
+        return mean_interval(self.scores)
+
+    def __str__(self):
+        low, high = self.interval
+        return (
+            f"mean {self.mean:.2f}, std {self.std:.2f}, min {self.min:.0f}, max {self.max:.0f}, "
+            f"95 % interval {low:.2f} to {high:.2f}, {len(self.scores)} episodes"
+        )
+
+
+def mean_interval(values, confidence=0.95):
+    """Confidence interval of the mean of [n] values by Student's t: (low, high); NaN for fewer than two values."""
+    from scipy import stats  # half a second to import, and only statistics need it
+
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    error = stats.sem(values)
+    half_width = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * error
+    return float(values.mean() - half_width), float(values.mean() + half_width)
