@@ -35,7 +35,7 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "evaluate": "runner.evaluate",
     "game_for": "games.any_game",
     "load_weights": "records.weights",
-    "play": "runner",
+    "play": "agent",
     "play_here": "playable.page",
     "save_weights": "records.weights",
     "train_seeds": "experiment",

@@ -1,32 +1,145 @@
-"""How much the agent explores, as functions of its steps, and for how long a random action is held."""
+"""How the agent explores: epsilon as a function of its steps or of its replays, and epsilon-greedy actions."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-
-def exponential(start, end, decay_steps):
-    """Epsilon from `start` towards `end`, 63 % of the way after `decay_steps` steps (the PyTorch tutorial)."""
-    return lambda steps: end + (start - end) * math.exp(-steps / decay_steps)
+NEVER_ENDS = 10**12  # steps: by then every schedule is at its end
 
 
-def blocks(factor, block_steps, minimum):
-    """Epsilon 1, times `factor` after every `block_steps` steps, never below `minimum` (the MountainCar notebook)."""
-    return lambda steps: max(factor ** (steps // block_steps), minimum)
-
-
-def linear(start, end, steps_to_end):
+@dataclass(frozen=True)
+class Linear:
     """Epsilon from `start` to `end` in a straight line over `steps_to_end` steps, then `end` (Mnih et al. 2015)."""
-    return lambda steps: start + (end - start) * min(steps / steps_to_end, 1.0)
+
+    start: float
+    end: float
+    steps_to_end: int
+
+    def __call__(self, steps: int) -> float:
+        return self.start + (self.end - self.start) * min(steps / self.steps_to_end, 1.0)
 
 
-def pieces(*points):
+@dataclass(frozen=True)
+class Exponential:
+    """Epsilon from `start` towards `end`, 63 % of the way after `decay_steps` steps (the PyTorch tutorial)."""
+
+    start: float
+    end: float
+    decay_steps: float
+
+    def __call__(self, steps: int) -> float:
+        return self.end + (self.start - self.end) * math.exp(-steps / self.decay_steps)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Epsilon 1, times `factor` after every `block_steps` steps, never below `minimum` (the MountainCar notebook)."""
+
+    factor: float
+    block_steps: int
+    minimum: float
+
+    def __call__(self, steps: int) -> float:
+        return max(self.factor ** (steps // self.block_steps), self.minimum)
+
+
+@dataclass(frozen=True, init=False)
+class Pieces:
     """Epsilon in straight lines between points (steps, epsilon), constant before the first and after the last."""
-    steps_at, epsilons = zip(*points, strict=True)
-    return lambda steps: float(np.interp(steps, steps_at, epsilons))
+
+    points: tuple
+
+    def __init__(self, *points: tuple[float, float]):
+        object.__setattr__(self, "points", points)
+
+    def __call__(self, steps: int) -> float:
+        return float(np.interp(steps, *zip(*self.points, strict=True)))
 
 
-class HeldActions:
+linear, exponential, blocks, pieces = Linear, Exponential, Blocks, Pieces
+
+
+class BySteps:
+    """Epsilon as a function of the steps made.
+
+    Args:
+        schedule: a function from steps, an int, to epsilon: one of the above, or the caller's own.
+    """
+
+    decay = None  # a schedule has no factor
+
+    def __init__(self, schedule: Callable[[int], float]):
+        self.schedule, self.minimum = schedule, float(schedule(NEVER_ENDS))
+        self.begin()
+
+    def begin(self):
+        """Explore as at first."""
+        self.rate, self.settled = self.schedule(0), False
+
+    def settle(self):
+        """Explore at the minimum from now on, whatever the schedule says."""
+        self.rate, self.settled = self.minimum, True
+
+    def stepped(self, steps: int):
+        """So many steps have been made."""
+        if not self.settled:
+            self.rate = self.schedule(steps)
+
+    def replayed(self):
+        """A replay has been made."""
+
+
+class ByReplays:
+    """Epsilon is multiplied by `decay` after each replay while it is above `minimum` (the CartPole notebook)."""
+
+    def __init__(self, start: float, minimum: float, decay: float):
+        self.start, self.minimum, self.decay = start, minimum, decay
+        self.begin()
+
+    def begin(self):
+        """Explore as at first."""
+        self.rate, self.settled = self.start, False
+
+    def settle(self):
+        """Explore at the minimum from now on."""
+        self.rate, self.settled = self.minimum, True
+
+    def stepped(self, steps: int):
+        """So many steps have been made."""
+
+    def replayed(self):
+        """A replay has been made."""
+        if self.rate > self.minimum:
+            self.rate *= self.decay
+
+
+class EpsilonGreedy:
+    """The greedy actions, or with probability epsilon random ones.
+
+    Args:
+        action_size: number of actions.
+        seed: of the draws; an int, a `np.random.SeedSequence`, a `Generator`, or None for fresh entropy.
+    """
+
+    def __init__(self, action_size: int, seed=None):
+        self.action_size, self.random = action_size, np.random.default_rng(seed)
+
+    def begin_episodes(self):
+        """All environments begin new episodes."""
+
+    def __call__(self, actions: np.ndarray, epsilon: float) -> np.ndarray:
+        """The greedy actions, [N] int, with those replaced that are random."""
+        if epsilon > 0:
+            draws = self.random.random(len(actions))
+            explores = draws < epsilon
+            if np.count_nonzero(explores):  # a draw below epsilon, over epsilon, is uniform too: it picks the action
+                actions[explores] = draws[explores] / epsilon * self.action_size
+        return actions
+
+
+class HeldEpsilonGreedy(EpsilonGreedy):
     """Temporally extended epsilon-greedy: a random action is held for a random number of steps (Dabney et al. 2020).
 
     Single random actions cancel each other out where it takes a run of the same ones to get anywhere. The duration is
@@ -36,20 +149,22 @@ class HeldActions:
         longest: the most steps an action is held.
     """
 
-    def __init__(self, longest):
+    def __init__(self, action_size: int, longest: int, seed=None):
+        super().__init__(action_size, seed)
         self.longest = longest
         self._left = np.zeros(0, int)  # [N]: for how many more steps each environment's action is held
-        self._action = np.zeros(0, int)
+        self._held = np.zeros(0, int)
 
-    def apply(self, actions, epsilon, action_size, random):
-        """The actions, [N] int, with those replaced that are held or, with probability epsilon, begin to be."""
+    def __call__(self, actions, epsilon):
+        if epsilon == 0:
+            return actions
         if len(self._left) != len(actions):
-            self._left, self._action = np.zeros(len(actions), int), np.zeros(len(actions), int)
-        begins = (self._left == 0) & (random.random(len(actions)) < epsilon)
+            self._left, self._held = np.zeros(len(actions), int), np.zeros(len(actions), int)
+        begins = (self._left == 0) & (self.random.random(len(actions)) < epsilon)
         if count := np.count_nonzero(begins):
-            self._left[begins] = random.integers(1, self.longest + 1, size=count)
-            self._action[begins] = random.integers(action_size, size=count)
+            self._left[begins] = self.random.integers(1, self.longest + 1, size=count)
+            self._held[begins] = self.random.integers(self.action_size, size=count)
         held = self._left > 0
-        actions[held] = self._action[held]
+        actions[held] = self._held[held]
         self._left[held] -= 1
         return actions

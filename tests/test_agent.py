@@ -107,7 +107,7 @@ def test_a_wrong_target_would_be_seen(monkeypatch):
 def test_the_literal_replay_is_for_the_notebooks_case(options):
     agent = make_agent(**options)
     fill(agent)
-    with pytest.raises(ValueError, match="The notebook's replay has .* Received: minibatch_size="):
+    with pytest.raises(ValueError, match="The notebook's replay has .* Received: (8|huber_loss|mse_loss.*1)"):
         agent.replay_as_written()
 
 
@@ -121,8 +121,8 @@ def test_literal_and_compiled_replays_can_take_turns():
 def test_the_target_is_valued_by_the_network_as_it_is_by_then():
     """32 updates at once would give other weights than 32 one after the other: the test above can tell."""
     one_by_one, at_once = twins()
-    at_once.minibatch_size = 32
-    one_by_one.replay(), at_once.replay()
+    one_by_one.replay()
+    at_once.learner.update(at_once.memory.sample(1, 32))
     assert largest_difference(one_by_one, at_once) > 1e-3
 
 

@@ -38,7 +38,7 @@ def everything(agent):
     learner = agent.learner
     variables = [*agent.brain.weights, *learner.target_brain.weights, *learner.optimizer.variables]
     generators = {name: generator.bit_generator.state for name, generator in agent.generators.items()}
-    return [*map(np.asarray, variables), *agent.memory.state().values(), str(generators), str(agent.counters())]
+    return [*map(np.asarray, variables), *agent.memory.snapshot().values(), str(generators), str(agent.counters())]
 
 
 def assert_same(one, other):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_dqn import Agent
-from keras_dqn.exploration import HeldActions, blocks, exponential, linear
+from keras_dqn.exploration import HeldEpsilonGreedy, blocks, exponential, linear
 
 
 def test_exponential():
@@ -41,8 +41,8 @@ def test_an_agent_follows_its_schedule_by_steps_and_not_by_replays():
 
 
 def test_random_actions_are_held_for_their_time():
-    held, random = HeldActions(7), np.random.default_rng(0)
-    actions = np.array([held.apply(np.full(3, 9), 0.05, 4, random) for _ in range(20_000)])
+    held = HeldEpsilonGreedy(4, 7, seed=0)
+    actions = np.array([held(np.full(3, 9), 0.05) for _ in range(20_000)])
     runs = []  # how long each random action lasted; two in a row may be the same, so few runs are longer
     for column in actions.T:
         changes = np.flatnonzero(np.diff(column)) + 1

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from keras_dqn.memory import FrameMemory, Steps
 from keras_dqn.memory import frames as frame_memory
-from keras_dqn.memory.frames import FrameMemory
 
 GAMMA = 0.5  # powers of it are exact in float32
 GOES_ON, DIES, TERMINATES, TRUNCATES, LOST_LIFE = "goes on", "dies", "terminates", "truncates", "loses a life"
@@ -153,8 +153,9 @@ def play_round(memory, model, rows, outcomes):
         if terminated[i] or truncated[i]:
             episode.ending = TERMINATES if terminated[i] else TRUNCATES
     next_states = np.stack([episode.stack(len(episode), model.depth, model.padding) for episode in episodes])
-    memory.add(rows, states, actions, rewards, next_states, terminated, truncated, stops if stops.any() else None)
-    return rows[terminated | truncated]
+    ended = terminated | truncated
+    memory.remember(Steps(states, actions, rewards, next_states, terminated | stops, ended, rows, rewards))
+    return rows[ended]
 
 
 def check(memory, model):
@@ -196,15 +197,15 @@ MUTANTS = {  # a line of the class: the same with a slip of one
     "ages grow to the whole stack": (f"self._stack - 1)\n        {ADD}", f"self._stack)\n        {ADD}"),
     "a game begins with the age of the one before": ("self._age[over] = 0", "pass"),
     "a training begins with the age of the one before": ("self._age[game] = 0", "pass"),
-    "the final frame is the state before it": ("next_states[ended, -1]", "states[ended, -1]"),
-    "the final frame is the oldest of its stack": ("next_states[ended, -1]", "next_states[ended, 0]"),
+    "the final frame is the state before it": ("steps.next_state[ended, -1]", "steps.state[ended, -1]"),
+    "the final frame is the oldest of its stack": ("steps.next_state[ended, -1]", "steps.next_state[ended, 0]"),
     "the final frame counts as a step": ("self._kinds[over, slots] = END", "self._kinds[over, slots] = LAST"),
-    "the oldest frame is stored": ("= states[:, -1]", "= states[:, 0]"),
+    "the oldest frame is stored": ("= steps.state[:, -1]", "= steps.state[:, 0]"),
     "n steps go on after a lost life": (GOES, "alive &= self._kinds[games, at] == STEP"),
     "n steps go on after the end": (GOES, "alive &= ~terminal"),
-    "truncation stops the bootstrap": ("= terminated if stops is None", "= ended if stops is None"),
-    "a lost life does not stop the bootstrap": ("else terminated | stops", "else terminated"),
-    "a truncated game is not its last step": ("np.where(ended, LAST, STEP)", "np.where(terminated, LAST, STEP)"),
+    "truncation stops the bootstrap": ("= steps.terminal", "= steps.terminal | ended"),
+    "a lost life does not stop the bootstrap": ("= steps.terminal", "= steps.terminal & ended"),
+    "a truncated game is not its last step": ("where(ended, LAST", "where(steps.terminal & ended, LAST"),
     "one step too few": (f"{SUM} = ", f"{SUM} = ".replace("n_step", "n_step - 1")),
     "rewards are not discounted": (REWARD, "self._rewards[games, at]"),
     "rewards of the step before": (REWARD, "discounts * self._rewards[games, at - 1]"),
@@ -254,7 +255,8 @@ def filled(capacity=60, games=3, rounds=50, **options):
             for at in (step, step + 1)
         )
         no, numbers = np.zeros(games, bool), np.arange(games)
-        memory.add(numbers, states, numbers, numbers.astype(float), next_states, no, no)
+        rewards = numbers.astype(float)
+        memory.remember(Steps(states, numbers, rewards, next_states, no, no, numbers, rewards))
     return memory
 
 
@@ -263,7 +265,7 @@ def test_takes_as_many_bytes_as_it_says():
         memory = FrameMemory(900)
         states = np.zeros((3, 2, *shape), np.uint8)
         no = np.zeros(3, bool)
-        memory.add(np.arange(3), states, np.zeros(3, int), np.zeros(3), states, no, no)
+        memory.remember(Steps(states, np.zeros(3, int), np.zeros(3), states, no, no, np.arange(3), np.zeros(3)))
         arrays = [array for array in vars(memory).values() if isinstance(array, np.ndarray)]
         bookkeeping = 2 * 3 * 8  # two numbers a game
         assert sum(array.nbytes for array in arrays) == memory.bytes_needed(900, (2, *shape)) + bookkeeping

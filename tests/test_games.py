@@ -19,7 +19,7 @@ def test_pytorch_recipe_is_the_tutorials():
     assert agent.learner.loss.__name__ == "huber_loss"
     assert cartpole.replay_every == 1 and agent.gamma == 0.99
     assert agent.exploration_rate == pytest.approx(0.9)
-    assert agent.exploration(1000) == pytest.approx(0.05 + 0.85 / np.e)
+    assert agent.settings.exploration.exploration(1000) == pytest.approx(0.05 + 0.85 / np.e)
     history = CartPole(8, recipe="pytorch", seed=0).train(progress=False)
     assert np.isnan(history.losses[0]) or history.lengths[0] >= 128  # nothing is learned before 128 transitions
 
@@ -32,7 +32,9 @@ def test_notebook_recipe_is_the_mountain_car_notebooks():
     assert (type(optimizer).__name__, optimizer.global_clipnorm) == ("Adam", 1)
     assert (agent.learner.tau, agent.learner.target_update, agent.learner.double) == (1e-3, 1, True)
     assert agent.learner.loss.__name__ == "mse_loss"
-    assert [agent.exploration(steps) for steps in (0, 200, 10**6)] == pytest.approx([1, 0.9, 0.001])
+    assert [agent.settings.exploration.exploration(steps) for steps in (0, 200, 10**6)] == pytest.approx(
+        [1, 0.9, 0.001]
+    )
 
 
 @pytest.mark.parametrize(("game", "recipe"), [(CartPole, "best"), (MountainCar, "notebook"), (MountainCar, "best")])
@@ -88,11 +90,9 @@ def episodes(scores):
 
 def test_mountain_car_says_what_the_notebook_says_and_stops_when_solved():
     car = MountainCar(1000, recipe="notebook", seed=0)
-    assert not car._is_over(episodes([-105.0] * 99))
-    assert car._is_over(episodes([-105.0] * 100))
-    assert car._comments(episodes([-105.0] * 100), False) == [
-        "Solved after 100 episodes and 12.5 s: mean of 100 is -105.0"
-    ]
-    assert car._comments(episodes([-150.0] * 200), False) == ["Episode 200: mean of the last 100 is -150.0"]
-    assert "nothing is broken" in car._comments(episodes([-200.0] * 100), False)[0]
-    assert car._comments(episodes([-150.0] * 150), True) == ["Episode 149# Score: -150"]
+    assert not car.is_over(episodes([-105.0] * 99))
+    assert car.is_over(episodes([-105.0] * 100))
+    assert car.comments(episodes([-105.0] * 100)) == ["Solved after 100 episodes and 12.5 s: mean of 100 is -105.0"]
+    assert car.comments(episodes([-150.0] * 200)) == ["Episode 200: mean of the last 100 is -150.0"]
+    assert "nothing is broken" in car.comments(episodes([-200.0] * 100))[0]
+    assert car.comments(episodes([-150.0] * 150)) == []

@@ -75,7 +75,7 @@ def test_each_update_sees_the_one_before():
     np.testing.assert_allclose(losses, [32, 12.5, 12.5])
     np.testing.assert_allclose(kernel_of(learner), [[0, 0], [8, 0]])
     assert learner.updates == 3
-    np.testing.assert_allclose(learner.flat_weights, [0, 0, 8, 0])
+    np.testing.assert_allclose(learner.read_weights(), [0, 0, 8, 0])
     np.testing.assert_allclose(learner.read_weights(), [0, 0, 8, 0])
 
 

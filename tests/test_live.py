@@ -1,8 +1,11 @@
 """The learning curve that grows in a notebook, without a notebook: what is displayed, and how often."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from keras_dqn import CartPole
+from keras_dqn.agent import Step
 from keras_dqn.records.history import Episode, History
 from keras_dqn.runner import progress as live
 
@@ -44,13 +47,20 @@ def clock(monkeypatch):
     return now
 
 
+def curve_of(history):
+    curve = live.LiveCurve()
+    curve.training = SimpleNamespace(history=history)
+    curve.on_train_begin()
+    return curve
+
+
 def test_one_figure_is_drawn_again_in_its_place_but_rarely(shown, clock):
     history = History([Episode(20.0, 20, 0.1, 1.0, 0.1)])
-    curve = live.LiveCurve(history)
+    curve = curve_of(history)
     for _ in range(200):
         clock[0] += 1
-        curve.update()
-    curve.draw()
+        curve.on_step(Step(20, history[:1], None))
+    curve.close(None)
     (handle,) = shown
     assert 5 <= len(handle.updates) <= 1 + 200 * live.SHARE
     history += [Episode(30.0, 30, 0.1, 1.0, 0.2)] * 4
@@ -59,7 +69,7 @@ def test_one_figure_is_drawn_again_in_its_place_but_rarely(shown, clock):
 
 
 def test_nothing_is_drawn_before_the_first_episode(shown):
-    live.LiveCurve(History()).draw()
+    curve_of(History()).close(None)
     assert shown == []
 
 

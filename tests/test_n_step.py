@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_dqn import Agent, play
-from keras_dqn.memory.n_step import NStep
+from keras_dqn.memory import NStep, OneStep, Steps
 from tests.environments import Counter
 
 
@@ -19,8 +19,10 @@ def rows(transition):
 
 
 def one_step(joiner, state, reward, terminated=False, truncated=False, environment=0):
-    arrays = np.array([[state]]), np.array([state % 2]), np.array([float(reward)]), np.array([[state + 1]])
-    return rows(joiner.join(np.array([environment]), *arrays, np.array([terminated]), np.array([truncated])))
+    rewards = np.array([float(reward)])
+    arrays = np.array([[state]]), np.array([state % 2]), rewards, np.array([[state + 1]])
+    ends = np.array([terminated]), np.array([terminated or truncated])
+    return rows(joiner.join(Steps(*arrays, *ends, np.array([environment]), rewards)))
 
 
 def test_three_steps_by_hand():
@@ -74,9 +76,8 @@ def test_the_loop_stores_what_the_definition_says(n, lengths, num_envs):
 def _loop_parts(n, gamma):
     agent = Agent(2, 2, weight_backup=None, n_step=n, gamma=gamma, seed=0) if n not in _AGENTS else _AGENTS[n]
     _AGENTS[n] = agent
-    fresh = NStep(n, gamma) if n > 1 else None
-    memory = type(agent.memory)(500, seed=0)
-    return {**agent.__dict__, "_n_step": fresh, "memory": memory}
+    returns = NStep(n, gamma) if n > 1 else OneStep(gamma)
+    return {**agent.__dict__, "memory": type(agent.memory)(500, seed=0, returns=returns)}
 
 
 _AGENTS = {}

@@ -243,7 +243,7 @@ def test_the_same_seed_gives_the_same_exploration_and_sampling_and_no_draw_of_ot
         loop = play(agent, Counter(), seed=0, learn=False)
         next(step for step in loop if step.steps >= 200)  # epsilon is 1: every action is a draw
     contents = [agent.memory.contents() for agent in agents]
-    samples = [agent._sample(64) for agent in agents]
+    samples = [agent.memory.sample(1, 64) for agent in agents]
     for first, second in zip((*contents[0], *samples[0]), (*contents[1], *samples[1]), strict=True):
         np.testing.assert_array_equal(first, second)
 

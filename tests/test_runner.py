@@ -57,16 +57,17 @@ def test_scores_and_lengths_are_right():
 def test_many_environments_give_the_transitions_of_each(num_envs):
     lengths = [(3, -2), (1, -1), (-5,)]
     envs = SyncVectorEnv([lambda i=i: Counter(lengths[i]) for i in range(num_envs)])
-    agent = counting_agent(memory_size=200)
+    agent, rounds, step = counting_agent(memory_size=200), [], envs.step
+    envs.step = lambda actions: rounds.append(actions) or step(actions)
     happened = take(play(agent, envs), 60)
     stored = agent.memory.contents()
     got = sorted(zip(stored.state.tolist(), stored.next_state.tolist(), stored.reward, stored.discount, strict=True))
     expected = []
     for i in range(num_envs):  # each alone, as many rounds, a reset taking a round
-        env, rounds, over = Counter(lengths[i]), len(happened), True
+        env = Counter(lengths[i])
         state, _ = env.reset()
         over = False
-        for _ in range(rounds):
+        for _ in rounds:
             if over:
                 state, over = env.reset()[0], False
                 continue
@@ -89,7 +90,7 @@ def test_the_vectorised_cartpole_counts_as_the_single_one_does():
 
 def test_truncation_at_the_time_limit_of_cartpole_bootstraps():
     agent = CartPole(1, weights=None, weight_backup=None, seed=0).agent
-    agent.act_batch = lambda states, epsilon: (states @ [0.0, 0.3, 3.0, 1.0] > 0).astype(int)  # balances
+    agent.act_batch = lambda states: (states @ [0.0, 0.3, 3.0, 1.0] > 0).astype(int)  # balances
     happened = take(play(agent, make_env("CartPole-v1"), seed=0), 500)
     assert happened[-1].episodes[0].score == 500
     np.testing.assert_allclose(agent.memory.contents().discount, 0.95)

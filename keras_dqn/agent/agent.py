@@ -1,22 +1,22 @@
-"""The agent: a network (its brain), a memory, and the habit of exploring less and less."""
+"""The agent: a memory, a way to explore and a learner, under the CartPole notebook's words; and the loop it is in."""
 
 import math
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple, Unpack
 
 import numpy as np
 
-from keras_dqn.backend import keras, tf
-from keras_dqn.checks import all_finite, check_above_zero, check_fraction, check_whole, seed_sequence
-from keras_dqn.exploration import HeldActions
-from keras_dqn.learner.compiled import Learner, mse_loss
-from keras_dqn.memory.frames import FrameMemory
-from keras_dqn.memory.n_step import NStep
-from keras_dqn.memory.replay import ReplayMemory, Transition
-from keras_dqn.networks.mlp import mlp
-from keras_dqn.networks.numpy_forward import NumpyForward
-from keras_dqn.records.weights import load_weights, save_weights
-
-NEVER = 2**62  # updates: a target model that no count of updates moves
+from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords
+from keras_dqn.agent.tally import Tally
+from keras_dqn.checks import all_finite, check_fraction, check_whole, seed_sequence
+from keras_dqn.counting import Every
+from keras_dqn.environments.vector import as_vector
+from keras_dqn.exploration import ByReplays, BySteps, EpsilonGreedy, HeldEpsilonGreedy
+from keras_dqn.learner.compiled import AnyLearner, make_learner
+from keras_dqn.learner.literal import LiteralLearner
+from keras_dqn.memory import FrameMemory, Memory, NStep, OneStep, ReplayMemory, Steps
 
 
 class Agent:
@@ -27,41 +27,18 @@ class Agent:
         action_size: number of actions.
         weight_backup: the .h5 file that `save_model` writes. Where it is there already, it is loaded on construction
             and exploration starts at its minimum. None for no backup.
-        memory_size: how many transitions the memory holds.
-        store_frames: states are stacks of frames, [stack, height, width], of which a step adds one: store each frame
-            once (see `FrameMemory`).
-        frame_padding: what takes the place of frames before an episode's first, "zero" or "reset" (see `FrameMemory`).
-        learning_rate: of Adam.
-        gamma: discount a step.
-        exploration_rate: probability of a random action, at first.
-        exploration_min: the exploration rate decays while it is above this.
-        exploration_decay: factor on the exploration rate after each replay.
-        sample_batch_size: how many transitions one replay draws from the memory, all different.
-        minibatch_size: transitions a gradient update. A replay is sample_batch_size / minibatch_size updates, one after
-            the other, each seeing the network as the one before left it.
-        target_update: value next states with a target model, which moves to the brain every so many updates; None
-            values them with the brain itself.
-        tau: how far the target model moves: 1 makes it a copy ("hard"), less moves it that fraction ("soft").
-        target_update_episodes: copy the brain to the target model each time so many episodes have ended, instead of
-            counting updates with `target_update`.
-        double: the brain picks the next action and the target model values it (double DQN).
-        loss: "mse", as Keras' `fit` computes it over all actions, or "huber" of the taken actions.
-        optimizer: a Keras optimizer with its own clipping, or a function that makes one, instead of Adam.
-        n_step: how many steps a transition spans.
-        exploration: epsilon as a function of the steps made (see `exploration`), instead of the decay by replays.
-        hold_random_actions: the most steps that a random action is held (see `exploration.HeldActions`).
-        learning_starts: do not learn before this many steps are remembered.
-        wait_for_terminal: do not learn before the first terminal transition; where reaching the end is the goal, there
-            is nothing to learn from before.
         brain: any Keras model, states [B, *state_shape] to Q-values [B, action_size]; one that is compiled keeps its
             optimizer. By default a Sequential of two Dense layers of 24.
         network: options of `networks.mlp` for another default brain: `{"hidden": (64, 64), "dueling": True}`; or a
             function of state shape, `action_size` and `seed` that makes one.
+        memory: a `Memory` of the caller's own, instead of the one that the settings describe.
         seed: covers initial weights, sampling and exploration: an int, a `np.random.SeedSequence`, or None.
         load_backup: False starts afresh even where the backup is there.
+        **settings: the fields of `MemorySettings`, `LearnerSettings` and `ExplorationSettings`.
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: there is no setting of that name; the message has the nearest.
         WeightFileError: the backup is there and is not this network's.
 
     Example:
@@ -74,116 +51,41 @@ class Agent:
 
     def __init__(
         self,
-        state_size,
-        action_size,
-        weight_backup="cartpole_weight.h5",
-        memory_size=2000,
-        store_frames=False,
-        frame_padding="zero",
-        learning_rate=0.001,
-        gamma=0.95,
-        exploration_rate=1.0,
-        exploration_min=0.01,
-        exploration_decay=0.995,
-        sample_batch_size=32,
-        minibatch_size=1,
-        target_update=None,
-        tau=1.0,
-        target_update_episodes=None,
-        double=False,
-        loss="mse",
-        optimizer=None,
-        n_step=1,
-        exploration=None,
-        hold_random_actions=1,
-        learning_starts=0,
-        wait_for_terminal=False,
+        state_size: int | tuple[int, ...],
+        action_size: int,
+        weight_backup: str | Path | None = "cartpole_weight.h5",
+        *,
         brain=None,
         network=None,
+        memory: Memory | None = None,
         seed=None,
-        load_backup=True,
+        load_backup: bool = True,
+        **settings: Unpack[AgentKeywords],
     ):
-        check_whole("action_size", action_size)
-        check_whole("sample_batch_size", sample_batch_size)
-        check_whole("minibatch_size", minibatch_size)
-        if sample_batch_size % minibatch_size:
-            raise ValueError(
-                f"`minibatch_size` must divide `sample_batch_size` ({sample_batch_size}). Received: {minibatch_size}"
-            )
-        if sample_batch_size > memory_size:
-            raise ValueError(
-                f"`sample_batch_size` must fit into the memory ({memory_size}). Received: {sample_batch_size}"
-            )
-        # a memory of frames has slots that hold no step: the frames that games ended with
-        room = memory_size // 2 if store_frames else memory_size
-        if learning_starts > room:
-            raise ValueError(
-                f"`learning_starts` must be at most {room} with memory_size={memory_size}, or nothing would ever be "
-                f"learned. Received: {learning_starts}"
-            )
-        rates = {"gamma": gamma, "exploration_rate": exploration_rate, "exploration_min": exploration_min}
-        for name, value in {**rates, "exploration_decay": exploration_decay}.items():
-            check_fraction(name, value)
-
-        check_whole("n_step", n_step)
-        check_whole("hold_random_actions", hold_random_actions)
-        if not 0 < tau <= 1:
-            raise ValueError(f"`tau` must be above 0 and at most 1. Received: {tau!r}")
-        if target_update_episodes is not None:
-            check_whole("target_update_episodes", target_update_episodes)
-            if target_update is not None or tau != 1:
-                raise ValueError(
-                    "`target_update_episodes` takes the place of `target_update` and `tau`. "
-                    f"Received: target_update={target_update}, tau={tau}"
-                )
-        elif double and target_update is None:
-            raise ValueError("`double` needs a target model: give `target_update`. Received: target_update=None")
-        check_above_zero("learning_rate", learning_rate)
-
+        check_keywords(type(self).__name__, settings, Settings.names())
+        self.settings = Settings().but(**settings)
+        self.state_size, self.action_size = state_size, check_whole("action_size", action_size)
         self.state_shape = tuple(np.atleast_1d(state_size).tolist())
-        self.state_size = state_size
-        self.action_size = int(action_size)
         self.weight_backup = None if weight_backup is None else Path(weight_backup)
-        self.learning_rate = learning_rate
-        self.gamma = gamma
-        self._discounts = np.array([gamma, 0], np.float32)  # by whether the transition is terminal
-        self.exploration_rate = self.initial_exploration_rate = exploration(0) if exploration else exploration_rate
-        self.exploration_min = exploration_min
-        self.exploration_decay = exploration_decay
-        self.sample_batch_size = sample_batch_size
-        self.minibatch_size = minibatch_size
-
-        seeds = seed_sequence(seed)
-        network_seed, memory_seed, exploration_seed = seeds.spawn(3)
-        if store_frames:  # these make the n steps when they are sampled
-            self.memory = FrameMemory(memory_size, n_step, gamma, seed=memory_seed, padding=frame_padding)
-        else:
-            self.memory = ReplayMemory(memory_size, seed=memory_seed)
-        self._stores_frames = store_frames
-        self._random = np.random.default_rng(exploration_seed)
-        self.steps = 0  # transitions remembered since exploration began
-        self.exploration = exploration
-        self._held_actions = HeldActions(hold_random_actions) if hold_random_actions > 1 else None
-        self._n_step = NStep(n_step, gamma) if n_step > 1 and not store_frames else None
-        self.learning_starts = learning_starts
-        self._waits = wait_for_terminal
-        self.episodes = 0  # ended ones, counted where something waits for them
-        self._target_update_episodes = target_update_episodes
-        self._watches_ends = wait_for_terminal or target_update_episodes is not None
-        if brain is None:
-            brain = self._default_brain({} if network is None else network, network_seed)
-        self.brain = self._built(brain, optimizer)
-        updates = NEVER if target_update_episodes is not None else target_update
-        self.learner = self._new_learner(updates, tau=tau, double=double, loss=loss)
-        self._numpy_forward = NumpyForward(self.brain) if NumpyForward.supports(self.brain) else None
-        compiled = tf.function(lambda states: self.brain(states, training=False))
-        self._forward = self._numpy_forward or (lambda states: compiled(tf.constant(states)).numpy())
+        network_seed, memory_seed, exploration_seed = seed_sequence(seed).spawn(3)
+        self.memory = _make_memory(self.settings, memory_seed) if memory is None else memory
+        self.epsilon, self.explore = _make_exploration(self.settings.exploration, self.action_size, exploration_seed)
+        self.learner = self.make_learner(brain, network, network_seed)
+        self.steps = 0  # remembered since exploration began
+        self.episodes = 0  # ended ones
+        self._waits = self.settings.memory.wait_for_terminal
+        copy_every = self.settings.learner.target_update_episodes
+        self._copies_due = None if copy_every is None else Every(copy_every)
         if load_backup and self.weight_backup is not None:
             self._load_backup()
 
-    # ---------------------------------------------------------------- acting
+    def make_learner(self, brain, network, seed) -> AnyLearner:
+        """The learner of a brain; the agent of another library makes another."""
+        return make_learner(brain, network, self.state_shape, self.action_size, self.settings.learner, seed)
 
-    def act(self, state, epsilon=None):
+    # ---------------------------------------------------------------- one state at a time, as the notebook does
+
+    def act(self, state, epsilon: float | None = None) -> int:
         """Choose an action for one state: random with probability epsilon, else the one of the highest Q-value.
 
         Args:
@@ -194,55 +96,7 @@ class Agent:
             An int, 0 to action_size - 1.
         """
         epsilon = self.exploration_rate if epsilon is None else check_fraction("epsilon", epsilon)
-        state = self._one(state, "state")
-        self.check_states(state, "state")
-        self.refresh()
-        return int(self.act_batch(state, epsilon)[0])
-
-    def act_batch(self, states, epsilon, random=None):
-        """Choose an action for each of N states, [N, *state_shape] to [N] int: the loop's way of acting.
-
-        It acts on the weights of the last update; after assigning others from outside, call `refresh` first.
-
-        Args:
-            states: [N, *state_shape], finite: an observation is checked once, when it comes from the environment.
-            epsilon: probability of a random action.
-            random: the `np.random.Generator` to explore with; by default the agent's own.
-        """
-        return self.explore(self._forward(states).argmax(-1), epsilon, random)
-
-    def explore(self, actions, epsilon, random=None):
-        """The greedy actions, [N] int, with those replaced that are random: `act_batch` without the network."""
-        random = random or self._random
-        if self._held_actions is not None and epsilon > 0 and random is self._random:
-            self._held_actions.apply(actions, epsilon, self.action_size, random)
-        elif epsilon > 0:
-            draws = random.random(len(actions))
-            explores = draws < epsilon
-            if np.count_nonzero(explores):  # a draw below epsilon, over epsilon, is uniform too: it picks the action
-                actions[explores] = draws[explores] / epsilon * self.action_size
-        return actions
-
-    def q_values(self, states):
-        """The brain's Q-values, float32 [N, action_size], of states [N, *state_shape]."""
-        self.refresh()
-        states = np.asarray(states)
-        self.check_states(states, "states")
-        return self._forward(states)
-
-    def refresh(self):
-        """Act on the brain's weights as they are now, whoever assigned them."""
-        if self._numpy_forward is not None:
-            self._numpy_forward.refresh(self.learner.read_weights())
-
-    # ---------------------------------------------------------------- remembering and learning
-
-    def begin_episodes(self):
-        """What is remembered from now on is of other episodes: those under way go on nowhere."""
-        if self._n_step is not None:
-            self._n_step.clear()
-        if self._stores_frames:
-            self.memory.begin_episodes()
+        return int(self.explore(self.q_values(self._one(state, "state")).argmax(-1), epsilon)[0])
 
     def remember(self, state, action, reward, next_state, done, truncated=False):
         """Store one transition.
@@ -259,162 +113,130 @@ class Agent:
         self.check_states(state, "state")
         if not isinstance(action, int | np.integer) or not 0 <= action < self.action_size:
             raise ValueError(f"`action` must be a whole number from 0 to {self.action_size - 1}. Received: {action!r}")
+        flags = np.array([bool(done)]), np.array([bool(done or truncated)])
         actions, rewards = np.array([action]), np.array([reward], float)
-        self.remember_batch(state, actions, rewards, next_state, np.array([bool(done)]), np.array([bool(truncated)]))
+        self.remember_batch(Steps(state, actions, rewards, next_state, *flags, np.zeros(1, int), rewards))
 
-    def remember_batch(
-        self, states, actions, rewards, next_states, terminated, truncated, environments=None, stops=None
-    ):
-        """Store N transitions of states and actions that went through `act_batch`: the loop's way of remembering.
+    def q_values(self, states) -> np.ndarray:
+        """The brain's Q-values, [N, action_size] float32, of states [N, *state_shape]."""
+        self.learner.sync()
+        states = np.asarray(states)
+        self.check_states(states, "states")
+        return self.learner.q_values(states)
 
-        Args:
-            states, next_states: [N, *state_shape].
-            actions: [N] int.
-            rewards: [N] float.
-            terminated, truncated: [N] bool; see `remember`.
-            environments: [N] int, which environment each row is of; by default 0 to N - 1.
-            stops: [N] bool, where the bootstrap stops though the episode goes on: a lost life; None for nowhere.
+    # ---------------------------------------------------------------- N states at a time, as the loop does
+
+    def act_batch(self, states: np.ndarray, epsilon: float | None = None) -> np.ndarray:
+        """Choose an action for each of N states, [N, *state_shape] to [N] int; by default at `exploration_rate`."""
+        actions = self.learner.q_values(states).argmax(-1)
+        return self.explore(actions, self.epsilon.rate if epsilon is None else epsilon)
+
+    def begin_episodes(self):
+        """Close the episodes under way: what is remembered from now on is of others."""
+        self.memory.begin_episodes()
+        self.explore.begin_episodes()
+        self.learner.sync()
+
+    def remember_batch(self, steps: Steps):
+        """Store `Steps` of N environments, whose states went through `act_batch`.
 
         Raises:
             ValueError: a next state has another shape, or it or a reward is not finite; nothing is stored then.
         """
-        if self._stores_frames or len(self.memory) == 0:
-            fine = False
-        else:  # two products tell whether all is finite, unless they overflow; this runs every step
-            fine = math.isfinite(np.vdot(next_states, next_states) + np.vdot(rewards, rewards))
-        if not fine:
-            self.check_states(next_states, "next_state")
-            if not all_finite(rewards):
-                raise ValueError(f"`reward` must be finite. Received: {rewards}")
-        if self._watches_ends:
-            self._watch_ends(terminated, truncated)
-        if stops is not None and not self._stores_frames:
-            terminated = terminated | stops
-        if self._stores_frames:
-            games = np.arange(len(states)) if environments is None else environments
-            self.memory.add(games, states, actions, rewards, next_states, terminated, truncated, stops)
-        elif self._n_step is None:
-            discounts = self._discounts.take(terminated)
-            self.memory.add(Transition(states, actions, rewards.astype(np.float32), discounts, next_states))
-        else:
-            if environments is None:
-                environments = np.arange(len(states))
-            steps = (environments, states, actions, rewards, next_states, terminated, truncated)
-            if (joined := self._n_step.join(*steps)) is not None:
-                self.memory.add(joined)
-        self.steps += len(states)
-        if self.exploration is not None:
-            self.exploration_rate = self.exploration(self.steps)
+        # Two products tell whether all is finite, unless they overflow or are of frames; this runs every step.
+        fine = steps.next_state.dtype.kind == "f" and steps.next_state.shape[1:] == self.state_shape
+        if not fine or not math.isfinite(
+            np.vdot(steps.next_state, steps.next_state) + np.vdot(steps.reward, steps.reward)
+        ):
+            self.check_states(steps.next_state, "next_state")
+            if not all_finite(steps.reward):
+                raise ValueError(f"`reward` must be finite. Received: {steps.reward}")
+        self.memory.remember(steps)
+        self.steps += len(steps.action)
+        self.epsilon.stepped(self.steps)
+        if ends := np.count_nonzero(steps.ended):
+            self.episodes += ends
+            if self._copies_due is not None and self._copies_due(self.episodes):
+                self.learner.copy_to_target()
+        self._waits = self._waits and not steps.terminal.any()
 
-    def _watch_ends(self, terminated, truncated):
-        """Do what waits for episodes to end, [N] bool."""
-        self._waits = self._waits and not terminated.any()
-        before, self.episodes = self.episodes, self.episodes + int(np.count_nonzero(terminated | truncated))
-        every = self._target_update_episodes
-        if every is not None and self.episodes // every > before // every:
-            self.learner.copy_to_target()
-
-    def replay(self, sample_batch_size=None):
-        """Learn from memory: one gradient update after the other, all in one compiled call; then explore a little less.
+    def replay(self, sample_batch_size: int | None = None) -> np.ndarray | None:
+        """Learn from memory: K gradient updates of B transitions, one after the other; then explore a little less.
 
         The same updates as `replay_as_written`, to float32 rounding.
 
         Args:
-            sample_batch_size: how many different transitions to draw; by default the agent's.
+            sample_batch_size: K times B, how many different transitions to draw; by default the settings'.
 
         Returns:
-            [updates] float32, the loss of each update; None while the memory holds fewer transitions than that.
+            [K] float32, the loss of each update; None while the memory holds too little.
 
         Raises:
             FloatingPointError: a loss or gradient is not finite; that update was not made.
         """
-        batches = self._sample(sample_batch_size)
-        if batches is None:
+        return self._replay(self.learner, sample_batch_size)
+
+    def replay_as_written(self, sample_batch_size: int | None = None) -> np.ndarray | None:
+        """The literal twin of `replay`, a thousand times slower: see `learner.LiteralLearner`."""
+        return self._replay(self._literal_learner, sample_batch_size)
+
+    def _replay(self, learner, sample_batch_size):
+        shape = self.settings.learner.minibatches(sample_batch_size)
+        if self._waits or not self.memory.ready(shape):
             return None
-        losses = self.learner.update(batches)
-        if self._numpy_forward is not None:
-            self._numpy_forward.refresh(self.learner.flat_weights)
-        self._explore_less()
+        losses = learner.update(self.memory.sample(*shape))
+        self.epsilon.replayed()
         return losses
 
-    def replay_as_written(self, sample_batch_size=None):
-        """The literal twin of `replay`: the notebook's `predict`, `predict` and `fit` for each transition.
+    @cached_property
+    def _literal_learner(self):
+        return LiteralLearner.of(self.learner)
 
-        A thousand times slower, and kept because the test that both leave the same weights is the licence for the fast
-        one. It is for the notebook's own case: minibatches of 1, "mse", no target model.
-
-        Returns:
-            As `replay`.
-        """
-        learner = self.learner
-        if self.minibatch_size != 1 or learner.target_brain is not None or learner.loss is not mse_loss:
-            raise ValueError(
-                "The notebook's replay has minibatches of 1, the loss mse and no target model. Received: "
-                f"minibatch_size={self.minibatch_size}, {learner.loss.__name__}, target_update={learner.target_update}"
-            )
-        batches = self._sample(sample_batch_size)
-        if batches is None:
-            return None
-        losses = []
-        for state, action, reward, discount, next_state in zip(*batches, strict=True):
-            target = reward[0]
-            if discount[0] != 0:
-                target = reward[0] + discount[0] * np.amax(self.brain.predict(next_state, verbose=0)[0])
-            target_f = self.brain.predict(state, verbose=0)
-            target_f[0][action[0]] = target
-            losses.append(self.brain.fit(state, target_f, epochs=1, verbose=0).history["loss"][0])
-        self.refresh()
-        self._explore_less()
-        return np.array(losses, np.float32)
-
-    def _sample(self, sample_batch_size):
-        """K minibatches of B transitions, `Transition` of arrays [K, B, ...]; None while the memory holds too few."""
-        size, count = self.minibatch_size, self.sample_batch_size
-        if sample_batch_size is not None:
-            count = check_whole("sample_batch_size", sample_batch_size)
-            if count % size:
-                raise ValueError(f"`sample_batch_size` must be a multiple of {size}. Received: {count}")
-        if self._waits or len(self.memory) < max(count, self.learning_starts):
-            return None
-        batch = self.memory.sample(count)
-        return Transition(*(field.reshape(count // size, size, *field.shape[1:]) for field in batch))
+    # ---------------------------------------------------------------- exploration and the notebook's other names
 
     def explore_anew(self):
         """Explore as at first, as a new training does."""
         self.steps = 0
-        self.exploration_rate = self.initial_exploration_rate
+        self.epsilon.begin()
 
-    def _explore_less(self):
-        if self.exploration is None and self.exploration_rate > self.exploration_min:
-            self.exploration_rate *= self.exploration_decay
+    @property
+    def exploration_rate(self) -> float:
+        """Probability of a random action."""
+        return self.epsilon.rate
+
+    @exploration_rate.setter
+    def exploration_rate(self, rate):
+        self.epsilon.rate = rate
+
+    brain = property(lambda self: self.learner.brain, doc="The network.")
+    gamma = property(lambda self: self.settings.learner.gamma, doc="Discount a step.")
+    learning_rate = property(lambda self: self.learner.learning_rate, doc="Of the optimizer, as it is now.")
+    exploration_min = property(lambda self: self.epsilon.minimum, doc="What the exploration rate falls to.")
+    exploration_decay = property(lambda self: self.epsilon.decay, doc="Factor after each replay; None with a schedule.")
+    sample_batch_size = property(lambda self: self.settings.learner.sample_batch_size, doc="Transitions a replay.")
+    minibatch_size = property(lambda self: self.settings.learner.minibatch_size, doc="Transitions an update.")
 
     # ---------------------------------------------------------------- weights
 
-    def save_model(self, path=None):
+    def save_model(self, path: str | Path | None = None):
         """Write the brain's weights to a .h5 file, whole or not at all.
 
         Args:
             path: the file; by default `weight_backup`, which stays as it is while nothing has been learned.
         """
         if path is not None:
-            save_weights(self._brain_to_save(), path)
+            self.learner.save_weights(path)
         elif self.weight_backup is not None and (self.learner.updates or not self.weight_backup.exists()):
-            save_weights(self._brain_to_save(), self.weight_backup)
+            self.learner.save_weights(self.weight_backup)
 
-    def load_model(self, path):
+    def load_model(self, path: str | Path):
         """Take weights from a .h5 file of any Keras, and explore at the minimum from now on.
 
         Raises:
             WeightFileError: the file is not whole or not this network's; the agent is unchanged.
         """
-        load_weights(self.brain, path)
-        self.learner.copy_to_target()
-        self.refresh()
-        self.exploration_rate = self.exploration_min
-
-    def _brain_to_save(self):
-        """A Keras model with the brain's weights as they are now."""
-        return self.brain
+        self.learner.load_weights(path)
+        self.epsilon.settle()
 
     def _load_backup(self):
         if self.weight_backup.exists():
@@ -426,73 +248,32 @@ class Agent:
     # ---------------------------------------------------------------- going on after an interruption
 
     @property
-    def generators(self):
+    def generators(self) -> dict[str, np.random.Generator]:
         """The agent's own `np.random.Generator`s, by name."""
-        return {"exploration": self._random, "memory": self.memory.random}
+        return {"exploration": self.explore.random, "memory": self.memory.random}
 
-    @property
-    def memory_bytes(self):
-        """How many bytes the memory takes once it is full."""
-        return self.memory.bytes_needed(self.memory.capacity, self.state_shape)
-
-    def counters(self):
+    def counters(self) -> dict:
         """How far learning and exploration are, in plain numbers."""
         return {
             "steps": self.steps,
             "episodes": self.episodes,
             "updates": self.learner.updates,
             "exploration_rate": self.exploration_rate,
+            "settled": self.epsilon.settled,
             "waits": self._waits,
         }
 
-    def restore_counters(self, counters):
+    def restore_counters(self, counters: dict):
         """Go on from there; nothing is changed where one is missing."""
         steps, episodes, updates = (int(counters[name]) for name in ("steps", "episodes", "updates"))
-        rate, waits = float(counters["exploration_rate"]), bool(counters["waits"])
-        self.steps, self.episodes, self.exploration_rate, self._waits = steps, episodes, rate, waits
+        rate, waits, settled = (counters[name] for name in ("exploration_rate", "waits", "settled"))
+        self.steps, self.episodes, self._waits = steps, episodes, bool(waits)
+        self.epsilon.rate, self.epsilon.settled = float(rate), bool(settled)
         self.learner.updates = updates
+        if self._copies_due is not None:
+            self._copies_due = Every(self._copies_due.n, episodes)
 
-    def check_memory_fits(self):
-        """Raise a ValueError if the memory, once full, takes more than this machine has free."""
-        if self._stores_frames:
-            self.memory.check_fits(self.state_shape)
-
-    # ---------------------------------------------------------------- construction and checks
-
-    def _default_brain(self, options, seed):
-        if callable(options):
-            return options(self.state_shape, self.action_size, seed=seed)
-        if len(self.state_shape) != 1:
-            raise ValueError(
-                f"`brain` must be given where a state is not a vector. Received: state_size={self.state_size}"
-            )
-        return mlp(self.state_shape[0], self.action_size, **{"seed": seed, **options})
-
-    def _built(self, brain, optimizer):
-        """The brain with an optimizer, checked to map [B, *state_shape] to [B, action_size]."""
-        if not isinstance(brain, keras.Model):
-            raise ValueError(f"`brain` must be a keras.Model. Received: {brain!r}")
-        if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
-            optimizer = optimizer()
-        if optimizer is not None or getattr(brain, "optimizer", None) is None:
-            brain.compile(loss="mse", optimizer=optimizer or keras.optimizers.Adam(self.learning_rate))
-        try:
-            shape = tuple(brain(np.zeros((1, *self.state_shape), np.float32), training=False).shape)
-        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-            raise ValueError(f"`brain` must take states of shape {self.state_shape}. Received: {error}") from error
-        if shape != (1, self.action_size):
-            raise ValueError(
-                f"`brain` must return one Q-value for each of {self.action_size} actions. Received: {shape}"
-            )
-        return brain
-
-    def _new_learner(self, target_update, **options):
-        target_brain = None
-        if target_update is not None:
-            check_whole("target_update", target_update)
-            target_brain = keras.models.clone_model(self.brain)
-        options = {"target_brain": target_brain, "target_update": target_update, **options}
-        return Learner(self.brain, self.brain.optimizer, **options)
+    # ---------------------------------------------------------------- checks
 
     def _one(self, state, name):
         """A single state as a batch of one."""
@@ -507,3 +288,102 @@ class Agent:
             raise ValueError(f"`{name}` must have shape (N, *{self.state_shape}). Received: {states.shape}")
         if not all_finite(states):
             raise ValueError(f"`{name}` must hold finite numbers. Received: {states}")
+
+
+def _make_memory(settings, seed):
+    """The memory that the settings describe."""
+    own, gamma = settings.memory, settings.learner.gamma
+    if own.store_frames:  # these make the n steps when they are sampled
+        padding = own.frame_padding or "zero"
+        return FrameMemory(own.memory_size, own.n_step, gamma, seed, padding, own.learning_starts)
+    returns = OneStep(gamma) if own.n_step == 1 else NStep(own.n_step, gamma)
+    return ReplayMemory(own.memory_size, seed, returns, own.learning_starts)
+
+
+def _make_exploration(settings, action_size, seed):
+    """Epsilon as it falls, and what makes actions random with that probability."""
+    if settings.exploration is not None:
+        epsilon = BySteps(settings.exploration)
+    else:
+        epsilon = ByReplays(settings.exploration_rate, settings.exploration_min, settings.exploration_decay)
+    if settings.hold_random_actions > 1:
+        return epsilon, HeldEpsilonGreedy(action_size, settings.hold_random_actions, seed)
+    return epsilon, EpsilonGreedy(action_size, seed)
+
+
+# -------------------------------------------------------------------- playing
+
+
+class Step(NamedTuple):
+    """What happened in one step of the training loop."""
+
+    steps: int  # environment steps so far, over all environments
+    episodes: list | tuple  # the `Episode`s that ended with it, mostly none
+    losses: np.ndarray | None  # of the updates made after it; None where none were made
+
+
+def collect(act: Callable[[np.ndarray], np.ndarray], envs, seed=None, shape_reward=None) -> Iterator[Steps]:
+    """Play without end: a generator of the `Steps` that environments make, for learning, evaluation and films alike.
+
+    Args:
+        act: a function from states, [N, *state_shape], to actions, [N] int.
+        envs: a vector of environments in NEXT_STEP mode, as gymnasium has it (see `environments.as_vector`): the step
+            after an episode's end only resets that environment, and is no step of it. Two entries of a step's info
+            count, where there are such, both [N]: `executed_actions`, what was done instead of the actions, and
+            `life_lost`, where nothing is bootstrapped though the episode goes on.
+        seed: of the first reset.
+        shape_reward: a function of states, actions, rewards and next states, each [N, ...], to the rewards to learn
+            from instead; scores stay those of the true rewards.
+    """
+    states, _ = envs.reset(seed=seed)
+    everywhere, real = np.arange(envs.num_envs), None  # which environments do more than reset; None for all
+    while True:
+        actions = act(states)
+        next_states, rewards, terminated, truncated, info = envs.step(actions)
+        actions, terminal, learned = info.get("executed_actions", actions), terminated, rewards
+        if "life_lost" in info:
+            terminal = terminated | info["life_lost"]
+        if shape_reward is not None:
+            learned = np.asarray(shape_reward(states, actions, rewards, next_states), float)
+        ended = terminated | truncated
+        steps = Steps(states, actions, learned, next_states, terminal, ended, everywhere, rewards)
+        if real is None:
+            yield steps
+        elif len(real):
+            yield Steps(*(field[real] for field in steps))
+        real = np.flatnonzero(~ended) if np.count_nonzero(ended) else None
+        states = next_states
+
+
+def play(
+    agent: Agent, env, replay_every: str | int = "episode", seed=None, learn: bool = True, shape_reward=None
+) -> Iterator[Step]:
+    """Play and learn without end: a generator of `Step`s. This is the only training loop.
+
+    Bars, plots and files listen to what it yields, and whoever iterates decides when it is enough.
+
+    Args:
+        agent: acts, remembers and replays.
+        env: a gymnasium environment, or a vector of them in NEXT_STEP mode.
+        replay_every: "episode" replays once at each episode's end; a number, once every so many environment steps.
+        seed, shape_reward: as `collect` has them.
+        learn: False leaves `agent.replay` out, which measures the loop alone.
+    """
+    envs, by_episode = as_vector(env), replay_every == "episode"
+    replays_due, tally = Every(replay_period(replay_every)), Tally(envs.num_envs)
+    agent.begin_episodes()
+    for steps in collect(agent.act_batch, envs, seed, shape_reward):
+        epsilon, losses = agent.exploration_rate, None
+        agent.remember_batch(steps)
+        ends = tally.add(steps)
+        for _ in range(replays_due(tally.episodes if by_episode else tally.steps)):
+            if learn and (new := agent.replay()) is not None:
+                tally.add_losses(new)
+                losses = new if losses is None else np.concatenate([losses, new])
+        episodes = tally.end(steps.environment[steps.ended], epsilon) if ends else ()
+        yield Step(tally.steps, episodes, losses)
+
+
+def replay_period(replay_every: str | int) -> int:
+    """After how many episodes, or environment steps, a replay is due; a ValueError for what is no such number."""
+    return 1 if replay_every == "episode" else check_whole("replay_every", replay_every)

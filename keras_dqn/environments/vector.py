@@ -87,6 +87,38 @@ class OneEnv:
         return np.asarray(state)[None], rewards, _FLAGS[bool(terminated)], _FLAGS[bool(truncated)], info
 
 
+class OneEpisodeEach:
+    """Some environments that play one episode each, behind the vector interface: whose episode has ended rests.
+
+    Args:
+        envs: single gymnasium environments, of the same spaces.
+    """
+
+    def __init__(self, envs):
+        self.envs, self.num_envs = envs, len(envs)
+
+    def reset(self, seed=None):
+        """Environment i begins with seed + i."""
+        self._playing = list(range(self.num_envs))
+        seeds = [None if seed is None else seed + i for i in self._playing]
+        self._states = np.stack([env.reset(seed=one)[0] for env, one in zip(self.envs, seeds, strict=True)])
+        self._ended, self._truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
+        return self._states, {}
+
+    def step(self, actions):
+        states, rewards = self._states.copy(), np.zeros(self.num_envs)
+        actions = actions.tolist()
+        for i in self._playing:
+            states[i], rewards[i], self._ended[i], self._truncated[i], _ = self.envs[i].step(actions[i])
+        self._playing = [i for i in self._playing if not (self._ended[i] or self._truncated[i])]
+        self._states = states
+        return states, rewards, self._ended.copy(), self._truncated.copy(), {}
+
+    def close(self):
+        for env in self.envs:
+            env.close()
+
+
 def as_vector(env):
     """A vector of environments in NEXT_STEP mode: `env` itself if it is one, or a vector of that single one."""
     if not isinstance(env, VectorEnv):

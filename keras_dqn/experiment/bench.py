@@ -12,16 +12,14 @@ import gymnasium as gym
 import numpy as np
 import psutil
 
-from keras_dqn.agent.agent import Agent
+from keras_dqn.agent import Agent, play
 from keras_dqn.backend import keras, tf
 from keras_dqn.environments.vector import make_env, make_vector_env
 from keras_dqn.games.cartpole import CartPole
 from keras_dqn.learner.compiled import Learner
-from keras_dqn.memory.frames import FrameMemory
-from keras_dqn.memory.replay import Transition
+from keras_dqn.memory import FrameMemory, Steps, Transition
 from keras_dqn.networks.mlp import mlp
 from keras_dqn.records.weights import pretrained
-from keras_dqn.runner.runner import play
 
 
 def main(repeats=5, measurements=None):
@@ -159,7 +157,7 @@ def breakout(repeats, dtype="float32", rounds=50):
     parts = {
         "emulation": (envs, "step"),
         "acting": (agent, "act_batch"),
-        "sampling": (agent, "_sample"),
+        "sampling": (agent.memory, "sample"),
         "updating": (agent.learner, "update"),
     }
     seconds = {}  # that each part took since this was cleared
@@ -174,7 +172,7 @@ def breakout(repeats, dtype="float32", rounds=50):
             whole = time.perf_counter() - started
             speeds.append(8 * rounds / whole)
             shares.append({name: part / whole for name, part in seconds.items()})
-            batches = agent._sample(None)
+            batches = agent.memory.sample(*agent.settings.learner.minibatches())
             alone.append(sum(_seconds(partial(agent.learner.update, batches)) for _ in range(made)) / whole)
             plain.append(_round_seconds(agent, envs, rounds, None))
             beside.append(_round_seconds(agent, envs, rounds, thread))
@@ -205,7 +203,7 @@ def _round_seconds(agent, envs, rounds, thread):
     states, _ = envs.reset(seed=0)
     started = time.perf_counter()
     for _ in range(rounds):
-        actions = agent.act_batch(states, 0.1)
+        actions = agent.act_batch(states)
         if thread is None:
             states = envs.step(actions)[0]
             agent.replay()
@@ -223,9 +221,9 @@ def frame_memory(repeats, steps=500_000):
     memory = FrameMemory(steps, n_step=3, seed=0)
     random, games = np.random.default_rng(0), np.arange(8)
     states = random.integers(256, size=(8, 4, 84, 84), dtype=np.uint8)
-    ends = np.zeros(8, bool)
+    ends, rewards = np.zeros(8, bool), np.ones(8)
     for _ in range(steps // 8):
-        memory.add(games, states, np.ones(8, int), np.ones(8), states, ends, ends)
+        memory.remember(Steps(states, np.ones(8, int), rewards, states, ends, ends, games, rewards))
     grown, formula = process.memory_info().rss - before, memory.bytes_needed(steps)
     yield f"the process grows with {len(memory):,} stored steps by", f"{grown / 1e9:.2f} GB"
     yield "computed before training", f"{formula / 1e9:.2f} GB; the process grows by {grown / formula:.2f} times that"

@@ -19,7 +19,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from keras_dqn import __version__
-from keras_dqn.agent.agent import Agent
+from keras_dqn.agent import Agent
+from keras_dqn.agent.settings import described
 from keras_dqn.backend import keras, tf
 from keras_dqn.checks import check_whole
 from keras_dqn.experiment.report import Experiment
@@ -139,7 +140,7 @@ class _Training:
             "options": {**game.recipes[self.recipe], **options},
             "versions": _versions(frameworks),
         }
-        self.settings = json.loads(json.dumps(settings, default=_described))
+        self.settings = described(settings)
 
     def _runner(self, framework, seed, weight_backup):
         """A `Runner` with fresh weights."""
@@ -187,19 +188,6 @@ class _Training:
             lengths=history.lengths.tolist(),
             error=error,
         )
-
-
-def _described(value):
-    """What JSON has no type for: an array as a list, a function as its name and what it closes over."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if not hasattr(value, "__qualname__"):
-        raise ValueError(
-            "The options of an experiment are numbers, texts and functions, as no object may go from seed to seed. "
-            f"Received: {value!r}"
-        )
-    enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-    return [f"{value.__module__}.{value.__qualname__}", *enclosed]
 
 
 def _versions(frameworks):

@@ -135,9 +135,9 @@ class Breakout(Runner):
             checkpoints = None
         return super().train(*arguments, checkpoints=checkpoints, **options)
 
-    def _progress(self, history):
+    def progress(self, history):
         games = {"frames": f"{self.agent.steps * self.frames_per_step:,}", "games": len(history)}
-        return {**games, **super()._progress(history), "loss": f"{history[-1].loss:.4f}"}
+        return {**games, **super().progress(history), "loss": f"{history[-1].loss:.4f}"}
 
     def make_env(self, render_mode=None):
         """One new game, behind gymnasium's interface."""

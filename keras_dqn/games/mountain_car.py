@@ -46,15 +46,15 @@ class MountainCar(Runner):
         },
     }
 
-    def _is_over(self, history):
+    def is_over(self, history):
         """Training ends when the last 100 episodes, exploration and all, have the mean that counts as solved."""
-        return super()._is_over(history) or self._is_solved(history)
+        return super().is_over(history) or self._is_solved(history)
 
     def _is_solved(self, history):
         return len(history) >= 100 and history.mean_score() >= self.solved_score
 
-    def _comments(self, history, verbose):
-        comments = super()._comments(history, verbose)
+    def comments(self, history):
+        comments = []
         episodes, mean = len(history), history.mean_score()
         if episodes == 100 and history.scores.max() <= -200:
             comments.append(

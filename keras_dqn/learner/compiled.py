@@ -5,10 +5,17 @@ the other, in a single compiled call. The notebook's per-sample replay is K=32, 
 tutorial's is K=1, B=128 every step.
 """
 
+from typing import Protocol
+
 import numpy as np
 
-from keras_dqn.backend import tf
+from keras_dqn.backend import keras, tf
 from keras_dqn.memory.replay import Transition
+from keras_dqn.networks.mlp import built, default_brain
+from keras_dqn.networks.numpy_forward import NumpyForward
+from keras_dqn.records.weights import load_weights, save_weights
+
+NEVER = 2**62  # updates: a target model that no count of updates moves
 
 
 def q_learning_targets(rewards, discounts, next_q):
@@ -62,6 +69,41 @@ def huber_loss(targets, q, actions, delta=1.0):
 LOSSES = {"mse": mse_loss, "huber": huber_loss}
 
 
+class AnyLearner(Protocol):
+    """What the agent needs of a learner: `Learner`, `literal.LiteralLearner` and `pytorch.TorchLearner`."""
+
+    updates: int  # how many gradient updates have been made
+    learning_rate: float  # the optimizer's; a new one counts from the next update on
+
+    def update(self, batches: Transition) -> np.ndarray:
+        """Make K gradient updates from arrays [K, B, ...], one after the other; the losses, [K] float32."""
+        ...
+
+    def q_values(self, states: np.ndarray) -> np.ndarray:
+        """Q-values, [N, actions] float32, of states [N, *state_shape]."""
+        ...
+
+    def sync(self) -> None:
+        """Take over the weights that others assigned to the network."""
+        ...
+
+    def read_weights(self) -> np.ndarray:
+        """All weights as one vector, [parameters] float32, in the order of Keras."""
+        ...
+
+    def copy_to_target(self) -> None:
+        """Make the target model equal to the network."""
+        ...
+
+    def save_weights(self, path) -> None:
+        """Write the weights to an .h5 file, whole or not at all."""
+        ...
+
+    def load_weights(self, path) -> None:
+        """Take weights from an .h5 file; on any error everything is as it was."""
+        ...
+
+
 class Learner:
     """Updates a Keras model from minibatches of transitions, K of them in one compiled call.
 
@@ -97,7 +139,6 @@ class Learner:
         self.loss, self.target_update, self.tau, self.double = LOSSES[loss], target_update, tau, double
         if not optimizer.built:
             optimizer.build(brain.trainable_variables)
-        self.flat_weights = None  # after an update, where XLA is used: the brain's weights, float32 [parameters]
         self._updates = tf.Variable(0, dtype=tf.int64, trainable=False)
         if jit_compile is None:
             jit_compile = not _has_convolution(brain)
@@ -107,6 +148,9 @@ class Learner:
         # The optimizer is one pass over the weights in XLA and ten without: worth it even within a plain graph.
         self._apply = tf.function(self._applied, jit_compile=True)
         self._flatten = tf.function(self._flat).get_concrete_function()
+        # At the size of small Dense networks a call of the model costs a hundred times its arithmetic.
+        self._numpy_forward = NumpyForward(brain) if NumpyForward.supports(brain) else None
+        self._compiled_forward = tf.function(lambda states: brain(states, training=False))
         self.copy_to_target()
 
     @property
@@ -121,7 +165,7 @@ class Learner:
     @property
     def learning_rate(self):
         """The optimizer's. A new one counts from the next update on."""
-        return float(self.optimizer.learning_rate)
+        return float(str(np.float32(self.optimizer.learning_rate)))  # 0.001, and not what float32 makes of it
 
     @learning_rate.setter
     def learning_rate(self, rate):
@@ -154,7 +198,8 @@ class Learner:
         if layout not in self._compiled:
             self._compiled[layout] = self._update.get_concrete_function(*arrays)
         losses, made, flat_weights = self._compiled[layout](*arrays)
-        self.flat_weights = flat_weights.numpy()
+        if self._numpy_forward is not None:  # whatever comes next, states are judged by the newest weights
+            self._numpy_forward.refresh(flat_weights.numpy() if self.jit_compile else self.read_weights())
         losses, made = losses.numpy(), int(made)
         if made < len(losses):
             raise FloatingPointError(
@@ -162,6 +207,35 @@ class Learner:
                 f"after it were made. Received: a loss of {losses[made]}"
             )
         return losses
+
+    def q_values(self, states):
+        """The brain's Q-values, [N, actions] float32, of states [N, *state_shape].
+
+        They are those of the weights as `update`, `load_weights` and `sync` left them: this runs every step, and asking
+        every variable whether somebody else assigned it would cost more than the network.
+        """
+        if self._numpy_forward is not None:
+            return self._numpy_forward(states)
+        return self._compiled_forward(tf.constant(states)).numpy()
+
+    def sync(self):
+        """Take over the weights that others assigned to the brain."""
+        if self._numpy_forward is not None:
+            self._numpy_forward.refresh(self.read_weights())
+
+    def save_weights(self, path):
+        """Write the brain's weights to an .h5 file, whole or not at all."""
+        save_weights(self.brain, path)
+
+    def load_weights(self, path):
+        """Take the weights of brain and target model from an .h5 file of any Keras.
+
+        Raises:
+            WeightFileError: the file is not whole or not this network's; nothing is changed.
+        """
+        load_weights(self.brain, path)
+        self.copy_to_target()
+        self.sync()
 
     def read_weights(self):
         """All of the brain's weights as one vector, float32 [parameters], in the order of `brain.weights`."""
@@ -261,3 +335,23 @@ def _unpacked(arrays):
 
 def _has_convolution(model):
     return any("Conv" in type(layer).__name__ or _has_convolution(layer) for layer in getattr(model, "layers", []))
+
+
+def make_learner(brain, network, state_shape, action_size, settings, seed):
+    """The `Learner` of a brain, the caller's own or a default one, with its optimizer and its target model.
+
+    Args:
+        brain: a Keras model, or None.
+        network: what `networks.mlp.default_brain` makes a brain of where there is none.
+        settings: `LearnerSettings`.
+        seed: of the initial weights.
+
+    Raises:
+        ValueError: the brain does not map [B, *state_shape] to [B, action_size].
+    """
+    if brain is None:
+        brain = default_brain(network, state_shape, action_size, seed)
+    brain = built(brain, state_shape, action_size, settings.optimizer, settings.learning_rate)
+    target_update = NEVER if settings.target_update_episodes is not None else settings.target_update
+    target_brain = None if target_update is None else keras.models.clone_model(brain)
+    return Learner(brain, brain.optimizer, settings.loss, target_brain, target_update, settings.tau, settings.double)

@@ -1,9 +1,11 @@
 """What the agent remembers where a state is a stack of frames: each frame once, stacks rebuilt when sampled."""
 
+import math
+
 import numpy as np
 import psutil
 
-from keras_dqn.memory.replay import Transition
+from keras_dqn.memory.replay import Steps, Transition
 
 RINGS = "frames", "actions", "rewards", "terminal", "kinds", "ages"  # the arrays [games, slots, ...]
 PADDINGS = "zero", "reset"
@@ -28,18 +30,19 @@ class FrameMemory:
         seed: of the sampling; an int, a `np.random.SeedSequence`, or None for fresh entropy.
         padding: what takes the place of frames before a game's first, as gymnasium's `FrameStackObservation` calls it:
             "zero" (as `AtariVectorEnv` stacks them), or "reset", that first frame.
+        learning_starts: `ready` only with this many steps.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
-    def __init__(self, capacity, n_step=1, gamma=0.99, seed=None, padding="zero"):
+    def __init__(self, capacity, n_step=1, gamma=0.99, seed=None, padding="zero", learning_starts=0):
         if not isinstance(capacity, int | np.integer) or capacity < 1:
             raise ValueError(f"`capacity` must be a whole number of steps, 1 or more. Received: {capacity!r}")
         if padding not in PADDINGS:
             raise ValueError(f"`padding` must be one of {list(PADDINGS)}. Received: {padding!r}")
         self.capacity = int(capacity)
-        self.n_step, self.gamma, self.padding = n_step, gamma, padding
+        self.n_step, self.gamma, self.padding, self.learning_starts = n_step, gamma, padding, learning_starts
         self.random = np.random.default_rng(seed)
         self._frames = None
         self._steps = 0  # stored
@@ -67,29 +70,24 @@ class FrameMemory:
         """How many of the stored steps can be drawn, at the least: not those at the edges of the rings."""
         return max(self._steps - self._at_edges, 0)
 
-    def add(self, games, states, actions, rewards, next_states, terminated, truncated, stops=None):
-        """Store one step of each of the `games`.
+    def remember(self, steps: Steps):
+        """Store one step of each of the games (environments); the first call has all games there are.
 
         Args:
-            games: [N] int, which game each row is of, all different; the first call has all games there are.
-            states, next_states: [N, stack, height, width] uint8, the newest frame last.
-            actions: [N] int.
-            rewards: [N] float.
-            terminated, truncated: [N] bool, whether the game ended with this step.
-            stops: [N] bool, where the bootstrap stops though the game goes on (a lost life); None for nowhere.
+            steps: `Steps` whose states are [N, stack, height, width] uint8, the newest frame last.
 
         Raises:
             ValueError: the memory is too small for as many games, at the first call.
         """
+        games, ended = steps.environment, steps.ended
         if self._frames is None:
-            self._allocate(states)
-        ended = terminated | truncated
+            self._allocate(steps.state)
         slots = self._written[games] % self._length
         self._replace(games, slots)
-        self._frames[games, slots] = states[:, -1]
-        self._actions[games, slots] = actions
-        self._rewards[games, slots] = rewards
-        self._terminal[games, slots] = terminated if stops is None else terminated | stops
+        self._frames[games, slots] = steps.state[:, -1]
+        self._actions[games, slots] = steps.action
+        self._rewards[games, slots] = steps.reward
+        self._terminal[games, slots] = steps.terminal
         self._kinds[games, slots] = np.where(ended, LAST, STEP)
         self._ages[games, slots] = self._age[games]
         self._age[games] = np.minimum(self._age[games] + 1, self._stack - 1)
@@ -99,14 +97,18 @@ class FrameMemory:
             over = games[ended]
             slots = self._written[over] % self._length
             self._replace(over, slots)
-            self._frames[over, slots] = next_states[ended, -1]
+            self._frames[over, slots] = steps.next_state[ended, -1]
             self._kinds[over, slots] = END
             self._ages[over, slots] = self._age[over]
             self._age[over] = 0
             self._written[over] += 1
 
+    def ready(self, shape) -> bool:
+        """Whether there is enough to draw a sample of that shape."""
+        return len(self) >= max(math.prod(shape), self.learning_starts)
+
     def begin_episodes(self):
-        """Every game under way is over: its last frame is the one it ended with, as if truncated there."""
+        """Close every game under way: its last frame is the one it ended with, as if truncated there."""
         if self._frames is None:
             return
         for game in np.flatnonzero(self._written):
@@ -120,12 +122,13 @@ class FrameMemory:
                 self._kinds[game, before] = LAST
             self._age[game] = 0
 
-    def sample(self, count):
-        """Draw `count` steps uniformly (one may be drawn twice), as n-step transitions: arrays [count, ...].
+    def sample(self, *shape: int) -> Transition:
+        """Draw steps uniformly (one may be drawn twice), as n-step transitions: arrays [*shape, ...].
 
         Raises:
             ValueError: the memory holds no step whose stack and whose n steps are all there.
         """
+        count = math.prod(shape)
         games, steps = self._draw(count)
         slots = steps % self._length
         rewards, discounts = np.zeros(count, np.float32), np.ones(count, np.float32)
@@ -137,15 +140,16 @@ class FrameMemory:
             discounts *= np.where(alive, np.where(terminal, 0, self.gamma), 1).astype(np.float32)
             spans += alive
             alive &= ~terminal & (self._kinds[games, at] == STEP)
-        return Transition(
+        fields = (
             self._stacks(games, steps),
             self._actions[games, slots],
             rewards,
             discounts,
             self._stacks(games, steps + spans),
         )
+        return Transition(*(field.reshape(*shape, *field.shape[1:]) for field in fields))
 
-    def state(self):
+    def snapshot(self):
         """What is stored, as a dict of arrays for `restore`; a memory without steps has none."""
         if self._frames is None:
             return {}
@@ -155,7 +159,7 @@ class FrameMemory:
         return {**arrays, "written": self._written, "age": self._age, "layout": layout}
 
     def restore(self, arrays, state_shape):
-        """Hold what `state` of another memory gave.
+        """Hold what `snapshot` of another memory gave.
 
         Raises:
             ValueError: it was of another capacity, or of other frames or stacks; nothing is changed.

@@ -4,7 +4,7 @@ from collections import deque
 
 import numpy as np
 
-from keras_dqn.memory.replay import Transition
+from keras_dqn.memory.replay import Steps, Transition
 
 
 class NStep:
@@ -25,32 +25,30 @@ class NStep:
         self._pending = {}  # environment: deque of (state, action, reward), the oldest first
 
     def clear(self):
-        """Forget the steps that are pending: the episodes they are of go on nowhere."""
+        """Forget the steps that are pending: the episodes that they are of are closed."""
         self._pending.clear()
 
-    def join(self, environments, states, actions, rewards, next_states, terminated, truncated):
-        """Take one step of each of the `environments`, [N] int, and return what it completes.
-
-        Args:
-            environments: [N] int, which environment each row is of.
-            states, next_states: [N, *state_shape].
-            actions: [N] int.
-            rewards: [N] float.
-            terminated, truncated: [N] bool.
-
-        Returns:
-            A `Transition` of arrays [M, ...], or None where nothing is complete.
-        """
+    def join(self, steps: Steps) -> Transition | None:
+        """Take `Steps`, and return the transitions that they complete; None where nothing is complete."""
         complete = []
-        rows = zip(environments.tolist(), states, actions, rewards, next_states, terminated, truncated, strict=True)
-        for environment, state, action, reward, next_state, terminates, truncates in rows:
+        rows = zip(
+            steps.environment.tolist(),
+            steps.state,
+            steps.action,
+            steps.reward,
+            steps.next_state,
+            steps.terminal,
+            steps.ended,
+            strict=True,
+        )
+        for environment, state, action, reward, next_state, terminal, ended in rows:
             pending = self._pending.setdefault(environment, deque())
             pending.append((state, action, float(reward)))
-            if terminates or truncates:
+            if terminal or ended:
                 while pending:
-                    complete.append(self._oldest(pending, next_state, terminates))
+                    complete.append(self._oldest(pending, next_state, terminal))
             elif len(pending) == self.n:
-                complete.append(self._oldest(pending, next_state, terminates))
+                complete.append(self._oldest(pending, next_state, terminal))
         if not complete:
             return None
         states, actions, rewards, discounts, next_states = zip(*complete, strict=True)
@@ -62,11 +60,11 @@ class NStep:
             np.stack(next_states),
         )
 
-    def _oldest(self, pending, next_state, terminates):
+    def _oldest(self, pending, next_state, terminal):
         """The transition from the oldest pending step to `next_state`; that step is pending no longer."""
         total, discount = 0.0, 1.0
         for _, _, reward in pending:
             total += discount * reward
             discount *= self.gamma
         state, action, _ = pending.popleft()
-        return state, action, total, 0.0 if terminates else discount, next_state
+        return state, action, total, 0.0 if terminal else discount, next_state

@@ -1,8 +1,22 @@
-"""What the agent remembers: transitions in preallocated arrays, the oldest overwritten first."""
+"""What the agent remembers: steps go in, minibatches of transitions come out, the oldest overwritten first."""
 
-from typing import NamedTuple
+import math
+from typing import NamedTuple, Protocol
 
 import numpy as np
+
+
+class Steps(NamedTuple):
+    """One step of N environments as it happened: every field has the leading axis N."""
+
+    state: np.ndarray  # [N, *state_shape], the environment's dtype
+    action: np.ndarray  # [N] int, what was done
+    reward: np.ndarray  # [N] float, to learn from
+    next_state: np.ndarray  # [N, *state_shape], at an episode's end its own last one
+    terminal: np.ndarray  # [N] bool, nothing is bootstrapped from `next_state`: a lost life is terminal and not ended
+    ended: np.ndarray  # [N] bool, the episode is over: a time limit is ended and not terminal
+    environment: np.ndarray  # [N] int, which environment each row is of
+    true_reward: np.ndarray  # [N] float, what the score counts
 
 
 class Transition(NamedTuple):
@@ -20,6 +34,64 @@ class Transition(NamedTuple):
     next_state: np.ndarray  # [..., *state_shape]
 
 
+class Memory(Protocol):
+    """What the agent needs of a memory: `ReplayMemory`, `frames.FrameMemory` and others."""
+
+    capacity: int
+    random: np.random.Generator  # of the sampling
+
+    def __len__(self) -> int:
+        """How many transitions can be drawn."""
+        ...
+
+    def remember(self, steps: Steps) -> None:
+        """Store what N environments did."""
+        ...
+
+    def begin_episodes(self) -> None:
+        """Close the episodes under way: what comes next is of new ones."""
+        ...
+
+    def ready(self, shape: tuple[int, ...]) -> bool:
+        """Whether there is enough to draw a sample of that shape."""
+        ...
+
+    def sample(self, *shape: int) -> Transition:
+        """Draw transitions: `sample(K, B)` are K minibatches of B, arrays [K, B, ...]."""
+        ...
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """What is stored, as arrays for `restore`."""
+        ...
+
+    def restore(self, snapshot: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
+        """Hold what `snapshot` of another memory gave; on a ValueError nothing is changed."""
+        ...
+
+    def check_fits(self, state_shape: tuple[int, ...]) -> None:
+        """Raise a ValueError if the memory, once full, takes more than this machine has free."""
+        ...
+
+
+class OneStep:
+    """Makes each step a transition of its own; `n_step.NStep` makes longer ones.
+
+    Args:
+        gamma: discount a step.
+    """
+
+    def __init__(self, gamma: float):
+        self._discounts = np.array([gamma, 0], np.float32)  # by whether the step is terminal
+
+    def join(self, steps: Steps) -> Transition:
+        """The transitions that the steps complete."""
+        discounts = self._discounts.take(steps.terminal)
+        return Transition(steps.state, steps.action, steps.reward.astype(np.float32), discounts, steps.next_state)
+
+    def clear(self):
+        """Forget the steps that wait for others; here none does."""
+
+
 class ReplayMemory:
     """A first-in-first-out memory of transitions (Lin 1992), sampled uniformly.
 
@@ -29,18 +101,21 @@ class ReplayMemory:
     Args:
         capacity: how many transitions are kept; the oldest makes room for the newest.
         seed: of the sampling; an int, a `np.random.SeedSequence`, or None for fresh entropy.
+        returns: what makes transitions of steps: `OneStep` or `n_step.NStep`.
+        learning_starts: `ready` only with this many.
 
     Example:
         memory = ReplayMemory(2000, seed=0)
         memory.add(Transition(states, actions, rewards, discounts, next_states))  # [N, ...] each
-        batch = memory.sample(32)
+        batches = memory.sample(4, 32)  # 4 minibatches of 32
     """
 
-    def __init__(self, capacity, seed=None):
+    def __init__(self, capacity: int, seed=None, returns=None, learning_starts: int = 0):
         if not isinstance(capacity, int | np.integer) or capacity < 1:
             raise ValueError(f"`capacity` must be a whole number of transitions, 1 or more. Received: {capacity!r}")
         self.capacity = int(capacity)
         self.random = np.random.default_rng(seed)
+        self.returns, self.learning_starts = returns or OneStep(gamma=0.99), learning_starts
         self._arrays = None  # a Transition of arrays [capacity, ...], from the first `add` on
         self._accepted_layout = None
         self._size = 0
@@ -50,7 +125,20 @@ class ReplayMemory:
         """The number of transitions stored, at most `capacity`."""
         return self._size
 
-    def add(self, transitions):
+    def remember(self, steps: Steps):
+        """Store what N environments did, once `returns` has made transitions of it."""
+        if (transitions := self.returns.join(steps)) is not None:
+            self.add(transitions)
+
+    def begin_episodes(self):
+        """Close the episodes under way: what comes next is of new ones."""
+        self.returns.clear()
+
+    def ready(self, shape) -> bool:
+        """Whether there is enough to draw a sample of that shape."""
+        return self._size >= max(math.prod(shape), self.learning_starts)
+
+    def add(self, transitions: Transition):
         """Store N transitions, in order; every field has the leading axis N.
 
         Raises:
@@ -83,23 +171,26 @@ class ReplayMemory:
         for array, new in zip(self._arrays, transitions, strict=True):
             array[rows] = new
 
-    def sample(self, count, replace=False):
-        """Draw `count` transitions uniformly, as copies: a `Transition` of arrays [count, ...].
+    def sample(self, *shape: int, replace: bool = False) -> Transition:
+        """Draw transitions uniformly, as copies: `sample(K, B)` are K minibatches of B.
 
         Args:
-            count: how many.
+            shape: how many; the leading axes of what is returned.
             replace: whether one transition may be drawn twice.
 
+        Returns:
+            A `Transition` of arrays [*shape, ...].
+
         Raises:
-            ValueError: the memory is empty, or holds fewer than `count` and `replace` is False.
+            ValueError: the memory is empty, or holds fewer and `replace` is False.
         """
-        if self._size == 0 or (count > self._size and not replace):
+        count = math.prod(shape)
+        if self._arrays is None or (count > self._size and not replace):
             raise ValueError(f"The memory holds {self._size} transitions, too few for this sample. Received: {count}")
-        rows = (
-            self.random.integers(self._size, size=count)
-            if replace
-            else self.random.choice(self._size, count, replace=False)
-        )
+        if replace:
+            rows = self.random.integers(self._size, size=shape)
+        else:
+            rows = self.random.choice(self._size, count, replace=False).reshape(shape)
         return Transition(*(array[rows] for array in self._arrays))
 
     def contents(self):
@@ -114,15 +205,18 @@ class ReplayMemory:
         """How many bytes the arrays take, for float32 states."""
         return capacity * (2 * 4 * int(np.prod(state_shape)) + 8 + 4 + 4)
 
-    def state(self):
+    def snapshot(self):
         """What is stored, as a dict of arrays for `restore`; a memory without transitions has none."""
         if self._arrays is None:
             return {}
         arrays = {name: array[: self._size] for name, array in zip(Transition._fields, self._arrays, strict=True)}
         return {**arrays, "next_row": np.array(self._next)}
 
+    def check_fits(self, state_shape):
+        """Raise a ValueError if the memory, once full, takes more than this machine has free."""
+
     def restore(self, arrays, state_shape):
-        """Hold what `state` of another memory gave.
+        """Hold what `snapshot` of another memory gave.
 
         Raises:
             ValueError: it was of another capacity, or of other states; nothing is changed.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_dqn.backend import keras
+from keras_dqn.backend import keras, tf
 from keras_dqn.checks import seed_sequence
 
 
@@ -56,6 +56,51 @@ def mlp(
     layers += [dense(layer, width, activation) for layer, width in enumerate(hidden)]
     last = dense(len(hidden), action_size + dueling, "linear")
     return keras.Sequential([*layers, Dueling(action_size, last) if dueling else last])
+
+
+def default_brain(network, state_shape, action_size, seed):
+    """The brain of an agent that is given none.
+
+    Args:
+        network: options of `mlp`, a dict, or None for the notebook's; or a function of `state_shape`, `action_size` and
+            `seed` that makes a Keras model.
+
+    Raises:
+        ValueError: states are no vectors and `network` is no function.
+    """
+    if callable(network):
+        return network(state_shape, action_size, seed=seed)
+    if len(state_shape) != 1:
+        raise ValueError(f"`brain` or `network` must be given where a state is not a vector. Received: {state_shape}")
+    return mlp(state_shape[0], action_size, **{"seed": seed, **(network or {})})
+
+
+def built(brain, state_shape, action_size, optimizer=None, learning_rate=None):
+    """The brain with an optimizer, checked to map [B, *state_shape] to [B, action_size].
+
+    Args:
+        optimizer: a Keras optimizer or a function that makes one; by default that of a compiled brain, or an Adam.
+        learning_rate: of that Adam, by default 0.001.
+
+    Raises:
+        ValueError: it does not, or it has an optimizer and a learning rate is given.
+    """
+    if not isinstance(brain, keras.Model):
+        raise ValueError(f"`brain` must be a keras.Model. Received: {brain!r}")
+    if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
+        optimizer = optimizer()
+    has_optimizer = getattr(brain, "optimizer", None) is not None
+    if has_optimizer and learning_rate is not None:
+        raise ValueError(f"`brain` is compiled with an optimizer of its own. Received: learning_rate={learning_rate}")
+    if optimizer is not None or not has_optimizer:
+        brain.compile(loss="mse", optimizer=optimizer or keras.optimizers.Adam(learning_rate or 0.001))
+    try:
+        shape = tuple(brain(np.zeros((1, *state_shape), np.float32), training=False).shape)
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(f"`brain` must take states of shape {state_shape}. Received: {error}") from error
+    if shape != (1, action_size):
+        raise ValueError(f"`brain` must return one Q-value for each of {action_size} actions. Received: {shape}")
+    return brain
 
 
 class Dueling(keras.layers.Layer):

@@ -1,12 +1,20 @@
 """How the torch network learns: `learner.compiled`, in a plain eager loop."""
 
+import copy
 import math
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
-from keras_dqn.pytorch.optimizer import clip_gradients
+from keras_dqn.backend import keras
+from keras_dqn.checks import seed_sequence
+from keras_dqn.learner.compiled import NEVER
+from keras_dqn.networks.mlp import default_brain, mlp
+from keras_dqn.pytorch.network import QNetwork, from_state_dict, to_state_dict
+from keras_dqn.pytorch.optimizer import aligned_optimizer, clip_gradients
+from keras_dqn.records.weights import read_weights, save_weights
 
 LOSSES = {"mse": nn.functional.mse_loss, "huber": nn.functional.smooth_l1_loss}
 
@@ -19,10 +27,20 @@ class TorchLearner:
         optimizer: a torch optimizer of its parameters.
         loss, target_brain, target_update, tau, double: as `Learner` has them.
         clipping: options of `clip_gradients`, like `{"clipvalue": 100}`.
+        twin: a Keras network of the same layers, which reads and writes the .h5 files; None where there are none.
     """
 
     def __init__(
-        self, brain, optimizer, loss="mse", target_brain=None, target_update=None, tau=1.0, double=False, clipping=None
+        self,
+        brain,
+        optimizer,
+        loss="mse",
+        target_brain=None,
+        target_update=None,
+        tau=1.0,
+        double=False,
+        clipping=None,
+        twin=None,
     ):
         if loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {sorted(LOSSES)}. Received: {loss!r}")
@@ -35,7 +53,7 @@ class TorchLearner:
         self.loss, self.target_update, self.tau, self.double = LOSSES[loss], target_update, tau, double
         self.fit_mean = loss == "mse"  # Keras' `fit` also averages over the untaken actions, whose error is zero
         self.clipping = {name: value for name, value in (clipping or {}).items() if value is not None}
-        self.updates = 0
+        self.updates, self.twin = 0, twin
         self._parameters = list(brain.parameters())
         self._target_parameters = [] if target_brain is None else list(target_brain.parameters())
         self.copy_to_target()
@@ -64,6 +82,24 @@ class TorchLearner:
                 stopped = f"The loss or a gradient of update {k + 1} of {len(losses)} is not finite; it was not made"
                 raise FloatingPointError(f"{stopped}, nor those after it. Received: a loss of {losses[k]}")
         return losses
+
+    @torch.inference_mode()
+    def q_values(self, states):
+        """The brain's Q-values, [N, actions] float32, of states [N, *state_shape]."""
+        return self.brain(torch.from_numpy(states).float()).numpy()
+
+    def sync(self):
+        """Take over the weights that others assigned to the brain: torch asks the brain itself each time."""
+
+    def save_weights(self, path):
+        """Write the brain's weights to an .h5 file that Keras reads, whole or not at all."""
+        self.twin.set_weights(from_state_dict(self.brain.state_dict(), self.twin))
+        save_weights(self.twin, path)
+
+    def load_weights(self, path):
+        """Take the weights of brain and target model from an .h5 file of any Keras, as `Learner.load_weights` does."""
+        self.brain.load_state_dict(to_state_dict(read_weights(self.twin, path)))
+        self.copy_to_target()
 
     def read_weights(self):
         """All of the brain's weights as one vector, float32 [parameters], in the order and layout of Keras."""
@@ -103,3 +139,69 @@ class TorchLearner:
             return rewards + discounts * next_q.amax(1)
         chosen = self.brain(next_states).argmax(1, keepdim=True)
         return rewards + discounts * next_q.gather(1, chosen).squeeze(1)
+
+
+def make_torch_learner(
+    brain,
+    network,
+    state_shape,
+    action_size,
+    settings,
+    seed,
+    torch_optimizer=None,
+    clipping=None,
+    keeps_weights=True,
+):
+    """The `TorchLearner` of a brain, the caller's own or a default one, with its optimizer and its target model.
+
+    Args:
+        brain: an `nn.Module`, or None.
+        network: options of `QNetwork`, where there is no brain.
+        settings: `LearnerSettings`.
+        seed: of the initial weights.
+        torch_optimizer, clipping: as `TorchAgent` has them.
+        keeps_weights: whether weights will be written, so that a brain which .h5 files cannot hold is refused now.
+
+    Raises:
+        ValueError: the brain does not map [B, *state_shape] to [B, action_size], or cannot be written.
+    """
+    if brain is None:
+        brain = _default_brain(network or {}, state_shape, action_size, seed)
+    if not isinstance(brain, nn.Module):
+        raise ValueError(f"`brain` must be a torch.nn.Module. Received: {brain!r}")
+    with torch.no_grad():
+        shape = tuple(brain(torch.zeros(1, *state_shape)).shape)
+    if shape != (1, action_size):
+        raise ValueError(f"`brain` must return [1, {action_size}] for one state. Received: {shape}")
+    if settings.optimizer is None or torch_optimizer is not None:
+        rate = settings.learning_rate or 0.001
+        optimizer = (torch_optimizer or partial(torch.optim.Adam, lr=rate, fused=True))(brain.parameters())
+    else:
+        theirs = settings.optimizer
+        theirs = theirs if isinstance(theirs, keras.optimizers.Optimizer) else theirs()
+        optimizer = aligned_optimizer(theirs, brain.parameters())
+        names = ("clipnorm", "clipvalue", "global_clipnorm")
+        clipping = clipping or {name: getattr(theirs, name) for name in names}
+    twin = _twin(brain, state_shape, action_size) if len(state_shape) == 1 else None
+    if keeps_weights:
+        from_state_dict(brain.state_dict(), twin)  # raises now, not when hours of training are saved
+    target_update = NEVER if settings.target_update_episodes is not None else settings.target_update
+    target_brain = None if target_update is None else copy.deepcopy(brain)
+    rest = (settings.loss, target_brain, target_update, settings.tau, settings.double, clipping, twin)
+    return TorchLearner(brain, optimizer, *rest)
+
+
+def _default_brain(options, state_shape, action_size, seed):
+    if len(state_shape) != 1 or callable(options):
+        return default_brain(options, state_shape, action_size, seed)  # which raises, or makes what is no module
+    options = {"seed": seed, **options}
+    with torch.random.fork_rng(devices=[]):  # nobody else's random numbers change
+        torch.manual_seed(int(seed_sequence(options.pop("seed")).generate_state(1)[0]))
+        return QNetwork(state_shape[0], action_size, **options)
+
+
+def _twin(brain, state_shape, action_size):
+    """A Keras network of the shapes that the brain should have, which reads and writes its files."""
+    state_dict = brain.state_dict()
+    *hidden, outputs = [len(tensor) for name, tensor in state_dict.items() if name.endswith("weight")]
+    return mlp(state_shape[0], action_size, hidden, dueling=outputs == action_size + 1)

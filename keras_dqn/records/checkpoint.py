@@ -176,7 +176,7 @@ class Checkpoints:
         if len(agent.memory):
             remarks.append(f"The memory goes on with {len(agent.memory):,} steps; environments begin new episodes")
         else:
-            steps = max(agent.learning_starts, agent.sample_batch_size)
+            steps = max(agent.settings.memory.learning_starts, agent.sample_batch_size)
             remarks.append(f"The memory was not saved: {steps:,} steps are played before learning goes on")
         return path, progress, remarks
 
@@ -187,7 +187,7 @@ def bytes_needed(agent, memory=False):
     if agent.learner.target_brain is not None:
         variables += agent.learner.target_brain.weights
     size = sum(np.asarray(variable).nbytes for variable in variables)
-    return size + (agent.memory_bytes if memory else 0)
+    return size + (agent.memory.bytes_needed(agent.memory.capacity, agent.state_shape) if memory else 0)
 
 
 # ---------------------------------------------------------------- folders that are whole
@@ -268,7 +268,7 @@ def _write(folder, agent, settings, generators, progress, memory):
         save_weights(agent.learner.target_brain, folder / "target.h5")
     np.savez(folder / "optimizer.npz", *map(np.asarray, agent.learner.optimizer.variables))
     if memory:
-        for name, array in agent.memory.state().items():
+        for name, array in agent.memory.snapshot().items():
             np.save(folder / f"memory_{name}.npy", array)
     np.save(folder / "update_losses.npy", progress.history.update_losses)
     progress.history.save(folder / "history.csv")
@@ -317,7 +317,7 @@ def _read(path, agent, generators):
     variables = [*agent.brain.weights, *(learner.target_brain.weights if target else ()), *learner.optimizer.variables]
     for variable, array in zip(variables, [*brain, *(target or ()), *optimizer], strict=True):
         variable.assign(array)
-    agent.refresh()
+    agent.learner.sync()
     return progress
 
 

@@ -29,6 +29,14 @@ class Evaluation(NamedTuple):
         )
 
 
+class Evaluated(NamedTuple):
+    """One evaluation in the middle of training."""
+
+    steps: int  # environment steps made before it
+    score: float  # mean of its greedy episodes
+    seconds: float  # that it took
+
+
 def mean_interval(values, confidence=0.95):
     """Confidence interval of the mean of [n] values by Student's t: (low, high); NaN for fewer than two values."""
     from scipy import stats  # half a second to import, and only statistics need it

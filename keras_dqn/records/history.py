@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_dqn.checks import all_finite
+from keras_dqn.records.evaluation import Evaluated
 from keras_dqn.records.weights import atomic_write
 
 
@@ -24,14 +25,6 @@ class Episode(NamedTuple):
     loss: float  # mean loss of the updates made during the episode, or NaN where there were none
     epsilon: float  # exploration rate at its last step
     time: float  # seconds since training began, at its end
-
-
-class Evaluated(NamedTuple):
-    """One evaluation in the middle of training."""
-
-    steps: int  # environment steps made before it
-    score: float  # mean of its greedy episodes
-    seconds: float  # that it took
 
 
 class History(list):

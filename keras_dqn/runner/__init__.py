@@ -1,5 +1,5 @@
 """Training an agent in an environment, evaluating and filming it, and what listens to a training."""
 
-from keras_dqn.runner.runner import Runner, Step, play
+from keras_dqn.runner.runner import Runner
 
-__all__ = ["Runner", "Step", "play"]
+__all__ = ["Runner"]

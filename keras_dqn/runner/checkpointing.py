@@ -4,6 +4,28 @@ import signal
 
 from keras_dqn.records.checkpoint import Checkpoints, Progress
 from keras_dqn.records.log import TrainingLog
+from keras_dqn.runner.callbacks import TrainingCallback
+
+
+class Recording(TrainingCallback):
+    """Has the `Records` of a training listen to it.
+
+    Args:
+        records: those.
+    """
+
+    def __init__(self, records):
+        super().__init__()
+        self.records = records
+
+    def on_train_begin(self, logs=None):
+        self.records.__enter__()
+
+    def on_step(self, step):
+        self.records.hear(step)
+
+    def close(self, error):
+        self.records.__exit__(error, None, None)
 
 
 class Records:
@@ -96,3 +118,13 @@ class Records:
         for remark in remarks:
             print(remark)
         return progress.seconds
+
+
+def open_records(runner, checkpoints, resume, tensorboard):
+    """The `Records` of a training that has any, with everything restored on `resume`; else None."""
+    if checkpoints is not None:
+        return Records(runner, checkpoints, resume, tensorboard)
+    if resume or tensorboard is not None:
+        given = f"resume={resume}, tensorboard={tensorboard!r}"
+        raise ValueError(f"`resume` and `tensorboard` need `checkpoints`. Received: {given}")
+    return None

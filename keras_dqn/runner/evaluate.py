@@ -1,16 +1,61 @@
-"""How good an agent is: whole episodes played without learning, and what their scores tell."""
+"""Whole episodes played without learning: for scores, and for films."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from keras_dqn.agent.agent import collect
 from keras_dqn.checks import check_fraction, check_whole
+from keras_dqn.environments.vector import OneEpisodeEach
+from keras_dqn.exploration import EpsilonGreedy
 from keras_dqn.records.evaluation import Evaluation
 
 EVALUATION_SEED = 1_000_000  # of the episodes that choose the best weights; others have seeds from 0 on
 
 
-def evaluate_together(agent, make_envs, episodes=100, seed=0, epsilon=0.0, at_once=20):
+def acting(agent, epsilon: float, seed, watch: Callable | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from states, [N, *state_shape], to the agent's actions, [N] int, that changes nothing of the agent.
+
+    Args:
+        epsilon: probability of a random action.
+        seed: of the random actions: the agent's own generator is left alone.
+        watch: is given the Q-values, [N, actions], of every call.
+    """
+    explore = EpsilonGreedy(agent.action_size, seed)
+    agent.learner.sync()
+
+    def act(states):
+        agent.check_states(states)
+        q_values = agent.learner.q_values(states)
+        if watch is not None:
+            watch(q_values)
+        return explore(q_values.argmax(-1), epsilon)
+
+    return act
+
+
+def evaluate(agent, make_env, episodes: int = 100, seed: int = 0, epsilon: float = 0.0) -> Evaluation:
+    """Play whole episodes without learning, episode i in an environment of its own reset with seed + i.
+
+    Args:
+        agent: acts; nothing else of it changes, its random generator included.
+        make_env: a function that makes one environment.
+        episodes: how many.
+        seed: of the first episode.
+        epsilon: probability of a random action.
+
+    Returns:
+        An `Evaluation`.
+    """
+    check_whole("episodes", episodes)
+    check_fraction("epsilon", epsilon)
+    return _played(acting(agent, epsilon, seed), OneEpisodeEach([make_env() for _ in range(episodes)]), [seed])
+
+
+def evaluate_together(
+    agent, make_envs, episodes: int = 100, seed: int = 0, epsilon: float = 0.0, at_once: int = 20
+) -> Evaluation:
     """Play whole episodes without learning, many at once in one vector of environments.
 
     Episode i is the first that an environment plays after a reset with seed + i. What it plays after that, while others
@@ -29,64 +74,28 @@ def evaluate_together(agent, make_envs, episodes=100, seed=0, epsilon=0.0, at_on
     """
     check_whole("episodes", episodes)
     check_fraction("epsilon", epsilon)
-    agent.refresh()
-    random = np.random.default_rng(seed)
     size = math.ceil(episodes / math.ceil(episodes / at_once))
-    envs = make_envs(size)
+    played = _played(acting(agent, epsilon, seed), make_envs(size), range(seed, seed + episodes, size))
+    return Evaluation(played.scores[:episodes], played.lengths[:episodes])
+
+
+def _played(act, envs, seeds):
+    """The first episode of each environment after each of these resets; the environments are closed."""
     try:
-        played = [_first_episodes(agent, envs, seed + i, epsilon, random) for i in range(0, episodes, size)]
+        scores, lengths = zip(*(_first_episodes(act, envs, seed) for seed in seeds), strict=True)
     finally:
         envs.close()
-    scores, lengths = (np.concatenate(column)[:episodes] for column in zip(*played, strict=True))
-    return Evaluation(scores, lengths)
+    return Evaluation(np.concatenate(scores), np.concatenate(lengths))
 
 
-def _first_episodes(agent, envs, seed, epsilon, random):
+def _first_episodes(act, envs, seed):
     """Scores and lengths, [N] each, of each environment's first episode after a reset."""
     scores, lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, int)
     playing = np.ones(envs.num_envs, bool)
-    states, _ = envs.reset(seed=seed)
-    while playing.any():
-        agent.check_states(states)
-        actions = agent.act_batch(states, epsilon, random)  # of all, since another number would be compiled anew
-        states, rewards, terminated, truncated, _ = envs.step(actions)
-        scores[playing] += rewards[playing]
-        lengths[playing] += 1
-        playing &= ~(terminated | truncated)
-    return scores, lengths
-
-
-def evaluate(agent, make_env, episodes=100, seed=0, epsilon=0.0):
-    """Play whole episodes without learning, episode i in an environment of its own reset with seed + i.
-
-    Args:
-        agent: acts; nothing else of it changes, its random generator included.
-        make_env: a function that makes one environment.
-        episodes: how many.
-        seed: of the first episode.
-        epsilon: probability of a random action.
-
-    Returns:
-        An `Evaluation`.
-    """
-    check_whole("episodes", episodes)
-    check_fraction("epsilon", epsilon)
-    agent.refresh()
-    random = np.random.default_rng(seed)
-    envs = [make_env() for _ in range(episodes)]
-    scores, lengths = np.zeros(episodes), np.zeros(episodes, int)
-    states = np.stack([env.reset(seed=seed + i)[0] for i, env in enumerate(envs)])
-    playing = np.arange(episodes)
-    while len(playing):
-        agent.check_states(states[playing])
-        actions = agent.act_batch(states[playing], epsilon, random)
-        goes_on = []
-        for i, action in zip(playing, actions, strict=True):
-            states[i], reward, terminated, truncated, _ = envs[i].step(int(action))
-            scores[i] += reward
-            lengths[i] += 1
-            goes_on.append(not (terminated or truncated))
-        playing = playing[goes_on]
-    for env in envs:
-        env.close()
-    return Evaluation(scores, lengths)
+    for steps in collect(act, envs, seed):
+        counts = playing[steps.environment]
+        scores[steps.environment[counts]] += steps.true_reward[counts]
+        lengths[steps.environment[counts]] += 1
+        playing[steps.environment[steps.ended]] = False
+        if not playing.any():
+            return scores, lengths

@@ -1,132 +1,46 @@
-"""The only training loop, and the runner that each game grows from."""
+"""The runner that each game grows from: it trains an agent in one environment, evaluates it and films it."""
 
-import contextlib
-import math
+import inspect
 import os
-import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from keras_dqn.agent.agent import Agent
-from keras_dqn.checks import check_above_zero, check_fraction, check_whole, seed_sequence
+from keras_dqn.agent import Agent, collect, play
+from keras_dqn.agent.agent import replay_period
+from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords, described
+from keras_dqn.checks import check_fraction, check_whole, seed_sequence
 from keras_dqn.environments.vector import as_vector, make_env, make_vector_env, sizes
-from keras_dqn.records.history import Episode, Evaluated, History
-from keras_dqn.records.weights import check_writable, pretrained
-from keras_dqn.runner.checkpointing import Records
-from keras_dqn.runner.evaluate import EVALUATION_SEED, evaluate
-from keras_dqn.runner.progress import LiveCurve
+from keras_dqn.records.history import History
+from keras_dqn.records.weights import pretrained
+from keras_dqn.runner.callbacks import (
+    Epochs,
+    KeepBest,
+    Training,
+    TrainingCallback,
+    TrainKeywords,
+    check_training,
+)
+from keras_dqn.runner.checkpointing import Recording, open_records
+from keras_dqn.runner.evaluate import acting, evaluate
+from keras_dqn.runner.progress import LiveCurve, ProgressBar
 from keras_dqn.show.inside import InsideView
 from keras_dqn.show.video import VideoRecorder, in_notebook, show_video
 
-
-class Step(NamedTuple):
-    """What happened in one step of the loop."""
-
-    steps: int  # environment steps so far, over all environments
-    episodes: list | tuple  # the `Episode`s that ended with it, mostly none
-    losses: np.ndarray | None  # of the updates made after it; None where none were made
+_RUN = 1  # beside the seed of a run's environment, that of its random actions
 
 
-def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward=None):
-    """Play and learn without end: a generator of `Step`s, one for each step of all environments.
+class RunnerKeywords(AgentKeywords, total=False):
+    """The keywords of a game that are its agent's: the settings, and how often it replays."""
 
-    This is the only training loop. Bars, plots and files listen to what it yields, and whoever iterates decides when it
-    is enough. Environments are taken as gymnasium vectorises them (NEXT_STEP): the observation that comes with an
-    episode's end is that episode's own last one, and the step after it only resets and is no transition. Two entries
-    of a step's info count, where an environment gives them, both [N]: `executed_actions`, what was done instead of the
-    agent's actions, and `life_lost`, where the bootstrap stops though the episode goes on.
-
-    Args:
-        agent: acts, remembers and replays.
-        env: a gymnasium environment, or a vector of them in NEXT_STEP autoreset mode.
-        replay_every: "episode" replays once at each episode's end; a number, once every so many environment steps.
-        seed: of the environments' first reset.
-        learn: False leaves `agent.replay` out, which measures the loop alone.
-        shape_reward: a function of states, actions, rewards and next states, each [N, ...], to the rewards to learn
-            from instead; scores stay those of the true rewards.
-    """
-    envs, period = as_vector(env), _replay_period(replay_every)
-    states, _ = envs.reset(seed=seed)
-    agent.check_states(states)
-    agent.begin_episodes()
-    agent.refresh()
-    started = time.perf_counter()
-    tally = _Tally(envs.num_envs)
-    ended = None  # [N] bool: the environments whose next step is only a reset
-    steps = due = resets = 0
-    while True:
-        epsilon = agent.exploration_rate
-        actions = agent.act_batch(states, epsilon)
-        next_states, rewards, terminated, truncated, info = envs.step(actions)
-        actions, stops = info.get("executed_actions", actions), info.get("life_lost")
-        tally.rounds += 1
-        true_rewards = rewards
-        if shape_reward is not None:
-            rewards = np.asarray(shape_reward(states, actions, rewards, next_states), float)
-        if resets:
-            real = ~ended
-            agent.check_states(next_states)
-            fields = [field[real] for field in (states, actions, rewards, next_states, terminated, truncated)]
-            stops = None if stops is None else stops[real]
-            agent.remember_batch(*fields, environments=np.flatnonzero(real), stops=stops)
-            made = tally.add_some(true_rewards, real)
-        else:
-            agent.remember_batch(states, actions, rewards, next_states, terminated, truncated, stops=stops)
-            tally.scores += true_rewards
-            made = len(rewards)
-        ended = terminated | truncated
-        resets = np.count_nonzero(ended)
-        steps += made
-        due += resets if replay_every == "episode" else made
-        losses = None
-        while due >= period:
-            due -= period
-            if learn and (new := agent.replay()) is not None:
-                losses = new if losses is None else np.concatenate([losses, new])
-                tally.add_losses(new)
-        episodes = tally.end(ended, epsilon, time.perf_counter() - started) if resets else ()
-        yield Step(steps, episodes, losses)
-        states = next_states
-
-
-def _replay_period(replay_every):
-    """After how many episodes, or environment steps, a replay is due; a ValueError for what is no such number."""
-    return 1 if replay_every == "episode" else check_whole("replay_every", replay_every)
-
-
-class _Tally:
-    """Score, length and mean loss of the episode that each of N environments is in."""
-
-    def __init__(self, num_envs):
-        self.rounds = 0  # steps of all environments
-        self.scores = np.zeros(num_envs)
-        self._started = np.zeros(num_envs, int)  # the round before the first step of the episode
-        self._loss_sums, self._loss_counts = np.zeros(num_envs), np.zeros(num_envs, int)
-
-    def add_some(self, rewards, real):
-        """Add the rewards of the environments that did more than reset, [N] bool; return how many these are."""
-        self.scores[real] += rewards[real]
-        self._started[~real] = self.rounds
-        return np.count_nonzero(real)
-
-    def add_losses(self, losses):
-        """Count the losses of a replay for the episodes that are being played."""
-        self._loss_sums += losses.sum()
-        self._loss_counts += len(losses)
-
-    def end(self, ended, epsilon, seconds):
-        """The `Episode`s of the environments that `ended`, [N] bool; their counts begin anew."""
-        return [self._end(i, epsilon, seconds) for i in np.flatnonzero(ended)]
-
-    def _end(self, i, epsilon, seconds):
-        loss = self._loss_sums[i] / self._loss_counts[i] if self._loss_counts[i] else float("nan")
-        length = int(self.rounds - self._started[i])
-        episode = Episode(float(self.scores[i]), length, float(loss), float(epsilon), seconds)
-        self.scores[i] = self._loss_sums[i] = self._loss_counts[i] = 0
-        return episode
+    weight_backup: str | Path | None
+    brain: Any
+    network: Any
+    memory: Any
+    replay_every: str | int
+    torch_optimizer: Any
+    clipping: dict[str, float] | None
 
 
 class Run(NamedTuple):
@@ -169,17 +83,18 @@ class Runner:
 
     def __init__(
         self,
-        episodes=200,
-        recipe=None,
-        weights="backup",
+        episodes: int = 200,
+        recipe: str | None = None,
+        weights: str | Path | None = "backup",
         seed=None,
-        num_envs=1,
+        num_envs: int = 1,
         shape_reward=None,
-        video_folder="videos",
-        steps=None,
-        agent_class=Agent,
-        **options,
+        video_folder: str | Path = "videos",
+        steps: int | None = None,
+        agent_class: type[Agent] = Agent,
+        **options: Unpack[RunnerKeywords],
     ):
+        check_keywords(type(self).__name__, options, _known(agent_class))
         self.episodes = check_whole("episodes", episodes)
         self.steps = None if steps is None else check_whole("steps", steps)
         self.num_envs = check_whole("num_envs", num_envs)
@@ -194,9 +109,8 @@ class Runner:
             **self.recipes[self.recipe],
             **options,
         }
-        self.settings = self._plain_settings(options)
         self.replay_every = options.pop("replay_every")
-        _replay_period(self.replay_every)  # refused here, before anything begins
+        replay_period(self.replay_every)  # refused here, before anything begins
         self.shape_reward = shape_reward
         self.video_folder = Path(video_folder)
         agent_seed, env_seed = seed_sequence(seed).spawn(2)
@@ -206,6 +120,7 @@ class Runner:
         self.agent = agent_class(
             self.state_size, self.action_size, seed=agent_seed, load_backup=weights == "backup", **options
         )
+        self.settings = self._describe(options)
         if weights is not None and weights != "backup":
             self.agent.load_model(pretrained(self._pretrained_name()) if weights == "pretrained" else weights)
         self._began_elsewhere = weights != "backup"
@@ -218,13 +133,18 @@ class Runner:
         """The random generators beside those of the agent, by name."""
         return {"environments": self._env_seeds}
 
-    def _plain_settings(self, options):
-        """What a checkpoint tells about the training that it is of, a dict of plain values."""
-        plain = {
-            name: value for name, value in options.items() if value is None or isinstance(value, int | float | str)
+    def _describe(self, options):
+        """All that a training depends on but its seed, in the types of JSON: what checkpoints are compared by."""
+        network = {name: options.get(name) for name in ("network", "brain")}
+        optimizer = getattr(self.agent.learner.optimizer, "get_config", None)
+        return {
+            "game": self.name,
+            "recipe": self.recipe,
+            "num_envs": self.num_envs,
+            "replay_every": self.replay_every,
+            **described({**network, **self.agent.settings.flat(), "shape_reward": self.shape_reward}),
+            **({"optimizer": described(self.agent.learner.optimizer)} if optimizer else {}),
         }
-        plain.pop("weight_backup", None)
-        return {"game": self.name, "recipe": self.recipe, "num_envs": self.num_envs, **plain}
 
     def make_env(self, render_mode=None):
         """One new environment."""
@@ -234,29 +154,18 @@ class Runner:
         """Several new environments as one, in NEXT_STEP mode."""
         return make_vector_env(self.environment, num_envs)
 
-    def train(
-        self,
-        verbose=False,
-        progress=True,
-        live=None,
-        record_every=None,
-        evaluate_every=None,
-        stop_score=None,
-        checkpoints=None,
-        resume=False,
-        tensorboard=None,
-        learning_rate=None,
-    ):
+    def train(self, callbacks=(), **options: Unpack[TrainKeywords]) -> History:
         """Play `episodes` episodes, or `steps` steps, and learn; the weights are saved whatever ends it, Ctrl-C too.
 
         Args:
+            callbacks: Keras callbacks: an epoch is an episode, or 10,000 steps where steps are counted, a train batch
+                is a replay; see `runner.callbacks`. `model.stop_training = True` ends the training.
             verbose: print "Episode i# Score: n" after each episode.
-            progress: show a bar with the score, the mean of the last 100 episodes and epsilon.
+            progress: show a bar with the score, the mean of the last 100 episodes and epsilon; True by default.
             live: draw the learning curve as it grows, one figure drawn again in its place; by default in notebooks.
             record_every: film every so many episodes into `video_folder`.
             evaluate_every: every so many steps play 100 greedy episodes, and keep the weights that did best in
-                `best_backup`, apart from the last ones. These episodes have seeds of their own (from EVALUATION_SEED
-                on), so that an evaluation afterwards is on episodes that chose nothing.
+                `best_backup`, apart from the last ones; see `runner.callbacks.KeepBest`.
             stop_score: end the training once such an evaluation has this mean.
             checkpoints: the folder for a log and checkpoints, or a `Checkpoints` with settings of its own: every few
                 minutes, at the end and at Ctrl-C, which then waits for the end of a step.
@@ -273,85 +182,58 @@ class Runner:
             OSError: the weights could not be saved at the end; found out before training starts.
             CheckpointError: there is none to resume from, it is of another game or recipe, or, without `resume`, there
                 are some that this training would push out. Nothing is changed then.
-            ValueError: the memory is larger than what is free.
+            ValueError: an argument is out of range, or the memory is larger than what is free.
         """
-        self._check_training(evaluate_every, stop_score, learning_rate)
-        records = self._open_records(checkpoints, resume, tensorboard)
+        check_keywords(f"{type(self).__name__}.train", options, TrainKeywords.__annotations__)
+        training, env = self._begin(callbacks, **options)
+        if training.over:
+            print("There is nothing left to train: ask for more steps or episodes")
+            return self.history
+        try:
+            with training:
+                for step in play(self.agent, env, self.replay_every, self._next_seed(), True, self.shape_reward):
+                    training.hear(step)
+                    if training.over:
+                        break
+        finally:
+            env.close()
+        return self.history
+
+    def _begin(
+        self,
+        callbacks,
+        *,
+        evaluate_every=None,
+        stop_score=None,
+        learning_rate=None,
+        resume=False,
+        checkpoints=None,
+        tensorboard=None,
+        record_every=None,
+        **shown,
+    ):
+        """Check everything, then begin afresh or go on; the `Training` and its environment."""
+        check_training(self, evaluate_every, stop_score, learning_rate)
+        keep_best = [] if evaluate_every is None else [KeepBest(evaluate_every, stop_score)]
+        everyone = [*keep_best, *callbacks, *self._showing(**shown)]
+        epochs = Epochs(everyone, self.agent.brain)
+        env = self._training_env(record_every)
+        records = open_records(self, checkpoints, resume, tensorboard)
         if learning_rate is not None:
             self.agent.learner.learning_rate = learning_rate
         if not resume:
             self._start_afresh()
-        agent, history = self.agent, self.history
-        steps_before, seconds_before = agent.steps, records.seconds if resume else 0.0
-        last_step = self.steps or math.inf
-        if steps_before >= last_step or self._is_over(history):
-            print("There is nothing left to train: ask for more steps or episodes")
-            return history
-        env = self._training_env(record_every)
-        evaluations = steps_before // evaluate_every if evaluate_every else 0
-        total, unit = (self.steps, "step") if self.steps else (self.episodes, "episode")
-        done = steps_before if self.steps else len(history)
-        live = in_notebook() if live is None else live
-        curve = LiveCurve(history, solved_score=self.solved_score, title=self.environment) if live else None
-        # leave=None: the bar stays on the screen, unless it is inside another one
-        bar = tqdm(total=total, initial=done, unit=unit, desc=self.name, disable=not progress, leave=None)
-        loop = play(agent, env, self.replay_every, self._next_seed(), shape_reward=self.shape_reward)
-        try:
-            with records or contextlib.nullcontext():
-                for step in loop:
-                    steps = steps_before + step.steps
-                    if step.losses is not None:
-                        history.add_losses(step.losses)
-                    for episode in step.episodes:
-                        if self._is_over(history):
-                            break  # several environments may end an episode in the same step
-                        history.append(episode._replace(time=seconds_before + episode.time))
-                        for line in self._comments(history, verbose):
-                            bar.write(line)
-                        bar.set_postfix(self._progress(history), refresh=False)
-                        bar.update(episode.length if self.steps else 1)
-                    if step.episodes and curve is not None:
-                        curve.update()
-                    if records is not None:
-                        records.hear(step)
-                    if evaluate_every and steps >= (evaluations + 1) * evaluate_every:
-                        evaluations = steps // evaluate_every
-                        self._keep_best(steps)
-                        if stop_score is not None and self.best_score >= stop_score:
-                            break
-                    if steps >= last_step or (step.episodes and self._is_over(history)):
-                        break
-        finally:
-            agent.save_model()
-            if self.steps:  # those of episodes under way
-                bar.update(agent.steps - bar.n)
-            bar.close()
-            env.close()
-            if curve is not None:
-                curve.draw()
-        return history
+        seconds = records.seconds if resume else 0.0
+        # The one order in which they hear of a step: an evaluation is part of the checkpoint of the same step.
+        own = [one for one in everyone if isinstance(one, TrainingCallback) and one not in keep_best]
+        listeners = [*keep_best, epochs, *own, *([] if records is None else [Recording(records)])]
+        return Training(self, listeners, seconds), env
 
-    def _check_training(self, evaluate_every, stop_score, learning_rate):
-        """Find out before training what would make it fail at its end."""
-        if self.agent.weight_backup is not None:
-            check_writable(self.agent.weight_backup)
-        if evaluate_every is not None:
-            check_whole("evaluate_every", evaluate_every)
-            check_writable(self.best_backup)
-        elif stop_score is not None:
-            raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
-        if learning_rate is not None:
-            check_above_zero("learning_rate", learning_rate)
-        self.agent.check_memory_fits()
-
-    def _open_records(self, checkpoints, resume, tensorboard):
-        """The `Records` of a training that has any, with everything restored on `resume`; else None."""
-        if checkpoints is not None:
-            return Records(self, checkpoints, resume, tensorboard)
-        if resume or tensorboard is not None:
-            given = f"resume={resume}, tensorboard={tensorboard!r}"
-            raise ValueError(f"`resume` and `tensorboard` need `checkpoints`. Received: {given}")
-        return None
+    def _showing(self, verbose=False, progress=True, live=None):
+        showing = [ProgressBar(progress, verbose)]
+        if in_notebook() if live is None else live:
+            showing.append(LiveCurve(solved_score=self.solved_score, title=self.environment))
+        return showing
 
     def _start_afresh(self):
         self.history, self.best_score = History(), None
@@ -378,20 +260,18 @@ class Runner:
         if inside:
             env = InsideView(env, self.agent, self.action_names)
         recorder = VideoRecorder(env, path, max_frames=max_frames)
+        seed = self._next_seed() if seed is None else seed
+        score, steps, q_values = 0.0, 0, []
+        act = acting(self.agent, epsilon, [seed, _RUN], q_values.append)
         try:
-            state, _ = recorder.reset(seed=self._next_seed() if seed is None else seed)
-            score, steps, ended, q_values = 0.0, 0, False, []
-            while not ended:
-                state = np.asarray(state)[None]
-                q_values.append(self.agent.q_values(state)[0])
-                action = int(self.agent.explore(q_values[-1].argmax(keepdims=True), epsilon)[0])
-                state, reward, terminated, truncated, _ = recorder.step(action)
-                score, steps = score + float(reward), steps + 1
-                ended = terminated or truncated
+            for step in collect(act, as_vector(recorder), seed):
+                score, steps = score + float(step.true_reward[0]), steps + 1
+                if step.ended[0]:
+                    break
         finally:
             recorder.close()
         filmed = min(steps, max_frames - 1)  # the first frame is of the state before the first step
-        self.last_run = Run(score, np.array(q_values), recorder.paths, filmed)
+        self.last_run = Run(score, np.concatenate(q_values), recorder.paths, filmed)
         print(f"Cumulative reward: {score:g}")
         if recorder.paths and filmed < steps:
             print(f"The film shows the first {filmed:,} of {steps:,} steps")
@@ -411,13 +291,22 @@ class Runner:
         """Of the weights that ship with keras_dqn: one file a recipe, since their networks differ."""
         return self.name if self.recipe == self.pretrained_recipe else f"{self.name}_{self.recipe}"
 
-    def _is_over(self, history):
-        """Whether training ends, as its history is now."""
+    def is_over(self, history: History) -> bool:
+        """Whether training ends with the episodes that it has had; where steps are counted, episodes do not end it."""
         return self.steps is None and len(history) >= self.episodes
 
-    def _comments(self, history, verbose):
-        """What is to be said after the last episode of the history: lines of text."""
-        return [f"Episode {len(history) - 1}# Score: {history[-1].score:g}"] if verbose else []
+    def comments(self, history: History) -> list[str]:
+        """What a game has to say after the last episode of the history: lines of text."""
+        return []
+
+    def progress(self, history: History) -> dict[str, Any]:
+        """What the bar shows after the last episode of the history: {name: value}."""
+        progress = {
+            "score": f"{history[-1].score:g}",
+            "mean of 100": f"{history.mean_score():.1f}",
+            "epsilon": f"{self.agent.exploration_rate:.2f}",
+        }
+        return progress if self.best_score is None else {**progress, "best": f"{self.best_score:.1f}"}
 
     @property
     def best_backup(self):
@@ -425,15 +314,6 @@ class Runner:
         if self.agent.weight_backup is None:
             raise ValueError("The best weights are kept beside `weight_backup`. Received: weight_backup=None")
         return self.agent.weight_backup.with_stem(self.agent.weight_backup.stem + "_best")
-
-    def _keep_best(self, steps):
-        """Evaluate the agent as it is after so many steps, and keep its weights if they do best so far."""
-        began = time.perf_counter()
-        score = self.evaluate(seed=EVALUATION_SEED).mean
-        self.history.evaluations.append(Evaluated(int(steps), score, time.perf_counter() - began))
-        if self.best_score is None or score > self.best_score:
-            self.agent.save_model(self.best_backup)
-            self.best_score = score
 
     def _keep_what_was_there(self):
         """Weights that this training did not begin from are somebody's work: rename them before they are replaced."""
@@ -458,13 +338,12 @@ class Runner:
             episode_trigger=lambda episode: episode % record_every == 0,
         )
 
-    def _progress(self, history):
-        progress = {
-            "score": f"{history[-1].score:g}",
-            "mean of 100": f"{history.mean_score():.1f}",
-            "epsilon": f"{self.agent.exploration_rate:.2f}",
-        }
-        return progress if self.best_score is None else {**progress, "best": f"{self.best_score:.1f}"}
-
     def _next_seed(self):
         return int(self._env_seeds.integers(2**31))
+
+
+def _known(agent_class):
+    """The keywords that a runner hands to such an agent."""
+    own = [*inspect.signature(Agent).parameters.values(), *inspect.signature(agent_class).parameters.values()]
+    names = {one.name for one in own if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
+    return {*names, *Settings.names(), "replay_every"} - {"state_size", "action_size", "seed", "load_backup"}

@@ -1,0 +1,260 @@
+"""What listens to a training: Keras's callbacks, and ours, which also hear of every step.
+
+An epoch is an episode where episodes are counted, and `STEPS_PER_EPOCH` environment steps where steps are; a train
+batch is a replay. The words are Keras's, so its own callbacks and other people's work as they are.
+"""
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+
+from keras_dqn.backend import keras
+from keras_dqn.checks import check_above_zero, check_whole
+from keras_dqn.counting import Every
+from keras_dqn.records.evaluation import Evaluated
+from keras_dqn.records.weights import check_writable
+from keras_dqn.runner.evaluate import EVALUATION_SEED
+
+if TYPE_CHECKING:
+    from keras_dqn.agent import Step
+
+STEPS_PER_EPOCH = 10_000
+
+
+class TrainKeywords(TypedDict, total=False):
+    """The keywords of `Runner.train` beside `callbacks`, which are short forms of our own."""
+
+    verbose: bool
+    progress: bool
+    live: bool | None
+    record_every: int | None
+    evaluate_every: int | None
+    stop_score: float | None
+    checkpoints: Any
+    resume: bool
+    tensorboard: Any
+    learning_rate: float | None
+
+
+class TrainingCallback(keras.callbacks.Callback):
+    """A Keras callback that also hears of every step of the loop.
+
+    Attributes:
+        training: the `Training` that it listens to; Keras's own `model` is the agent's brain.
+    """
+
+    training: "Training"
+
+    def on_step(self, step: "Step"):
+        """The agent has acted, remembered and, where a replay was due, learned."""
+
+    def close(self, error: type | None):
+        """The training is over, by an error of that type or by itself; whatever is open is closed."""
+
+
+class KeepBest(TrainingCallback):
+    """Evaluates every so many steps, keeps the weights that did best, and may end the training.
+
+    Its 100 greedy episodes have seeds of their own (from EVALUATION_SEED on), so that an evaluation afterwards is on
+    episodes that chose nothing.
+
+    Args:
+        every: environment steps.
+        stop_score: end the training once an evaluation has this mean.
+    """
+
+    def __init__(self, every: int, stop_score: float | None = None):
+        super().__init__()
+        self.every, self.stop_score = check_whole("evaluate_every", every), stop_score
+
+    def on_train_begin(self, logs=None):
+        self._due = Every(self.every, self.training.steps)
+
+    def on_step(self, step):
+        training = self.training
+        if not self._due(training.steps):
+            return
+        runner, began = training.runner, time.perf_counter()
+        score = runner.evaluate(seed=EVALUATION_SEED).mean
+        training.history.evaluations.append(Evaluated(training.steps, score, time.perf_counter() - began))
+        if runner.best_score is None or score > runner.best_score:
+            runner.agent.save_model(runner.best_backup)
+            runner.best_score = score
+        if self.stop_score is not None and runner.best_score >= self.stop_score:
+            training.stop()
+
+
+class Epochs(TrainingCallback):
+    """Tells Keras callbacks of replays and of epochs; nothing is called that no callback overrides.
+
+    Args:
+        callbacks: all of them, ours too.
+        model: theirs.
+    """
+
+    def __init__(self, callbacks, model):
+        super().__init__()
+        for one in callbacks:
+            if not isinstance(one, keras.callbacks.Callback):
+                raise ValueError(f"`callbacks` must be keras.callbacks.Callback objects. Received: {one!r}")
+        self._list = keras.callbacks.CallbackList(callbacks, add_history=False, add_progbar=False, model=model)
+        hears = {name: any(_overrides(one, name) for one in callbacks) for name in _HOOKS}
+        self._hears_batches = any(hears[name] for name in _HOOKS[:4])
+        self._hears_epochs = any(hears[name] for name in _HOOKS[4:])
+
+    def on_train_begin(self, logs=None):
+        training = self.training
+        by_steps = training.runner.steps is not None
+        self._epoch = training.steps // STEPS_PER_EPOCH if by_steps else len(training.history)
+        self._epochs_due = Every(STEPS_PER_EPOCH, training.steps) if by_steps else None
+        self._replays = 0
+        self._list.on_train_begin()
+        self._begin_epoch()
+
+    def on_step(self, step):
+        if self._hears_batches and step.losses is not None:
+            self._list.on_train_batch_begin(self._replays)
+            self._list.on_train_batch_end(self._replays, {"loss": float(step.losses.mean())})
+            self._replays += 1
+        if not self._hears_epochs:
+            return
+        if step.losses is not None:
+            self._losses.extend(step.losses.tolist())
+        for episode in step.episodes:
+            if self._epochs_due is None:
+                self._end_epoch(episode)
+        if self._epochs_due is not None and self._epochs_due(self.training.steps):
+            self._end_epoch(None)
+
+    def on_train_end(self, logs=None):
+        self._list.on_train_end(logs)
+
+    def _begin_epoch(self):
+        self._began, self._steps, self._losses = time.perf_counter(), self.training.steps, []
+        if self._hears_epochs:
+            self._list.on_epoch_begin(self._epoch)
+
+    def _end_epoch(self, episode):
+        training, seconds = self.training, max(time.perf_counter() - self._began, 1e-9)
+        last = episode or (training.history[-1] if training.history else None)
+        logs = {
+            "score": math.nan if last is None else last.score,
+            "length": 0 if last is None else last.length,
+            "mean_score": training.history.mean_score(),
+            "epsilon": float(training.agent.exploration_rate),
+            "loss": float(np.mean(self._losses)) if self._losses else math.nan,
+            "steps": training.steps,
+            "frames": training.steps * (training.runner.frames_per_step or 1),
+            "updates": training.agent.learner.updates,
+            "steps_per_second": (training.steps - self._steps) / seconds,
+            "learning_rate": training.agent.learning_rate,
+        }
+        if training.history.evaluations:
+            logs["evaluation_score"] = training.history.evaluations[-1].score
+        self._list.on_epoch_end(self._epoch, logs)
+        self._epoch += 1
+        self._begin_epoch()
+
+
+_HOOKS = (
+    "on_train_batch_begin",
+    "on_train_batch_end",
+    "on_batch_begin",
+    "on_batch_end",
+    "on_epoch_begin",
+    "on_epoch_end",
+)
+
+
+def _overrides(callback, name):
+    """Whether a callback does something when it hears of that."""
+    method = getattr(callback, name)
+    return getattr(method, "__func__", method) is not getattr(keras.callbacks.Callback, name)
+
+
+class Training:
+    """A training under way: what the loop's steps come to, and who hears of them.
+
+    As a context it begins and ends the callbacks and saves the agent's weights whatever ends it.
+
+    Args:
+        runner: whose training it is.
+        listeners: `TrainingCallback`s in the order in which they hear of a step; one of them is `Epochs`, which tells
+            the others of everything else.
+        seconds: of training before this one, which it goes on with.
+
+    Attributes:
+        steps: of all environments, those before this training included where it goes on with one.
+        history: the runner's.
+        comments: lines that the game has to say of the episodes that ended with the last step.
+    """
+
+    def __init__(self, runner, listeners, seconds=0.0):
+        self.runner, self.agent, self.history, self.seconds = runner, runner.agent, runner.history, seconds
+        self.steps = self._steps_before = runner.agent.steps
+        self._model = runner.agent.brain
+        self._listeners = listeners
+        self._epochs = next(one for one in listeners if isinstance(one, Epochs))
+        for one in listeners:
+            one.training = self
+        self._on_step = [one.on_step for one in listeners if type(one).on_step is not TrainingCallback.on_step]
+
+    @property
+    def over(self) -> bool:
+        """Whether it ends here: everything is played that was asked for, or a callback stops it."""
+        last_step = self.runner.steps
+        if last_step is not None and self.steps >= last_step:
+            return True
+        return self.runner.is_over(self.history) or bool(getattr(self._model, "stop_training", False))
+
+    def stop(self):
+        """End the training after this step, as `model.stop_training = True` does."""
+        self._model.stop_training = True
+
+    def hear(self, step: "Step"):
+        """Count a `Step` and tell the callbacks."""
+        self.steps = self._steps_before + step.steps
+        if step.losses is not None:
+            self.history.add_losses(step.losses)
+        counted, self.comments = [], []
+        for episode in step.episodes:
+            if self.runner.is_over(self.history):
+                break  # several environments may end an episode in the same step
+            counted.append(episode._replace(time=self.seconds + episode.time))
+            self.history.append(counted[-1])
+            self.comments += self.runner.comments(self.history)
+        step = step._replace(steps=self.steps, episodes=counted)
+        for on_step in self._on_step:
+            on_step(step)
+
+    def __enter__(self):
+        self._model.stop_training = False
+        self._epochs.on_train_begin()
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        try:
+            if kind is None or issubclass(kind, KeyboardInterrupt):  # after any other a step may be half done
+                self._epochs.on_train_end()
+        finally:
+            try:
+                self.agent.save_model()
+            finally:
+                for one in reversed(self._listeners):
+                    one.close(kind)
+
+
+def check_training(runner, evaluate_every, stop_score, learning_rate):
+    """Find out before training what would make it fail at its end."""
+    if runner.agent.weight_backup is not None:
+        check_writable(runner.agent.weight_backup)
+    if evaluate_every is not None:
+        check_whole("evaluate_every", evaluate_every)
+        check_writable(runner.best_backup)
+    elif stop_score is not None:
+        raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
+    if learning_rate is not None:
+        check_above_zero("learning_rate", learning_rate)
+    runner.agent.memory.check_fits(runner.agent.state_shape)
