@@ -129,13 +129,18 @@ class EpsilonGreedy:
     def begin_episodes(self):
         """All environments begin new episodes."""
 
-    def __call__(self, actions: np.ndarray, epsilon: float) -> np.ndarray:
-        """The greedy actions, [N] int, with those replaced that are random."""
+    def __call__(self, actions: np.ndarray, epsilon: float, allowed: np.ndarray | None = None) -> np.ndarray:
+        """The greedy actions, [N] int, with those replaced that are random; of those allowed, [N, actions] bool."""
         if epsilon > 0:
             draws = self.random.random(len(actions))
             explores = draws < epsilon
             if np.count_nonzero(explores):  # a draw below epsilon, over epsilon, is uniform too: it picks the action
-                actions[explores] = draws[explores] / epsilon * self.action_size
+                if allowed is None:
+                    actions[explores] = draws[explores] / epsilon * self.action_size
+                else:
+                    for i in np.flatnonzero(explores):
+                        choice = np.flatnonzero(allowed[i])
+                        actions[i] = choice[int(draws[i] / epsilon * len(choice))]
         return actions
 
 
@@ -155,7 +160,7 @@ class HeldEpsilonGreedy(EpsilonGreedy):
         self._left = np.zeros(0, int)  # [N]: for how many more steps each environment's action is held
         self._held = np.zeros(0, int)
 
-    def __call__(self, actions, epsilon):
+    def __call__(self, actions, epsilon, allowed=None):
         if epsilon == 0:
             return actions
         if len(self._left) != len(actions):
@@ -165,6 +170,8 @@ class HeldEpsilonGreedy(EpsilonGreedy):
             self._left[begins] = self.random.integers(1, self.longest + 1, size=count)
             self._held[begins] = self.random.integers(self.action_size, size=count)
         held = self._left > 0
-        actions[held] = self._held[held]
         self._left[held] -= 1
+        if allowed is not None:  # what is held gives way where it is not allowed
+            held &= allowed[np.arange(len(actions)), self._held]
+        actions[held] = self._held[held]
         return actions

@@ -254,7 +254,9 @@ def test_the_recipe_of_2018_is_the_notebooks():
     assert (type(optimizer).__name__, optimizer.clipvalue) == ("RMSprop", 1)
     assert float(optimizer.learning_rate) == pytest.approx(0.01)
     assert agent.learner.loss.__name__ == "huber_loss" and breakout.shape_reward is None and breakout.num_envs == 1
-    assert [agent.exploration(steps) for steps in (0, 200)] == pytest.approx([0.9, 0.05 + 0.85 / np.e])
+    assert [agent.settings.exploration.exploration(steps) for steps in (0, 200)] == pytest.approx(
+        [0.9, 0.05 + 0.85 / np.e]
+    )
     assert breakout.agent.weight_backup.name == "breakout_hackathon2018_weight.h5"
     assert agent.state_shape == (2, 165, 140, 3)
 
@@ -320,13 +322,13 @@ def test_the_target_model_is_copied_every_so_many_episodes():
     agent = Agent(2, 2, weight_backup=None, seed=0, target_update_episodes=3, double=True)
     brain, target = agent.learner.brain, agent.learner.target_brain
     copies, episodes = [], 0
-    for happened in play(agent, Counter((2, -2)), 1, learn=False):  # an episode is two steps and a round that resets
+    for happened in play(agent, Counter((2, -2)), 1, learn=False):
         brain.layers[0].bias.assign_add(np.ones(24))  # as if it had learned
         episodes += len(happened.episodes)
         copies.append(bool(np.all(target.layers[0].bias == brain.layers[0].bias - 1)))
         if episodes == 7:
             break
-    assert np.flatnonzero(copies).tolist() == [0, 7, 16]  # as constructed, and at the ends of the third and the sixth
+    assert np.flatnonzero(copies).tolist() == [0, 5, 11]  # as constructed, and at the ends of the third and the sixth
     assert agent.episodes == 7
 
 

@@ -294,7 +294,7 @@ def test_a_memory_that_does_not_fit_is_refused_before_training(monkeypatch):
         Breakout(weights=None, seed=0).train(progress=False)
     fits = int(str(error.value).split("memory_size=")[1].split("`")[0])
     assert 0.85 * free < fits * (84 * 84 + 11) <= 0.9 * free and fits % 1000 == 0
-    Breakout(weights=None, seed=0, memory_size=fits).agent.check_memory_fits()
+    Breakout(weights=None, seed=0, memory_size=fits).agent.memory.check_fits((4, 84, 84))
     assert list(Path().iterdir()) == []
     with pytest.raises(ValueError, match="`learning_starts` must be at most 5000 .* Received: 20000"):
         Breakout(weights=None, memory_size=10_000)

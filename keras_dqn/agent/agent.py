@@ -12,11 +12,13 @@ from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords
 from keras_dqn.agent.tally import Tally
 from keras_dqn.checks import all_finite, check_fraction, check_whole, seed_sequence
 from keras_dqn.counting import Every
-from keras_dqn.environments.vector import as_vector
+from keras_dqn.environments.vector import MAX_STEPS, as_vector, one_number
 from keras_dqn.exploration import ByReplays, BySteps, EpsilonGreedy, HeldEpsilonGreedy
 from keras_dqn.learner.compiled import AnyLearner, make_learner
 from keras_dqn.learner.literal import LiteralLearner
 from keras_dqn.memory import FrameMemory, Memory, NStep, OneStep, ReplayMemory, Steps
+
+LARGEST = float(np.finfo(np.float32).max) ** 2  # a sum of squares below this is of numbers that float32 can hold
 
 
 class Agent:
@@ -71,6 +73,8 @@ class Agent:
         self.memory = _make_memory(self.settings, memory_seed) if memory is None else memory
         self.epsilon, self.explore = _make_exploration(self.settings.exploration, self.action_size, exploration_seed)
         self.learner = self.make_learner(brain, network, network_seed)
+        self._n_step = self.settings.memory.n_step
+        self._largest_reward = LARGEST / self._n_step**2
         self.steps = 0  # remembered since exploration began
         self.episodes = 0  # ended ones
         self._waits = self.settings.memory.wait_for_terminal
@@ -104,17 +108,18 @@ class Agent:
         Args:
             state, next_state: [*state_shape] or [1, *state_shape], finite.
             action: int, 0 to action_size - 1.
-            reward: a finite number.
+            reward: a finite number, or an array of one.
             done: whether `next_state` is terminal, so that nothing follows it. A time limit (`truncated`) is not the
                 end of the world: pass gymnasium's `terminated` alone.
             truncated: whether the episode ends here all the same; n-step transitions do not span two episodes.
         """
         state, next_state = self._one(state, "state"), self._one(next_state, "next_state")
-        self.check_states(state, "state")
-        if not isinstance(action, int | np.integer) or not 0 <= action < self.action_size:
+        whole = one_number("action", action)
+        if whole not in range(self.action_size) or np.asarray(action).dtype.kind == "f":
             raise ValueError(f"`action` must be a whole number from 0 to {self.action_size - 1}. Received: {action!r}")
-        flags = np.array([bool(done)]), np.array([bool(done or truncated)])
-        actions, rewards = np.array([action]), np.array([reward], float)
+        terminal = bool(one_number("done", done))
+        flags = np.array([terminal]), np.array([terminal or bool(one_number("truncated", truncated))])
+        actions, rewards = np.array([int(whole)]), np.array([one_number("reward", reward)])
         self.remember_batch(Steps(state, actions, rewards, next_state, *flags, np.zeros(1, int), rewards))
 
     def q_values(self, states) -> np.ndarray:
@@ -126,10 +131,20 @@ class Agent:
 
     # ---------------------------------------------------------------- N states at a time, as the loop does
 
-    def act_batch(self, states: np.ndarray, epsilon: float | None = None) -> np.ndarray:
-        """Choose an action for each of N states, [N, *state_shape] to [N] int; by default at `exploration_rate`."""
-        actions = self.learner.q_values(states).argmax(-1)
-        return self.explore(actions, self.epsilon.rate if epsilon is None else epsilon)
+    def act_batch(
+        self, states: np.ndarray, epsilon: float | None = None, allowed: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Choose an action for each of N states, [N, *state_shape] to [N] int.
+
+        Args:
+            states: [N, *state_shape].
+            epsilon: probability of a random action; by default `exploration_rate`.
+            allowed: [N, action_size] bool, which actions may be taken; None for all.
+        """
+        q_values = self.learner.q_values(states)
+        if allowed is not None:
+            q_values = np.where(allowed, q_values, -np.inf)
+        return self.explore(q_values.argmax(-1), self.epsilon.rate if epsilon is None else epsilon, allowed)
 
     def begin_episodes(self):
         """Close the episodes under way: what is remembered from now on is of others."""
@@ -141,16 +156,19 @@ class Agent:
         """Store `Steps` of N environments, whose states went through `act_batch`.
 
         Raises:
-            ValueError: a next state has another shape, or it or a reward is not finite; nothing is stored then.
+            ValueError: a state has another shape, or it or a reward is not finite in float32, or n steps of such a
+                reward are not; nothing is stored then.
         """
-        # Two products tell whether all is finite, unless they overflow or are of frames; this runs every step.
-        fine = steps.next_state.dtype.kind == "f" and steps.next_state.shape[1:] == self.state_shape
-        if not fine or not math.isfinite(
-            np.vdot(steps.next_state, steps.next_state) + np.vdot(steps.reward, steps.reward)
-        ):
-            self.check_states(steps.next_state, "next_state")
-            if not all_finite(steps.reward):
-                raise ValueError(f"`reward` must be finite. Received: {steps.reward}")
+        # Products tell whether all is finite, unless they overflow or are of frames; this runs every step.
+        state, next_state, reward = steps.state, steps.next_state, steps.reward
+        largest = math.inf
+        if next_state.dtype.kind == "f":
+            largest = float(np.vdot(state, state)) + float(np.vdot(next_state, next_state))
+        if not largest < LARGEST or next_state.shape[1:] != self.state_shape:
+            self.check_states(state, "state")
+            self.check_states(next_state, "next_state")
+        if not float(np.vdot(reward, reward)) < self._largest_reward and not all_finite(reward * self._n_step):
+            raise ValueError(f"`reward` must be finite in float32, over {self._n_step} steps. Received: {reward}")
         self.memory.remember(steps)
         self.steps += len(steps.action)
         self.epsilon.stepped(self.steps)
@@ -252,6 +270,11 @@ class Agent:
         """The agent's own `np.random.Generator`s, by name."""
         return {"exploration": self.explore.random, "memory": self.memory.random}
 
+    @property
+    def memory_bytes(self) -> int:
+        """How many bytes the memory takes once it is full."""
+        return self.memory.bytes_needed(self.memory.capacity, self.state_shape)
+
     def counters(self) -> dict:
         """How far learning and exploration are, in plain numbers."""
         return {
@@ -322,23 +345,26 @@ class Step(NamedTuple):
     losses: np.ndarray | None  # of the updates made after it; None where none were made
 
 
-def collect(act: Callable[[np.ndarray], np.ndarray], envs, seed=None, shape_reward=None) -> Iterator[Steps]:
+def collect(act: Callable[..., np.ndarray], envs, seed=None, shape_reward=None, masked=True) -> Iterator[Steps]:
     """Play without end: a generator of the `Steps` that environments make, for learning, evaluation and films alike.
 
     Args:
-        act: a function from states, [N, *state_shape], to actions, [N] int.
+        act: a function from states, [N, *state_shape], to actions, [N] int; where the environments give masks, they
+            are its keyword `allowed`, [N, actions] bool.
         envs: a vector of environments in NEXT_STEP mode, as gymnasium has it (see `environments.as_vector`): the step
-            after an episode's end only resets that environment, and is no step of it. Two entries of a step's info
-            count, where there are such, both [N]: `executed_actions`, what was done instead of the actions, and
-            `life_lost`, where nothing is bootstrapped though the episode goes on.
+            after an episode's end only resets that environment, and is no step of it. Three entries of the info
+            count, where there are such: `executed_actions`, [N] int, what was done instead of the actions; `life_lost`,
+            [N] bool, where nothing is bootstrapped though the episode goes on; and `action_mask`, [N, actions].
         seed: of the first reset.
         shape_reward: a function of states, actions, rewards and next states, each [N, ...], to the rewards to learn
             from instead; scores stay those of the true rewards.
+        masked: whether masks are heeded.
     """
-    states, _ = envs.reset(seed=seed)
+    states, info = envs.reset(seed=seed)
     everywhere, real = np.arange(envs.num_envs), None  # which environments do more than reset; None for all
     while True:
-        actions = act(states)
+        masks = info.get("action_mask") if masked else None
+        actions = act(states) if masks is None else act(states, allowed=_allowed(masks))
         next_states, rewards, terminated, truncated, info = envs.step(actions)
         actions, terminal, learned = info.get("executed_actions", actions), terminated, rewards
         if "life_lost" in info:
@@ -346,17 +372,30 @@ def collect(act: Callable[[np.ndarray], np.ndarray], envs, seed=None, shape_rewa
         if shape_reward is not None:
             learned = np.asarray(shape_reward(states, actions, rewards, next_states), float)
         ended = terminated | truncated
-        steps = Steps(states, actions, learned, next_states, terminal, ended, everywhere, rewards)
+        masks = None if masks is None else _allowed(info["action_mask"])
+        steps = Steps(states, actions, learned, next_states, terminal, ended, everywhere, rewards, masks)
         if real is None:
             yield steps
         elif len(real):
-            yield Steps(*(field[real] for field in steps))
+            yield Steps(*(None if field is None else field[real] for field in steps))
         real = np.flatnonzero(~ended) if np.count_nonzero(ended) else None
         states = next_states
 
 
+def _allowed(masks):
+    """Masks, [N, actions], as bool; where nothing is allowed, as in a terminal state, everything is."""
+    allowed = np.asarray(masks, bool)
+    return allowed | ~allowed.any(-1, keepdims=True)
+
+
 def play(
-    agent: Agent, env, replay_every: str | int = "episode", seed=None, learn: bool = True, shape_reward=None
+    agent: Agent,
+    env,
+    replay_every: str | int = "episode",
+    seed=None,
+    learn: bool = True,
+    shape_reward=None,
+    max_steps: int = MAX_STEPS,
 ) -> Iterator[Step]:
     """Play and learn without end: a generator of `Step`s. This is the only training loop.
 
@@ -368,11 +407,12 @@ def play(
         replay_every: "episode" replays once at each episode's end; a number, once every so many environment steps.
         seed, shape_reward: as `collect` has them.
         learn: False leaves `agent.replay` out, which measures the loop alone.
+        max_steps: after so many an episode of a single environment is truncated, if it does not end by itself.
     """
-    envs, by_episode = as_vector(env), replay_every == "episode"
+    envs, by_episode = as_vector(env, max_steps), replay_every == "episode"
     replays_due, tally = Every(replay_period(replay_every)), Tally(envs.num_envs)
     agent.begin_episodes()
-    for steps in collect(agent.act_batch, envs, seed, shape_reward):
+    for steps in collect(agent.act_batch, envs, seed, shape_reward, agent.settings.exploration.mask_actions):
         epsilon, losses = agent.exploration_rate, None
         agent.remember_batch(steps)
         ends = tally.add(steps)

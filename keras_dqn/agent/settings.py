@@ -125,6 +125,8 @@ class ExplorationSettings:
         exploration_min: the exploration rate decays while it is above this.
         exploration_decay: factor on the exploration rate after each replay.
         hold_random_actions: the most steps that a random action is held (see `exploration.HeldEpsilonGreedy`).
+        mask_actions: heed the `action_mask` that some environments give: no forbidden action is taken, and targets are
+            the best of those allowed.
     """
 
     exploration: Callable[[int], float] | None = None
@@ -132,6 +134,7 @@ class ExplorationSettings:
     exploration_min: float = 0.01
     exploration_decay: float = 0.995
     hold_random_actions: int = 1
+    mask_actions: bool = True
 
     def __post_init__(self):
         for name in ("exploration_rate", "exploration_min", "exploration_decay"):
@@ -201,6 +204,7 @@ class AgentKeywords(TypedDict, total=False):
     exploration_min: float
     exploration_decay: float
     hold_random_actions: int
+    mask_actions: bool
 
 
 def check_keywords(asked: str, received: Iterable[str], known: Iterable[str]):

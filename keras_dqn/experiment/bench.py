@@ -152,8 +152,6 @@ def breakout(repeats, dtype="float32", rounds=50):
     replay_every = options.pop("replay_every")
     agent = Agent((4, 84, 84), 4, weight_backup=None, seed=0, **options)
     envs = AtariGames("breakout", 8)
-    loop = play(agent, envs, replay_every, seed=0, shape_reward=clipped)
-    next(step for step in loop if step.losses is not None)
     parts = {
         "emulation": (envs, "step"),
         "acting": (agent, "act_batch"),
@@ -163,6 +161,8 @@ def breakout(repeats, dtype="float32", rounds=50):
     seconds = {}  # that each part took since this was cleared
     for name, part in parts.items():
         _clock(*part, seconds, name)
+    loop = play(agent, envs, replay_every, seed=0, shape_reward=clipped)
+    next(step for step in loop if step.losses is not None)
     speeds, shares, alone, plain, beside = [], [], [], [], []
     with ThreadPoolExecutor(1) as thread:
         for _ in range(repeats):

@@ -126,6 +126,12 @@ class _Training:
             raise ValueError(f"`game` must be a Runner class, like CartPole. Received: {game!r}")
         if not frameworks or not set(frameworks) <= set(FRAMEWORKS):
             raise ValueError(f"`frameworks` must be of {FRAMEWORKS}. Received: {frameworks!r}")
+        for value in options.values():
+            if hasattr(value, "get_config"):
+                raise ValueError(
+                    "The options of an experiment are numbers, texts, schedules and functions, as no object may go "
+                    f"from seed to seed. Received: {value!r}"
+                )
         self.game, self.recipe, self.options = game, recipe, options
         self.evaluate_every, self.stop_score = check_whole("evaluate_every", evaluate_every), stop_score
         self.goal = game.solved_score if stop_score is None else stop_score

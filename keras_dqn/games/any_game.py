@@ -1,12 +1,15 @@
-"""Any gymnasium environment whose states are vectors of numbers and whose actions are discrete, by its id."""
+"""Any environment whose states are vectors of numbers, or one of n, and whose actions are discrete."""
 
+import copy
 import importlib
 import re
+from functools import cached_property
 
 import gymnasium as gym
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from keras_dqn.environments.vector import check_known
-from keras_dqn.exploration import linear
+from keras_dqn.environments.vector import check_known, one_hot
+from keras_dqn.exploration import Linear
 from keras_dqn.games.recipes import BEST
 from keras_dqn.runner.runner import Runner
 
@@ -17,17 +20,78 @@ class AnyGame(Runner):
     pretrained_recipe = "juvin"
     recipes = {
         "juvin": {},  # the Agent's own defaults
-        "best": {**BEST, "exploration": linear(1.0, 0.05, 10_000)},  # of the games that have one, not tuned to this
+        "best": {**BEST, "exploration": Linear(1.0, 0.05, 10_000)},  # of the games that have one, not tuned to this
     }
 
 
-def game_for(environment):
-    """The `Runner` class for a gymnasium environment.
+class OwnGame(AnyGame):
+    """The runner of an environment that is there as an object, or as a function that makes one.
+
+    It trains in that very environment, and evaluates and films in copies of it as it is then: what a wrapper has
+    learned of it, like the scale of `NormalizeObservation`, is part of them, and changes no further in them.
+    """
+
+    source = None
+
+    @cached_property
+    def _own(self):
+        env = self.source if isinstance(self.source, gym.Env) else type(self).source()
+        if not isinstance(env, gym.Env):
+            raise ValueError(f"The function must make a gymnasium environment. Received: {env!r}")
+        return one_hot(env)
+
+    def make_env(self, render_mode=None):
+        """A copy of the environment."""
+        try:
+            env = copy.deepcopy(self._own)
+        except Exception as error:  # whatever its author keeps in it
+            raise ValueError(f"The environment cannot be copied to evaluate in. Received: {error!r}") from error
+        for layer in _layers(env):
+            if hasattr(layer, "update_running_mean"):
+                layer.update_running_mean = False
+        if render_mode is not None and env.render_mode != render_mode:
+            if render_mode not in env.metadata.get("render_modes", []):
+                raise ValueError(f"{self.environment!r} cannot be rendered, nor filmed. Received: {env.metadata}")
+            env.unwrapped.render_mode = render_mode
+        return env
+
+    def make_envs(self, num_envs):
+        """Copies of the environment, as one."""
+        learns = [type(layer).__name__ for layer in _layers(self._own) if hasattr(layer, "update_running_mean")]
+        if learns:
+            raise ValueError(f"Each of several environments would have a {learns[0]} of its own. Received: {num_envs=}")
+        return SyncVectorEnv([lambda: copy.deepcopy(self._own) for _ in range(num_envs)])
+
+    def training_env(self):
+        """The environment itself, which stays open."""
+        return _Open(self._own)
+
+
+class _Open(gym.Wrapper):
+    """An environment that its owner closes."""
+
+    def close(self):
+        pass
+
+
+def _layers(env):
+    """The environment and the wrappers around it, from the outermost on."""
+    while True:
+        yield env
+        if not isinstance(env, gym.Wrapper):
+            return
+        env = env.env
+
+
+def game_for(environment, **options) -> type[Runner]:
+    """The `Runner` class for an environment.
 
     Its files are named after the environment, and it counts as solved at gymnasium's `reward_threshold`, if it has one.
 
     Args:
         environment: gymnasium's id, like "Acrobot-v1"; "module:MyGame-v0" imports the module that registers it first.
+            Or an environment, with its wrappers; or a class or function that makes one.
+        **options: of `gymnasium.make`, with an id: `game_for("FrozenLake-v1", is_slippery=False)`.
 
     Raises:
         ValueError: there is no environment of that id; the message names the nearest.
@@ -37,10 +101,33 @@ def game_for(environment):
         acrobot = game_for("Acrobot-v1")(300, recipe="best")
         acrobot.train()
     """
+    if not isinstance(environment, str):
+        return _own_game(environment, options)
     module, _, environment = environment.rpartition(":")
     if module:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except (TypeError, ValueError) as error:  # a relative name
+            raise ImportError(f"There is no module of that name. Received: {module!r}") from error
     check_known(environment)
+    members = {"environment": environment, "environment_options": options}
+    return _game(AnyGame, environment, gym.spec(environment), members)
+
+
+def _own_game(environment, options):
+    """The class for an environment that is there, or for what makes one."""
+    if options or isinstance(environment, VectorEnv) or not (isinstance(environment, gym.Env) or callable(environment)):
+        received = f"{environment!r}" + (f" with {options}" if options else "")
+        raise ValueError(f"A game is for an id, one environment, or a function that makes one. Received: {received}")
+    env = environment if isinstance(environment, gym.Env) else None
+    name = getattr(environment, "__name__", None) or type(env.unwrapped).__name__
+    spec = None if env is None else env.spec
+    name = name if spec is None else spec.id
+    source = environment if env is not None else staticmethod(environment)
+    return _game(OwnGame, name, spec, {"environment": name, "source": source})
+
+
+def _game(base, environment, spec, members):
     name = re.sub(r"[^\w.-]+", "_", environment)  # "ALE/Pong-v5" is no file name
-    threshold = gym.spec(environment).reward_threshold
-    return type(name, (AnyGame,), {"name": name, "environment": environment, "solved_score": threshold})
+    threshold = None if spec is None else spec.reward_threshold
+    return type(name, (base,), {"name": name, "solved_score": threshold, **members})

@@ -255,7 +255,7 @@ class Learner:
         count = batches.reward.shape[0]
 
         def gradient_step(k, finite, losses):
-            loss, finite = self._gradient_step(Transition(*(field[k] for field in batches)))
+            loss, finite = self._gradient_step(batches.each(lambda field: field[k]))
             return k + tf.cast(finite, tf.int32), finite, losses.write(k, loss)
 
         losses = tf.TensorArray(tf.float32, size=count, element_shape=())
@@ -292,12 +292,11 @@ class Learner:
 
     def _targets(self, batch):
         """The minibatch's targets, [B]; evaluation mode, since the networks judge here and do not learn."""
-        if self.target_brain is None:
-            return q_learning_targets(batch.reward, batch.discount, self.brain(batch.next_state, training=False))
-        next_q = self.target_brain(batch.next_state, training=False)
+        judge = self.brain if self.target_brain is None else self.target_brain
+        next_q = _of_allowed(judge(batch.next_state, training=False), batch.allowed)
         if not self.double:
             return q_learning_targets(batch.reward, batch.discount, next_q)
-        selector_q = self.brain(batch.next_state, training=False)
+        selector_q = _of_allowed(self.brain(batch.next_state, training=False), batch.allowed)
         return double_q_learning_targets(batch.reward, batch.discount, next_q, selector_q)
 
     def _move_target(self):
@@ -318,8 +317,10 @@ class Learner:
 
 def _packed(batches):
     """The arrays of a `Transition`, [K, B, ...]; just one, [K, B, 2 size + 3], where states are float32 vectors."""
+    if batches.allowed is not None:
+        return tuple(batches)
     if batches.state.dtype != np.float32 or batches.state.ndim != 3:
-        return batches
+        return tuple(batches[:5])
     numbers = np.stack([batches.action, batches.reward, batches.discount], -1, dtype=np.float32, casting="same_kind")
     return (np.concatenate([batches.state, batches.next_state, numbers], -1),)
 
@@ -331,6 +332,11 @@ def _unpacked(arrays):
     size = (arrays[0].shape[-1] - 3) // 2
     states, next_states, action, reward, discount = tf.split(arrays[0], [size, size, 1, 1, 1], axis=-1)
     return Transition(states, tf.cast(action[..., 0], tf.int32), reward[..., 0], discount[..., 0], next_states)
+
+
+def _of_allowed(q, allowed):
+    """The Q-values, [B, actions], with those of actions that are not allowed below all others."""
+    return q if allowed is None else tf.where(allowed, q, q.dtype.min)
 
 
 def _has_convolution(model):

@@ -3,9 +3,8 @@
 import math
 
 import numpy as np
-import psutil
 
-from keras_dqn.memory.replay import Steps, Transition
+from keras_dqn.memory.replay import Steps, Transition, check_fits
 
 RINGS = "frames", "actions", "rewards", "terminal", "kinds", "ages"  # the arrays [games, slots, ...]
 PADDINGS = "zero", "reset"
@@ -55,16 +54,8 @@ class FrameMemory:
 
     def check_fits(self, state_shape):
         """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
-        if self._frames is not None:
-            return
-        needed, free = self.bytes_needed(self.capacity, state_shape), psutil.virtual_memory().available
-        if needed > 0.9 * free:
-            fits = int(0.9 * free / self.bytes_needed(1, state_shape))
-            fits -= fits % 1000 if fits > 1000 else 0
-            raise ValueError(
-                f"A memory of {self.capacity} steps needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-                f"`memory_size={fits}` (--memory-size {fits}) fits. Received: {self.capacity}"
-            )
+        if self._frames is None:
+            check_fits(self.capacity, self.bytes_needed(1, state_shape))
 
     def __len__(self):
         """How many of the stored steps can be drawn, at the least: not those at the edges of the rings."""

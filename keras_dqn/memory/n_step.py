@@ -39,32 +39,34 @@ class NStep:
             steps.next_state,
             steps.terminal,
             steps.ended,
+            steps.environment if steps.allowed is None else steps.allowed,
             strict=True,
         )
-        for environment, state, action, reward, next_state, terminal, ended in rows:
+        for environment, state, action, reward, next_state, terminal, ended, allowed in rows:
             pending = self._pending.setdefault(environment, deque())
             pending.append((state, action, float(reward)))
             if terminal or ended:
                 while pending:
-                    complete.append(self._oldest(pending, next_state, terminal))
+                    complete.append(self._oldest(pending, next_state, terminal, allowed))
             elif len(pending) == self.n:
-                complete.append(self._oldest(pending, next_state, terminal))
+                complete.append(self._oldest(pending, next_state, terminal, allowed))
         if not complete:
             return None
-        states, actions, rewards, discounts, next_states = zip(*complete, strict=True)
+        states, actions, rewards, discounts, next_states, allowed = zip(*complete, strict=True)
         return Transition(
             np.stack(states),
             np.array(actions),
             np.array(rewards, np.float32),
             np.array(discounts, np.float32),
             np.stack(next_states),
+            None if steps.allowed is None else np.stack(allowed),
         )
 
-    def _oldest(self, pending, next_state, terminal):
+    def _oldest(self, pending, next_state, terminal, allowed):
         """The transition from the oldest pending step to `next_state`; that step is pending no longer."""
         total, discount = 0.0, 1.0
         for _, _, reward in pending:
             total += discount * reward
             discount *= self.gamma
         state, action, _ = pending.popleft()
-        return state, action, total, 0.0 if terminal else discount, next_state
+        return state, action, total, 0.0 if terminal else discount, next_state, allowed

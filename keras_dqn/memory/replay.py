@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import psutil
 
 
 class Steps(NamedTuple):
@@ -17,6 +18,7 @@ class Steps(NamedTuple):
     ended: np.ndarray  # [N] bool, the episode is over: a time limit is ended and not terminal
     environment: np.ndarray  # [N] int, which environment each row is of
     true_reward: np.ndarray  # [N] float, what the score counts
+    allowed: np.ndarray | None = None  # [N, actions] bool, what may be done in `next_state`; None for everything
 
 
 class Transition(NamedTuple):
@@ -32,6 +34,11 @@ class Transition(NamedTuple):
     reward: np.ndarray  # [...], float32
     discount: np.ndarray  # [...], float32
     next_state: np.ndarray  # [..., *state_shape]
+    allowed: np.ndarray | None = None  # [..., actions] bool, what may be done in `next_state`; None for everything
+
+    def each(self, function) -> "Transition":
+        """What a function makes of each field that there is."""
+        return Transition(*(None if field is None else function(field) for field in self))
 
 
 class Memory(Protocol):
@@ -86,7 +93,8 @@ class OneStep:
     def join(self, steps: Steps) -> Transition:
         """The transitions that the steps complete."""
         discounts = self._discounts.take(steps.terminal)
-        return Transition(steps.state, steps.action, steps.reward.astype(np.float32), discounts, steps.next_state)
+        rewards = steps.reward.astype(np.float32)
+        return Transition(steps.state, steps.action, rewards, discounts, steps.next_state, steps.allowed)
 
     def clear(self):
         """Forget the steps that wait for others; here none does."""
@@ -145,18 +153,22 @@ class ReplayMemory:
             ValueError: a field's shape or dtype is not that of the first transitions stored; nothing is stored then.
         """
         if self._arrays is None:
-            self._arrays = Transition(*(np.zeros((self.capacity, *new.shape[1:]), new.dtype) for new in transitions))
-        s, a, r, d, n = transitions
+            self._arrays = transitions.each(lambda new: np.zeros((self.capacity, *new.shape[1:]), new.dtype))
+        s, a, r, d, n, allowed = transitions
         layout = (s.shape, a.shape, r.shape, d.shape, n.shape, s.dtype, a.dtype, r.dtype, d.dtype, n.dtype)
+        if allowed is not None:
+            layout = (*layout, allowed.shape, allowed.dtype)
         if layout != self._accepted_layout:  # almost always the same as the last time, and this runs every step
             self._check_layout(transitions)
             self._accepted_layout = layout
         count = len(transitions.action)
         end = self._next + count
         if count == 1:  # one environment: the case that must cost next to nothing
-            states, actions, rewards, discounts, next_states = self._arrays
+            states, actions, rewards, discounts, next_states, masks = self._arrays
             row = self._next
             states[row], actions[row], rewards[row], discounts[row], next_states[row] = s[0], a[0], r[0], d[0], n[0]
+            if masks is not None:
+                masks[row] = allowed[0]
         else:
             self._write(transitions, count, end)
         self._next = end % self.capacity
@@ -167,9 +179,10 @@ class ReplayMemory:
             rows = slice(self._next, end)
         else:
             rows = np.arange(end - min(count, self.capacity), end) % self.capacity
-            transitions = [new[-self.capacity :] for new in transitions]
+            transitions = transitions.each(lambda new: new[-self.capacity :])
         for array, new in zip(self._arrays, transitions, strict=True):
-            array[rows] = new
+            if array is not None:
+                array[rows] = new
 
     def sample(self, *shape: int, replace: bool = False) -> Transition:
         """Draw transitions uniformly, as copies: `sample(K, B)` are K minibatches of B.
@@ -191,14 +204,14 @@ class ReplayMemory:
             rows = self.random.integers(self._size, size=shape)
         else:
             rows = self.random.choice(self._size, count, replace=False).reshape(shape)
-        return Transition(*(array[rows] for array in self._arrays))
+        return self._arrays.each(lambda array: array[rows])
 
     def contents(self):
         """All transitions from the oldest to the newest, as copies: a `Transition` of arrays [len(memory), ...]."""
         if self._arrays is None:
             raise ValueError("The memory has no transitions yet. Received: 0")
         rows = (np.arange(self._size) + self._next - self._size) % self.capacity
-        return Transition(*(array[rows] for array in self._arrays))
+        return self._arrays.each(lambda array: array[rows])
 
     @staticmethod
     def bytes_needed(capacity, state_shape):
@@ -209,11 +222,13 @@ class ReplayMemory:
         """What is stored, as a dict of arrays for `restore`; a memory without transitions has none."""
         if self._arrays is None:
             return {}
-        arrays = {name: array[: self._size] for name, array in zip(Transition._fields, self._arrays, strict=True)}
+        arrays = {name: array[: self._size] for name, array in self._arrays._asdict().items() if array is not None}
         return {**arrays, "next_row": np.array(self._next)}
 
     def check_fits(self, state_shape):
-        """Raise a ValueError if the memory, once full, takes more than this machine has free."""
+        """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
+        if self._arrays is None:
+            check_fits(self.capacity, self.bytes_needed(1, state_shape))
 
     def restore(self, arrays, state_shape):
         """Hold what `snapshot` of another memory gave.
@@ -221,7 +236,7 @@ class ReplayMemory:
         Raises:
             ValueError: it was of another capacity, or of other states; nothing is changed.
         """
-        fields = [arrays[name] for name in Transition._fields]
+        fields = Transition(*(arrays[name] for name in Transition._fields[:5]), arrays.get("allowed"))
         size, row = len(arrays["action"]), int(arrays["next_row"])
         if size > self.capacity or not 0 <= row < self.capacity or (size < self.capacity and row != size):
             raise ValueError(
@@ -230,15 +245,32 @@ class ReplayMemory:
             )
         if fields[0].shape[1:] != tuple(state_shape):
             raise ValueError(f"The saved states must have shape {state_shape}. Received: {fields[0].shape[1:]}")
-        self._arrays = Transition(*(np.zeros((self.capacity, *field.shape[1:]), field.dtype) for field in fields))
+        self._arrays = fields.each(lambda field: np.zeros((self.capacity, *field.shape[1:]), field.dtype))
         for array, field in zip(self._arrays, fields, strict=True):
-            array[:size] = field
+            if array is not None:
+                array[:size] = field
         self._accepted_layout, self._size, self._next = None, size, row
 
     def _check_layout(self, transitions):
         count = len(transitions.action)
         for name, array, new in zip(Transition._fields, self._arrays, transitions, strict=True):
+            if (new is None) != (array is None):
+                raise ValueError(f"`{name}` must be in all transitions or in none. Received: {new}")
+            if new is None:
+                continue
             if new.shape != (count, *array.shape[1:]):
                 raise ValueError(f"`{name}` must have shape {(count, *array.shape[1:])}. Received: {new.shape}")
             if new.dtype != array.dtype:
                 raise ValueError(f"`{name}` must have dtype {array.dtype}. Received: {new.dtype}")
+
+
+def check_fits(capacity: int, bytes_a_step: int):
+    """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
+    needed, free = capacity * bytes_a_step, psutil.virtual_memory().available
+    if needed > 0.9 * free:
+        fits = int(0.9 * free / bytes_a_step)
+        fits -= fits % 1000 if fits > 1000 else 0
+        raise ValueError(
+            f"A memory of {capacity} steps needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+            f"`memory_size={fits}` (--memory-size {fits}) fits. Received: {capacity}"
+        )

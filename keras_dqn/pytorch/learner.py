@@ -73,8 +73,10 @@ class TorchLearner:
 
         Raises FloatingPointError, as `Learner.update` does, before a number that is not finite can reach the weights.
         """
-        states, actions, rewards, discounts, next_states = map(torch.from_numpy, batches)
-        batches = states.float(), actions.long(), rewards, discounts, next_states.float()
+        states, actions, rewards, discounts, next_states = map(torch.from_numpy, batches[:5])
+        # without masks, each update gets nothing in their place
+        allowed = [None] * len(actions) if batches.allowed is None else torch.from_numpy(batches.allowed)
+        batches = states.float(), actions.long(), rewards, discounts, next_states.float(), allowed
         losses = np.empty(len(actions), np.float32)
         for k, batch in enumerate(zip(*batches, strict=True)):
             losses[k], finite = self._gradient_step(*batch)
@@ -111,9 +113,9 @@ class TorchLearner:
         if self.target_brain is not None:
             torch._foreach_lerp_(self._target_parameters, self._parameters, tau)
 
-    def _gradient_step(self, states, actions, rewards, discounts, next_states):
+    def _gradient_step(self, states, actions, rewards, discounts, next_states, allowed):
         """One update of B transitions: its loss, and whether that and the gradients were finite and it was made."""
-        targets = self._targets(rewards, discounts, next_states)
+        targets = self._targets(rewards, discounts, next_states, allowed)
         q = self.brain(states)
         loss = self.loss(q.gather(1, actions.unsqueeze(1)).squeeze(1), targets)
         if self.fit_mean:
@@ -133,12 +135,17 @@ class TorchLearner:
         return value, finite
 
     @torch.no_grad()
-    def _targets(self, rewards, discounts, next_states):
-        next_q = (self.brain if self.target_brain is None else self.target_brain)(next_states)
+    def _targets(self, rewards, discounts, next_states, allowed):
+        next_q = _of_allowed((self.brain if self.target_brain is None else self.target_brain)(next_states), allowed)
         if not self.double:
             return rewards + discounts * next_q.amax(1)
-        chosen = self.brain(next_states).argmax(1, keepdim=True)
+        chosen = _of_allowed(self.brain(next_states), allowed).argmax(1, keepdim=True)
         return rewards + discounts * next_q.gather(1, chosen).squeeze(1)
+
+
+def _of_allowed(q, allowed):
+    """The Q-values, [B, actions], with those of actions that are not allowed below all others."""
+    return q if allowed is None else q.where(allowed, torch.finfo(q.dtype).min)
 
 
 def make_torch_learner(

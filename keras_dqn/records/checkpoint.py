@@ -187,7 +187,7 @@ def bytes_needed(agent, memory=False):
     if agent.learner.target_brain is not None:
         variables += agent.learner.target_brain.weights
     size = sum(np.asarray(variable).nbytes for variable in variables)
-    return size + (agent.memory.bytes_needed(agent.memory.capacity, agent.state_shape) if memory else 0)
+    return size + (agent.memory_bytes if memory else 0)
 
 
 # ---------------------------------------------------------------- folders that are whole

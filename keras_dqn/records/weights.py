@@ -6,6 +6,7 @@ Written: the weights-only layout of Keras 2, which `load_weights` of Keras 2 and
 
 import errno
 import io
+import itertools
 import logging
 import os
 import re
@@ -374,6 +375,22 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def copied_beside(path: Path) -> Path | None:
+    """Copies a file to `…_before` beside it, or `…_before_2`, and so on: a name that is free; returns the copy's path.
+
+    Where one of these holds the same bytes already, nothing is copied and None is returned.
+    """
+    content = path.read_bytes()
+    for number in itertools.count(1):
+        kept = path.with_stem(f"{path.stem}_before" + (f"_{number}" if number > 1 else ""))
+        if not kept.exists():
+            with atomic_write(kept) as temporary:
+                temporary.write_bytes(content)
+            return kept
+        if kept.read_bytes() == content:
+            return None
 
 
 def check_writable(path: str | Path) -> None:

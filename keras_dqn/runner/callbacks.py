@@ -96,9 +96,6 @@ class Epochs(TrainingCallback):
 
     def __init__(self, callbacks, model):
         super().__init__()
-        for one in callbacks:
-            if not isinstance(one, keras.callbacks.Callback):
-                raise ValueError(f"`callbacks` must be keras.callbacks.Callback objects. Received: {one!r}")
         self._list = keras.callbacks.CallbackList(callbacks, add_history=False, add_progbar=False, model=model)
         hears = {name: any(_overrides(one, name) for one in callbacks) for name in _HOOKS}
         self._hears_batches = any(hears[name] for name in _HOOKS[:4])
@@ -246,8 +243,11 @@ class Training:
                     one.close(kind)
 
 
-def check_training(runner, evaluate_every, stop_score, learning_rate):
+def check_training(runner, callbacks, evaluate_every, stop_score, learning_rate):
     """Find out before training what would make it fail at its end."""
+    for one in callbacks:
+        if not isinstance(one, keras.callbacks.Callback):
+            raise ValueError(f"`callbacks` must be keras.callbacks.Callback objects. Received: {one!r}")
     if runner.agent.weight_backup is not None:
         check_writable(runner.agent.weight_backup)
     if evaluate_every is not None:

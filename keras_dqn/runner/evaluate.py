@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_dqn.agent.agent import collect
 from keras_dqn.checks import check_fraction, check_whole
-from keras_dqn.environments.vector import OneEpisodeEach
+from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach
 from keras_dqn.exploration import EpsilonGreedy
 from keras_dqn.records.evaluation import Evaluation
 
@@ -25,17 +25,21 @@ def acting(agent, epsilon: float, seed, watch: Callable | None = None) -> Callab
     explore = EpsilonGreedy(agent.action_size, seed)
     agent.learner.sync()
 
-    def act(states):
+    def act(states, allowed=None):
         agent.check_states(states)
         q_values = agent.learner.q_values(states)
         if watch is not None:
             watch(q_values)
-        return explore(q_values.argmax(-1), epsilon)
+        if allowed is not None:
+            q_values = np.where(allowed, q_values, -np.inf)
+        return explore(q_values.argmax(-1), epsilon, allowed)
 
     return act
 
 
-def evaluate(agent, make_env, episodes: int = 100, seed: int = 0, epsilon: float = 0.0) -> Evaluation:
+def evaluate(
+    agent, make_env, episodes: int = 100, seed: int = 0, epsilon: float = 0.0, max_steps: int = MAX_STEPS
+) -> Evaluation:
     """Play whole episodes without learning, episode i in an environment of its own reset with seed + i.
 
     Args:
@@ -44,13 +48,16 @@ def evaluate(agent, make_env, episodes: int = 100, seed: int = 0, epsilon: float
         episodes: how many.
         seed: of the first episode.
         epsilon: probability of a random action.
+        max_steps: after so many an episode is truncated, if it does not end by itself.
 
     Returns:
         An `Evaluation`.
     """
     check_whole("episodes", episodes)
+    check_whole("max_steps", max_steps)
     check_fraction("epsilon", epsilon)
-    return _played(acting(agent, epsilon, seed), OneEpisodeEach([make_env() for _ in range(episodes)]), [seed])
+    envs = OneEpisodeEach([make_env() for _ in range(episodes)], max_steps)
+    return _played(agent, acting(agent, epsilon, seed), envs, [seed])
 
 
 def evaluate_together(
@@ -75,24 +82,25 @@ def evaluate_together(
     check_whole("episodes", episodes)
     check_fraction("epsilon", epsilon)
     size = math.ceil(episodes / math.ceil(episodes / at_once))
-    played = _played(acting(agent, epsilon, seed), make_envs(size), range(seed, seed + episodes, size))
+    played = _played(agent, acting(agent, epsilon, seed), make_envs(size), range(seed, seed + episodes, size))
     return Evaluation(played.scores[:episodes], played.lengths[:episodes])
 
 
-def _played(act, envs, seeds):
+def _played(agent, act, envs, seeds):
     """The first episode of each environment after each of these resets; the environments are closed."""
+    masked = agent.settings.exploration.mask_actions
     try:
-        scores, lengths = zip(*(_first_episodes(act, envs, seed) for seed in seeds), strict=True)
+        scores, lengths = zip(*(_first_episodes(act, envs, seed, masked) for seed in seeds), strict=True)
     finally:
         envs.close()
     return Evaluation(np.concatenate(scores), np.concatenate(lengths))
 
 
-def _first_episodes(act, envs, seed):
+def _first_episodes(act, envs, seed, masked):
     """Scores and lengths, [N] each, of each environment's first episode after a reset."""
     scores, lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, int)
     playing = np.ones(envs.num_envs, bool)
-    for steps in collect(act, envs, seed):
+    for steps in collect(act, envs, seed, masked=masked):
         counts = playing[steps.environment]
         scores[steps.environment[counts]] += steps.true_reward[counts]
         lengths[steps.environment[counts]] += 1

@@ -1,7 +1,6 @@
 """The runner that each game grows from: it trains an agent in one environment, evaluates it and films it."""
 
 import inspect
-import os
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -11,9 +10,9 @@ from keras_dqn.agent import Agent, collect, play
 from keras_dqn.agent.agent import replay_period
 from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords, described
 from keras_dqn.checks import check_fraction, check_whole, seed_sequence
-from keras_dqn.environments.vector import as_vector, make_env, make_vector_env, sizes
+from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
 from keras_dqn.records.history import History
-from keras_dqn.records.weights import pretrained
+from keras_dqn.records.weights import copied_beside, pretrained
 from keras_dqn.runner.callbacks import (
     Epochs,
     KeepBest,
@@ -66,6 +65,7 @@ class Runner:
         video_folder: where films go.
         steps: how many environment steps `train` makes, instead of counting episodes; the last episode may be cut off.
         agent_class: `Agent`, or one with its interface: `pytorch.TorchAgent`.
+        max_steps: after so many an episode is truncated, if its environment does not end it; that is warned of once.
         **options: of the `Agent`, instead of the recipe's.
 
     Raises:
@@ -76,6 +76,7 @@ class Runner:
     name = None  # of the game: "cartpole"
     environment = None  # gymnasium's id: "CartPole-v1"
     solved_score = None  # mean score that counts as solved
+    environment_options = {}  # of `gymnasium.make`
     recipes = {}  # name: options of `Agent`, and `replay_every`; the first is the default
     pretrained_recipe = None  # whose pretrained weights are taken where no recipe is named
     action_names = None  # what the actions are called, in their order
@@ -92,12 +93,13 @@ class Runner:
         video_folder: str | Path = "videos",
         steps: int | None = None,
         agent_class: type[Agent] = Agent,
+        max_steps: int = MAX_STEPS,
         **options: Unpack[RunnerKeywords],
     ):
         check_keywords(type(self).__name__, options, _known(agent_class))
         self.episodes = check_whole("episodes", episodes)
         self.steps = None if steps is None else check_whole("steps", steps)
-        self.num_envs = check_whole("num_envs", num_envs)
+        self.num_envs, self.max_steps = check_whole("num_envs", num_envs), check_whole("max_steps", max_steps)
         first = next(iter(self.recipes))
         self.recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
         if self.recipe not in self.recipes:
@@ -123,7 +125,7 @@ class Runner:
         self.settings = self._describe(options)
         if weights is not None and weights != "backup":
             self.agent.load_model(pretrained(self._pretrained_name()) if weights == "pretrained" else weights)
-        self._began_elsewhere = weights != "backup"
+        self._owns_backup = False  # whether what is in the backup file is of this runner's own training
         self.history = History()
         self.last_run = None  # the `Run` that `run` played last
         self.best_score = None  # mean of the best evaluation during the last training
@@ -148,11 +150,15 @@ class Runner:
 
     def make_env(self, render_mode=None):
         """One new environment."""
-        return make_env(self.environment, render_mode)
+        return make_env(self.environment, render_mode, **self.environment_options)
+
+    def training_env(self):
+        """The environment that `train` plays in, and closes."""
+        return self.make_env()
 
     def make_envs(self, num_envs):
         """Several new environments as one, in NEXT_STEP mode."""
-        return make_vector_env(self.environment, num_envs)
+        return make_vector_env(self.environment, num_envs, self.max_steps, **self.environment_options)
 
     def train(self, callbacks=(), **options: Unpack[TrainKeywords]) -> History:
         """Play `episodes` episodes, or `steps` steps, and learn; the weights are saved whatever ends it, Ctrl-C too.
@@ -191,7 +197,10 @@ class Runner:
             return self.history
         try:
             with training:
-                for step in play(self.agent, env, self.replay_every, self._next_seed(), True, self.shape_reward):
+                loop = play(
+                    self.agent, env, self.replay_every, self._next_seed(), True, self.shape_reward, self.max_steps
+                )
+                for step in loop:
                     training.hear(step)
                     if training.over:
                         break
@@ -213,21 +222,19 @@ class Runner:
         **shown,
     ):
         """Check everything, then begin afresh or go on; the `Training` and its environment."""
-        check_training(self, evaluate_every, stop_score, learning_rate)
-        keep_best = [] if evaluate_every is None else [KeepBest(evaluate_every, stop_score)]
-        everyone = [*keep_best, *callbacks, *self._showing(**shown)]
-        epochs = Epochs(everyone, self.agent.brain)
+        check_training(self, callbacks, evaluate_every, stop_score, learning_rate)
         env = self._training_env(record_every)
         records = open_records(self, checkpoints, resume, tensorboard)
         if learning_rate is not None:
             self.agent.learner.learning_rate = learning_rate
         if not resume:
             self._start_afresh()
-        seconds = records.seconds if resume else 0.0
         # The one order in which they hear of a step: an evaluation is part of the checkpoint of the same step.
-        own = [one for one in everyone if isinstance(one, TrainingCallback) and one not in keep_best]
-        listeners = [*keep_best, epochs, *own, *([] if records is None else [Recording(records)])]
-        return Training(self, listeners, seconds), env
+        first = [] if evaluate_every is None else [KeepBest(evaluate_every, stop_score)]
+        rest = [*callbacks, *self._showing(**shown), *([] if records is None else [Recording(records)])]
+        epochs = Epochs([*first, *rest], self.agent.brain)
+        listeners = [*first, epochs, *(one for one in rest if isinstance(one, TrainingCallback))]
+        return Training(self, listeners, records.seconds if resume else 0.0), env
 
     def _showing(self, verbose=False, progress=True, live=None):
         showing = [ProgressBar(progress, verbose)]
@@ -264,7 +271,8 @@ class Runner:
         score, steps, q_values = 0.0, 0, []
         act = acting(self.agent, epsilon, [seed, _RUN], q_values.append)
         try:
-            for step in collect(act, as_vector(recorder), seed):
+            masked = self.agent.settings.exploration.mask_actions
+            for step in collect(act, as_vector(recorder, self.max_steps), seed, masked=masked):
                 score, steps = score + float(step.true_reward[0]), steps + 1
                 if step.ended[0]:
                     break
@@ -285,7 +293,7 @@ class Runner:
 
     def evaluate(self, episodes=100, seed=0, epsilon=0.0):
         """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluation.evaluate`."""
-        return evaluate(self.agent, self.make_env, episodes, seed, epsilon)
+        return evaluate(self.agent, self.make_env, episodes, seed, epsilon, self.max_steps)
 
     def _pretrained_name(self):
         """Of the weights that ship with keras_dqn: one file a recipe, since their networks differ."""
@@ -316,13 +324,11 @@ class Runner:
         return self.agent.weight_backup.with_stem(self.agent.weight_backup.stem + "_best")
 
     def _keep_what_was_there(self):
-        """Weights that this training did not begin from are somebody's work: rename them before they are replaced."""
+        """Keep the weights that a training before this runner left in the backup file, which this one will replace."""
         backup = self.agent.weight_backup
-        if self._began_elsewhere and backup is not None and backup.exists():
-            kept = backup.with_stem(backup.stem + "_before")
-            os.replace(backup, kept)
-            print(f"The weights in {backup} were not loaded and are kept as {kept}")
-        self._began_elsewhere = False  # from now on that file is ours
+        if not self._owns_backup and backup is not None and backup.exists() and (kept := copied_beside(backup)):
+            print(f"The weights in {backup} are kept as {kept}")
+        self._owns_backup = True
 
     def _training_env(self, record_every):
         if self.num_envs > 1:
@@ -330,7 +336,7 @@ class Runner:
                 raise ValueError(f"`record_every` films a single environment. Received: num_envs={self.num_envs}")
             return self.make_envs(self.num_envs)
         if record_every is None:
-            return self.make_env()
+            return self.training_env()
         check_whole("record_every", record_every)
         return VideoRecorder(
             self.make_env("rgb_array"),
