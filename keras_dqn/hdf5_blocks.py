@@ -267,7 +267,9 @@ class Blocks:
         while at + 16 <= size:
             index, length = fields("H6xQ", block, at)
             if at + (16 if index else 0) + length > size or (index == 0 and at + length < size):
-                raise HDF5Error(f"expected a text inside the heap at {address}. Received: {length} bytes of {size - at}")
+                raise HDF5Error(
+                    f"expected a text inside the heap at {address}. Received: {length} bytes of {size - at}"
+                )
             if index == 0:  # what is left is free
                 break
             yield index, block[at + 16 : at + 16 + length]

@@ -185,17 +185,6 @@ def test_networks_of_keras_2_are_read_into(tmp_path):
     assert bits(ours) == bits(theirs)
 
 
-@pytest.mark.parametrize("build", ALL)
-@pytest.mark.parametrize("name", ["whole.h5", "numbered.weights.h5"])
-def test_files_of_keras_3_are_read(build, name, tmp_path):
-    theirs, ours = randomized(build()), build()
-    if build in (dense, convolutional):
-        randomized(trained(theirs, keras))
-    (theirs.save if name == "whole.h5" else theirs.save_weights)(tmp_path / name)
-    load_weights(ours, tmp_path / name)
-    assert bits(ours) == bits(theirs)
-
-
 def test_the_name_of_a_file_says_nothing(tmp_path):
     theirs, ours = randomized(dense()), dense()
     theirs.save_weights(tmp_path / "a.weights.h5")
