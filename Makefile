@@ -1,11 +1,18 @@
 # Two commands do everything from nothing:
 #   make demo   environment, install, train CartPole, evaluate, record the MP4
-#   make test   environment, install, lint, the whole test suite
+#   make test   environment, install, lint, the whole test suite; and the tests of weight files with the oldest versions
 PYTHON ?= python3
+# The oldest TensorFlow that requirements.txt admits runs on Python 3.11 and 3.12.
+OLDEST_PYTHON ?= $(firstword $(foreach python,$(PYTHON) python3.12 python3.11,$(shell \
+	$(python) -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) and print("$(python)")' 2>/dev/null)))
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: demo test clean
+OLDEST := tensorflow==2.18.* keras==3.8.* tf-keras==2.18.* numpy==1.26.* h5py==3.11.* psutil==5.9.* \
+	gymnasium==1.1.* pytest hypothesis
+FILE_TESTS := tests/test_weights.py tests/test_weight_layouts.py tests/test_hostile_files.py
+
+.PHONY: demo test test-oldest clean
 
 demo: .venv/installed
 	mkdir -p $(DEMO)
@@ -19,6 +26,16 @@ test: .venv/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+	$(MAKE) test-oldest
+
+# Without conftest.py, which imports what the file tests do not need.
+ifeq ($(OLDEST_PYTHON),)
+test-oldest:
+	@echo "Left out: the file tests with the oldest versions need Python 3.11 or 3.12: make test OLDEST_PYTHON=python3.12"
+else
+test-oldest: .venv-oldest/installed
+	PYTHONPATH=. .venv-oldest/bin/python -m pytest --noconftest -p no:cacheprovider $(FILE_TESTS)
+endif
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("keras_dqn needs Python 3.11 or newer: make PYTHON=python3.12" * (sys.version_info < (3, 11)) or None)'
@@ -33,5 +50,10 @@ test: .venv/installed-for-tests
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+.venv-oldest/installed: Makefile requirements.txt
+	$(OLDEST_PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet $(OLDEST)
+	touch $@
+
 clean:
-	rm -rf .venv $(DEMO)
+	rm -rf .venv .venv-oldest $(DEMO)

@@ -19,7 +19,9 @@ import tf_keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import keras_dqn
 from keras_dqn import weights
+from keras_dqn.records.hdf5 import Tensor
 from keras_dqn.records.weights import (
     WeightFileError,
     atomic_write,
@@ -130,6 +132,13 @@ def bits(model):
     return [np.asarray(variable).tobytes() for variable in model.weights]
 
 
+def save_unsealed(model, path):
+    """The file that `save_weights` wrote before there were checksums in it, which may be edited."""
+    save_weights(model, path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["sha256"]
+
+
 def save_like_2017(model, path):
     """Keras 2.0.4's whole-model file: byte strings, layers counted from one, a list for config, an optimizer's `lr`."""
     with h5py.File(path, "w") as file:
@@ -183,17 +192,6 @@ def test_networks_of_keras_2_are_read_into(tmp_path):
     assert bits(ours) == bits(theirs)
 
 
-@pytest.mark.parametrize("build", ALL)
-@pytest.mark.parametrize("name", ["whole.h5", "numbered.weights.h5"])
-def test_files_of_keras_3_are_read(build, name, tmp_path):
-    theirs, ours = randomized(build()), build()
-    if build in (dense, convolutional):
-        randomized(trained(theirs, keras))
-    (theirs.save if name == "whole.h5" else theirs.save_weights)(tmp_path / name)
-    load_weights(ours, tmp_path / name)
-    assert bits(ours) == bits(theirs)
-
-
 def test_the_name_of_a_file_says_nothing(tmp_path):
     theirs, ours = randomized(dense()), dense()
     theirs.save_weights(tmp_path / "a.weights.h5")
@@ -229,7 +227,7 @@ def test_arrays_come_in_the_order_and_dtype_of_the_weights(tmp_path):
     model = convolutional()
     for number, variable in enumerate(model.weights):
         variable.assign(np.full(variable.shape, number))
-    save_weights(model, tmp_path / "x.h5")
+    save_unsealed(model, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "r+") as file:
         for name, dtype in ("conv2d/conv2d/kernel:0", ">f8"), ("dense/dense/bias:0", "f2"):
             values = file[name][()]
@@ -363,11 +361,16 @@ DAMAGES = [  # what is wrong, with which kind of file, how it comes about, what 
     ("flat", OURS, replace(KERNEL, np.ravel), "Received: (25,)"),
     ("no shape", OURS, replace(BIAS, lambda _: h5py.Empty("f4")), "Received: None"),
     ("integers", OURS, replace(BIAS, lambda v: v > 0, dtype="i4"), "Received: 'int32'"),
-    ("booleans", OURS, replace(BIAS, np.bool_), "Received: 'bool'"),
-    ("complex", OURS, replace(BIAS, np.complex64), "Received: 'complex64'"),
-    ("long doubles", OURS, replace(BIAS, np.longdouble), f"Received: '{np.dtype(np.longdouble)}'"),
+    ("booleans", OURS, replace(BIAS, np.bool_), "Received: 'enumeration'"),
+    ("complex", OURS, replace(BIAS, np.complex64), "Received: 'compound'"),
+    (
+        "long doubles",
+        OURS,
+        replace(BIAS, np.longdouble),
+        f"Received: 'float{8 * np.dtype(np.longdouble).itemsize} of another form'",
+    ),
     ("strings", OURS, replace(BIAS, lambda v: v.astype("S")), "expected float16, float32 or float64"),
-    ("objects", OURS, replace(BIAS, lambda _: [b"x"] * 5, dtype=h5py.string_dtype()), "Received: 'object'"),
+    ("objects", OURS, replace(BIAS, lambda _: [b"x"] * 5, dtype=h5py.string_dtype()), "Received: 'text'"),
     ("nan", OURS, replace(BIAS, lambda v: v * np.float32("nan")), "finite float32 values. Received: nan"),
     ("infinity", NUMBERED, replace("layers/dense/vars/1", lambda v: v - np.inf), "Received: -inf"),
     ("too big", WHOLE, replace(f"model_weights/{BIAS}", lambda v: v * 0 + np.float64(1e300)), "Received: 1e+300"),
@@ -377,7 +380,7 @@ DAMAGES = [  # what is wrong, with which kind of file, how it comes about, what 
     ("layer by soft link", OURS, relink("dense", lambda _: h5py.SoftLink("/elsewhere")), "Received: 'SoftLink'"),
     ("all by soft link", WHOLE, swap_for_a_link, "'model_weights' to lie in the file itself. Received: 'SoftLink'"),
     ("a type", OURS, relink(BIAS, lambda _: np.dtype("f4")), "a group or a tensor. Received: 'Datatype'"),
-    ("a tensor for a group", WHOLE, tensor_for_a_group, "'/model_weights': expected a group. Received: 'Dataset'"),
+    ("a tensor for a group", WHOLE, tensor_for_a_group, "'/model_weights': expected a group. Received: 'Tensor'"),
     ("external data", OURS, external, "data in the file itself. Received: 'external storage'"),
     ("virtual data", OURS, virtual, "data in the file itself. Received: 'virtual'"),
     ("chunks", OURS, replace(BIAS, chunks=(5,)), "in one piece. Received: 'chunks of (5,)'"),
@@ -400,7 +403,7 @@ DAMAGES = [  # what is wrong, with which kind of file, how it comes about, what 
 ]
 
 
-SAVE = {OURS: save_weights, WHOLE: save_like_2017, NUMBERED: lambda model, path: model.save_weights(path)}
+SAVE = {OURS: save_unsealed, WHOLE: save_like_2017, NUMBERED: lambda model, path: model.save_weights(path)}
 
 
 @pytest.fixture(scope="module")
@@ -429,7 +432,7 @@ def test_a_damaged_file_is_refused_and_the_network_untouched(kind, damage, messa
     assert_refused(network, path, message)
 
 
-@pytest.mark.parametrize("content, message", [(b"", "an empty file"), (b"PK\3\4" * 99, "a file that is not HDF5")])
+@pytest.mark.parametrize("content, message", [(b"", "an empty file"), (b"PK\3\4" * 99, "a damaged zip file")])
 def test_other_files_are_refused(content, message, network, tmp_path):
     (tmp_path / "x.h5").write_bytes(content)
     assert_refused(network, tmp_path / "x.h5", message)
@@ -472,10 +475,10 @@ def test_random_damage_raises_nothing_else(kind, network, tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The names of the tensors of which data were read."""
-    names, read = [], h5py.Dataset.__getitem__
-    monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda self, key: names.append(self.name) or read(self, key))
-    return names
+    """The shapes of the tensors of which data were read."""
+    shapes, read = [], Tensor.read
+    monkeypatch.setattr(Tensor, "read", lambda self: shapes.append(self.shape) or read(self))
+    return shapes
 
 
 @pytest.mark.parametrize(
@@ -505,7 +508,7 @@ def test_a_shared_weight_must_be_stored_alike_everywhere(tmp_path):
     torsos = [keras.Sequential([keras.layers.Input((3,)), shared, keras.layers.Dense(3)]) for _ in range(2)]
     model = randomized(keras.Sequential([keras.layers.Input((3,)), *torsos]))
     before = bits(model)
-    save_weights(model, tmp_path / "x.h5")
+    save_unsealed(model, tmp_path / "x.h5")
     load_weights(randomized(model, seed=1), tmp_path / "x.h5")
     assert bits(model) == before
     with h5py.File(tmp_path / "x.h5", "r+") as file:
@@ -690,11 +693,10 @@ def fake_network():
 
 
 PREAMBLE = f"""
-import importlib.util, sys
+import sys
 
-spec = importlib.util.spec_from_file_location("weights", sys.argv[1])
-weights = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(weights)
+sys.path.insert(0, sys.argv[1])
+from keras_dqn import weights
 
 {inspect.getsource(fake_network)}
 """
@@ -711,8 +713,8 @@ while True:
 
 
 def run(source, path):
-    """Starts a Python that has neither this package's other modules nor TensorFlow in it."""
-    command = [sys.executable, "-c", PREAMBLE + source, weights.__file__, str(path)]
+    """Starts a Python that has no TensorFlow in it."""
+    command = [sys.executable, "-c", PREAMBLE + source, str(Path(keras_dqn.__file__).parents[1]), str(path)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -1,17 +1,20 @@
 """Reading and writing weight files (.h5): a file loads whole or raises and leaves the network as it was.
 
-Read, told apart by content: whole-model and weights-only .h5 of Keras 2, whole-model .h5 and `.weights.h5` of Keras 3.
+Read, told apart by content: whole-model and weights-only .h5 of Keras 1 and 2; whole-model .h5, `.weights.h5` and
+`.keras` of Keras 3. They are parsed in Python, from a copy in memory: whatever their bytes, none crashes or hangs the
+caller, or eats its memory.
 Written: the weights-only layout of Keras 2, which `load_weights` of Keras 2 and 3 reads from a name like `x.h5`.
 """
 
 import errno
+import hashlib
 import io
 import itertools
 import logging
+import math
 import os
 import re
 import secrets
-import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,25 +23,26 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from keras_dqn.records.hdf5 import File, Group, Tensor
+from keras_dqn.records.hdf5_blocks import LONGEST_NAME
+from keras_dqn.records.weight_bytes import WeightFileError, hdf5_bytes
+
 logger = logging.getLogger("keras_dqn")
 
 TOP_LEVEL = "top_level_model_weights"  # Keras' group for weights that the model holds outside its layers
-LONGEST_NAME = 1024  # bytes
+CHECKSUM = "sha256"  # an attribute of the files that are written here, of all their tensors
 ABANDONED_AFTER = 3600  # seconds; a temporary file untouched for so long was left by a killed process
+OF_KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
 
 
-class WeightFileError(ValueError):
-    """A weight file that is damaged, hostile or made for another network; names the file and the tensor."""
-
-
-def load_weights(model, path: str | Path) -> None:
+def load_weights(model, path: str | Path, value_first: bool | None = None) -> None:
     """Loads every weight of `model` from the file `path`; on any error, Ctrl-C included, the network stays as it was.
 
-    Raises WeightFileError as `read_weights` does.
+    Args and errors: as `read_weights`.
     """
     touched = []
     try:
-        for variable, array in zip(model.weights, read_weights(model, path), strict=True):
+        for variable, array in zip(model.weights, read_weights(model, path, value_first), strict=True):
             touched.append((variable, np.asarray(variable).copy()))
             variable.assign(array)
     except BaseException:
@@ -47,30 +51,46 @@ def load_weights(model, path: str | Path) -> None:
         raise
 
 
-def read_weights(model, path: str | Path) -> list[np.ndarray]:
+def read_weights(model, path: str | Path, value_first: bool | None = None) -> list[np.ndarray]:
     """Returns the arrays of the file `path` in the order, shapes and dtypes of `model.weights`; assigns nothing.
 
-    What the file declares is checked before its first byte of data is read. Raises WeightFileError.
+    What the file declares is checked before its tensors are touched.
+
+    Args:
+        value_first: whether the file has the value of a `networks.Dueling` head in the first column and the advantages
+            behind it; by default it is taken for so where keras-rl wrote it, which its Lambda layer tells.
+
+    Raises:
+        WeightFileError: the file is damaged, hostile or another network's; names file and tensor.
+        ValueError: the network has no weights, or `value_first` is given and it has no `Dueling` head.
     """
     _check_built(model)
+    heads = [head for layer in model.layers if (head := getattr(layer, "value_and_advantages", None)) is not None]
+    if value_first is not None and not heads:
+        raise ValueError(f"`value_first` is about the head of a dueling network. Received: {model!r}")
+    limit, bookkeeping = _limits(model)
     try:
-        _check_file(model, path)
-        with h5py.File(path, "r") as file:
-            pairs = _pair(file, model)
-            for variable, dataset in pairs:
-                _check_declaration(variable, dataset)
-            arrays = {}
-            for variable, dataset in pairs:
-                values = _read(variable, dataset)
-                if not np.array_equal(arrays.setdefault(id(variable), values), values):
-                    raise _error(dataset, "equal values wherever a shared weight is stored", "different ones")
-            if "optimizer" in file or "optimizer_weights" in file:
-                logger.info("The optimizer state in %s was not loaded", path)
-            return [arrays[id(variable)] for variable in model.weights]
-    except WeightFileError:
-        raise
-    except Exception as error:  # h5py raises nearly anything for a damaged file
-        raise WeightFileError(f"{path}: cannot be read as Keras weights. Received: {error!r}") from error
+        file = File(hdf5_bytes(path, limit), bookkeeping)
+        pairs, is_value_first = _pair(file, model)
+        for variable, name, tensor in pairs:
+            _check_declaration(variable, name, tensor)
+        _check_sum(file.open(file.root), pairs)
+        arrays = {}
+        for variable, name, tensor in pairs:
+            values = _read(variable, name, tensor)
+            if not np.array_equal(arrays.setdefault(id(variable), values), values):
+                raise _error(name, "equal values wherever a shared weight is stored", "different ones")
+    except WeightFileError as error:
+        raise WeightFileError(f"{path}: {error}") from error
+    except Exception as error:  # of whatever kind: what else a damaged file may do
+        raise WeightFileError(f"{path}: cannot be read as Keras weights. Received: {_shorten(error)}") from error
+    if {"optimizer", "optimizer_weights"} & set(file.open(file.root).links):
+        logger.info("The optimizer state in %s was not loaded", path)
+    if heads and (is_value_first if value_first is None else value_first):
+        logger.info("The first column of the dueling head in %s, the value, was moved to the end", path)
+        for variable in (variable for head in heads for variable in head.weights):
+            arrays[id(variable)] = np.roll(arrays[id(variable)], -1, axis=-1)
+    return [arrays[id(variable)] for variable in model.weights]
 
 
 def _check_built(model) -> None:
@@ -78,176 +98,205 @@ def _check_built(model) -> None:
         raise ValueError(f"Expected a network that is built and has weights. Received: {model!r}")
 
 
-def _check_file(model, path: str | Path) -> None:
-    # Six times the weights: float64 ones with the two moments of Adam. The rest is HDF5's and Keras' bookkeeping.
+def _limits(model) -> tuple[int, int]:
+    """Bytes that a file for this network may have, and bytes of them that may be bookkeeping of HDF5 and Keras."""
     weights = sum(int(np.prod(variable.shape)) * _dtype(variable).itemsize for variable in model.weights)
-    limit = 6 * weights + 2**14 * (16 + len(model.weights) + len(model.layers))
-    status = os.stat(path)
-    for refused, received in (
-        (stat.S_ISDIR(status.st_mode), "a folder"),
-        (not stat.S_ISREG(status.st_mode), "something that is not a regular file"),
-        (status.st_size == 0, "an empty file"),
-        (status.st_size > limit, f"{status.st_size} bytes, where this network needs at most {limit}"),
-    ):
-        if refused:
-            raise WeightFileError(f"{path}: expected a weight file. Received: {received}")
-    if not h5py.is_hdf5(path):
-        raise WeightFileError(f"{path}: expected a weight file. Received: a file that is not HDF5")
+    bookkeeping = 2**14 * (16 + len(model.weights) + len(model.layers))
+    return 6 * weights + bookkeeping, bookkeeping  # float64 ones with the two moments of Adam
 
 
-def _error(where: h5py.Group | h5py.Dataset, expected: str, received: object) -> WeightFileError:
+def _shorten(received: object, most: int = 500) -> str:
     text = repr(received)  # escapes control characters, and a hostile file must not fill the screen
-    text = text if len(text) <= 500 else text[:500] + "…"
-    return WeightFileError(f"{where.file.filename}: {where.name!r}: expected {expected}. Received: {text}")
+    return text if len(text) <= most else text[:most] + "…"
 
 
-def _pair(file: h5py.File, model) -> list[tuple]:
-    """Pairs the network's weights with their datasets: [(variable, dataset), ...]."""
-    if "layer_names" in file.attrs or "layer_names0" in file.attrs:
-        return _pair_by_layer(file, model)
-    if "model_weights" in file:
-        _check_names(file, {"model_weights"}, set(file) - {"optimizer_weights"})
-        root = _child(file, "model_weights")
-        if not isinstance(root, h5py.Group):  # to walk a tensor would read it
-            raise _error(root, "a group", type(root).__name__)
-        return _pair_by_layer(root, model)
-    return _pair_by_number(file, model)
+def _error(name: str, expected: str, received: object) -> WeightFileError:
+    return WeightFileError(f"{_shorten(name, 150)}: expected {expected}. Received: {_shorten(received)}")
 
 
-def _pair_by_layer(root: h5py.Group, model) -> list[tuple]:
+# ---------------------------------------------------------------- which tensor belongs to which weight
+
+
+def _pair(file: File, model) -> tuple[list[tuple], bool]:
+    """Pairs the weights with their tensors: [(variable, name, tensor), ...]; and whether keras-rl wrote the file."""
+    root = file.open(file.root)
+    if not isinstance(root, Group):
+        raise _error("/", "a group", root)
+    if {"layer_names", "layer_names0"} & set(root.attributes):
+        return _pair_by_layer(file, root, "/", model)
+    if "model_weights" in root.links:
+        _check_names("/", {"model_weights"}, set(root.links) - {"optimizer_weights"})
+        group = _child(file, root, "/", "model_weights")
+        if not isinstance(group, Group):
+            raise _error("/model_weights", "a group", type(group).__name__)
+        return _pair_by_layer(file, group, "/model_weights/", model)
+    return _pair_by_number(file, root, model), False
+
+
+def _pair_by_layer(file: File, root: Group, place: str, model) -> tuple[list[tuple], bool]:
     """The layout of Keras 2 and of `model.save("x.h5")`: an ordered list of layers, each with one of its tensors.
 
     Names are numbered automatically and differ between sessions: only the last part, like "kernel", has a meaning.
     """
-    groups, datasets = _walk(root, model)
+    groups, tensors = _walk(file, root, place, model)
     expected = _layers_with_weights(model)
     longest = max(len(variables) for _, variables in expected)
-    layer_names = _read_names(root, "layer_names", limit=16 + 2 * len(model.layers))
+    layer_names = _read_names(root, place, "layer_names", limit=16 + 2 * len(model.layers))
     stored = []
     for layer in layer_names + [TOP_LEVEL] * (TOP_LEVEL in groups):
         if layer not in groups:
-            raise _error(root, "a group for every layer", f"none for {layer}")
-        if names := _read_names(groups[layer], "weight_names", limit=longest):
-            stored.append((groups[layer], [f"{layer}/{name}" for name in names]))
+            raise _error(place, "a group for every layer", f"none for {layer}")
+        if names := _read_names(groups[layer], place + layer, "weight_names", limit=longest):
+            stored.append((layer, [f"{layer}/{name}" for name in names]))
     claimed = [name for _, names in stored for name in names]
-    _check_names(root, claimed, datasets)
-    if len(stored) != len(expected) or len(claimed) != len(datasets):  # "a/b" and "c" is the same name as "a" and "b/c"
-        raise _error(root, f"{len(expected)} layers with weights", [group.name for group, _ in stored])
+    _check_names(place, claimed, tensors)
+    if len(stored) != len(expected) or len(claimed) != len(tensors):  # "a/b" and "c" is the same name as "a" and "b/c"
+        raise _error(place, f"{len(expected)} layers with weights", [place + layer for layer, _ in stored])
     pairs = []
-    for (layer, variables), (group, names) in zip(expected, stored, strict=True):
+    for (layer, variables), (stored_layer, names) in zip(expected, stored, strict=True):
         leaves = [_leaf(variable.name) for variable in variables]
-        if leaves != [_leaf(name) for name in names]:
-            raise _error(group, f"the tensors {leaves} of layer {layer.name!r}", names)
-        pairs += [(variable, datasets[name]) for variable, name in zip(variables, names, strict=True)]
-    return pairs
+        if leaves not in ([_leaf(name) for name in names], _leaves_of_keras_1(names)):
+            raise _error(place + stored_layer, f"the tensors {leaves} of layer {layer.name!r}", names)
+        pairs += [(variable, place + name, tensors[name]) for variable, name in zip(variables, names, strict=True)]
+    behind = layer_names[layer_names.index(stored[-1][0]) + 1 :] if stored[-1][0] in layer_names else []
+    return pairs, any(name.startswith("lambda") for name in behind)  # keras-rl joins value and advantages in one
 
 
-def _pair_by_number(root: h5py.Group, model) -> list[tuple]:
+def _pair_by_number(file: File, root: Group, model) -> list[tuple]:
     """The layout of `.weights.h5`: numbered tensors, filed under classes and attributes, like layers/dense_1/vars/0."""
-    _, datasets = _walk(root, model, skip=("optimizer", "metrics"))
+    _, tensors = _walk(file, root, "/", model, skip=("optimizer", "metrics"))
+    tensors = {name.replace("_layer_checkpoint_dependencies", "layers"): tensor for name, tensor in tensors.items()}
     expected = {
         f"{place}vars/{number}": variable
         for place, variables in _places(model, "", set())
         for number, variable in enumerate(variables)
     }
-    _check_names(root, expected, datasets)
-    return [(variable, datasets[name]) for name, variable in expected.items()]
+    _check_names("/", expected, tensors)
+    return [(variable, f"/{name}", tensors[name]) for name, variable in expected.items()]
 
 
-def _walk(root: h5py.Group, model, skip: Iterable[str] = ()) -> tuple[dict, dict]:
-    """All groups and all datasets below `root` by path, opened but not read."""
+def _walk(file: File, root: Group, place: str, model, skip: Iterable[str] = ()) -> tuple[dict, dict]:
+    """All groups and all tensors below `root` by path, as they are declared."""
     limit = 100 + 20 * (len(model.weights) + len(model.layers))
-    groups, datasets, pending = {}, {}, [("", root)]
+    groups, tensors, pending = {}, {}, [("", root)]
     while pending:
         prefix, parent = pending.pop()
-        for name in parent:
+        for name in parent.links:
             if not prefix and name in skip:
                 continue
-            if len(groups) + len(datasets) == limit:  # a circle of hard links ends here too
-                raise _error(root, f"at most {limit} groups and tensors", "more")
-            child = _child(parent, name)
-            if isinstance(child, h5py.Dataset):
-                datasets[prefix + name] = child
+            if len(groups) + len(tensors) == limit:  # a circle of hard links ends here too
+                raise _error(place, f"at most {limit} groups and tensors", "more")
+            child = _child(file, parent, place + prefix, name)
+            if isinstance(child, Tensor):
+                tensors[prefix + name] = child
             else:
                 groups[prefix + name] = child
                 pending.append((f"{prefix}{name}/", child))
-    return groups, datasets
+    return groups, tensors
 
 
-def _child(parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-    link = parent.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink):
-        raise _error(parent, f"{name!r} to lie in the file itself", type(link).__name__)
-    child = parent[name]
-    if not isinstance(child, h5py.Group | h5py.Dataset):
-        raise _error(parent, f"{name!r} to be a group or a tensor", type(child).__name__)
+def _child(file: File, parent: Group, place: str, name: str) -> Group | Tensor:
+    target = parent.links[name]
+    if isinstance(target, str):
+        raise _error(place, f"{_shorten(name, 100)} to lie in the file itself", target)
+    child = file.open(target)
+    if isinstance(child, str):
+        raise _error(place, f"{_shorten(name, 100)} to be a group or a tensor", child)
     return child
 
 
-def _read_names(group: h5py.Group, attribute: str, limit: int) -> list[str]:
+def _read_names(group: Group, place: str, attribute: str, limit: int) -> list[str]:
     """The list of names in an attribute, which Keras cuts into attribute0, attribute1, ... where it is long."""
-    keys = [attribute] if attribute in group.attrs else []
-    while attribute not in keys and f"{attribute}{len(keys)}" in group.attrs:
+    keys = [attribute] if attribute in group.attributes else []
+    while attribute not in keys and f"{attribute}{len(keys)}" in group.attributes:
         keys.append(f"{attribute}{len(keys)}")
     if not keys:
-        raise _error(group, f"an attribute {attribute}", "none")
+        raise _error(place, f"an attribute {attribute}", "none")
     names = []
     for key in keys:
-        declared = group.attrs.get_id(key)
-        if declared.shape == (0,):  # Keras stores an empty list as floats
+        declared = group.attributes[key]
+        kind, shape = declared.type, declared.shape
+        if shape == (0,):  # Keras stores an empty list as floats
             continue
-        text = h5py.check_string_dtype(declared.dtype)
-        if text is None or (text.length or 0) > LONGEST_NAME or len(declared.shape or ()) != 1:
-            raise _error(group, f"{key} to be a list of names", f"{declared.dtype}, shape {declared.shape}")
-        if len(names) + declared.shape[0] > limit:
-            raise _error(group, f"at most {limit} names in {attribute}", len(names) + declared.shape[0])
-        names += [_decode(group, key, raw) for raw in group.attrs[key]]
+        if kind.text is None or (kind.text == "fixed" and kind.size > LONGEST_NAME) or len(shape or ()) != 1:
+            raise _error(place, f"{key} to be a list of names", f"{kind.name}, shape {shape}")
+        if len(names) + shape[0] > limit:
+            raise _error(place, f"at most {limit} names in {attribute}", len(names) + shape[0])
+        names += [_decode(place, key, raw) for raw in declared.texts()]
     if len(set(names)) != len(names):
-        raise _error(group, f"no name twice in {attribute}", names)
+        raise _error(place, f"no name twice in {attribute}", names)
     return names
 
 
-def _decode(group: h5py.Group, key: str, raw: bytes | str) -> str:
-    raw = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogateescape")
+def _decode(place: str, key: str, raw: bytes) -> str:
     with suppress(UnicodeDecodeError):
         if len(raw) <= LONGEST_NAME:
             return raw.decode("utf-8")
-    raise _error(group, f"names of at most {LONGEST_NAME} bytes of UTF-8 in {key}", raw)
+    raise _error(place, f"names of at most {LONGEST_NAME} bytes of UTF-8 in {key}", raw)
 
 
-def _check_names(where: h5py.Group, expected: Iterable[str], received: Iterable[str]) -> None:
+def _check_names(place: str, expected: Iterable[str], received: Iterable[str]) -> None:
     missing, extra = sorted(set(expected) - set(received)), sorted(set(received) - set(expected))
     if missing or extra:
-        raise _error(where, "every tensor of the network and no other", {"missing": missing, "unexpected": extra})
+        raise _error(place, "every tensor of the network and no other", {"missing": missing, "unexpected": extra})
 
 
-def _check_declaration(variable, dataset: h5py.Dataset) -> None:
-    """Refuses a dataset by what it declares, before a byte of it is read or allocated."""
-    if dataset.is_virtual or dataset.external:
-        raise _error(dataset, "data in the file itself", "virtual" if dataset.is_virtual else "external storage")
-    if dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8 or _dtype(variable).kind != "f":
-        raise _error(dataset, f"float16, float32 or float64 for a weight in {_dtype(variable)}", str(dataset.dtype))
-    if dataset.shape != tuple(variable.shape):
-        raise _error(dataset, f"shape {tuple(variable.shape)} for {variable.name!r}", dataset.shape)
-    if dataset.chunks is not None:  # Keras writes none, and one compressed chunk may unpack to any size
-        raise _error(dataset, "data in one piece", f"chunks of {dataset.chunks}")
-    stored, needed = dataset.id.get_storage_size(), dataset.size * dataset.dtype.itemsize
-    if stored != needed:  # data that was never written would read as zeros
-        raise _error(dataset, f"{needed} bytes of data", stored)
+# ---------------------------------------------------------------- the tensors
 
 
-def _read(variable, dataset: h5py.Dataset) -> np.ndarray:
-    values = np.asarray(dataset[()])
+def _check_declaration(variable, name: str, tensor: Tensor) -> None:
+    """Refuses a tensor by what it declares, before a byte of it is read or allocated."""
+    if tensor.elsewhere in ("virtual", "external storage"):
+        raise _error(name, "data in the file itself", tensor.elsewhere)
+    if tensor.type.dtype is None or _dtype(variable).kind != "f":
+        raise _error(name, f"float16, float32 or float64 for a weight in {_dtype(variable)}", tensor.type.name)
+    if tensor.shape != tuple(variable.shape):
+        raise _error(name, f"shape {tuple(variable.shape)} for {variable.name!r}", tensor.shape)
+    if tensor.elsewhere is not None:  # Keras writes none, and one compressed chunk may unpack to any size
+        raise _error(name, "data in one piece", tensor.elsewhere)
+    needed = math.prod(tensor.shape) * tensor.type.size
+    if tensor.stored != needed:  # data that was never written would read as zeros
+        raise _error(name, f"{needed} bytes of data", tensor.stored)
+    if len(tensor.shape) > 2 and name.endswith("_W"):  # TensorFlow's are called "convolution2d_1_W:0"
+        raise _error(name, "a kernel as TensorFlow lays it out", "one that Keras 1 wrote with Theano, turned round")
+
+
+def _check_sum(root: Group, pairs: list[tuple]) -> None:
+    """Compares the tensors with the checksum in the file, where it has one."""
+    if CHECKSUM not in root.attributes:
+        return
+    stored = root.attributes[CHECKSUM]
+    if stored.type.text != "fixed" or stored.type.size != 64 or stored.shape != ():
+        raise _error("/", f"{CHECKSUM} of 64 letters", f"{stored.type.name}, shape {stored.shape}")
+    computed = _sum({name[1:]: tensor.read() for _, name, tensor in pairs})
+    if stored.texts() != [computed.encode()]:
+        raise _error("/", f"tensors of {CHECKSUM} {_shorten(stored.texts()[0])}", computed)
+
+
+def _sum(tensors: dict[str, np.ndarray]) -> str:
+    """The sha256 of tensors with their names, dtypes and shapes."""
+    digest = hashlib.sha256()
+    for name, values in sorted(tensors.items()):
+        digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+        digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
+
+
+def _read(variable, name: str, tensor: Tensor) -> np.ndarray:
+    values = tensor.read()
     with np.errstate(all="ignore"):
         cast = values.astype(_dtype(variable))
     finite = np.isfinite(cast)
     if not finite.all():
-        raise _error(dataset, f"finite {cast.dtype} values", float(values[~finite].flat[0]))
+        raise _error(name, f"finite {cast.dtype} values", float(values[~finite].flat[0]))
     return cast
 
 
 def _dtype(variable) -> np.dtype:
     return np.dtype(getattr(variable.dtype, "name", variable.dtype))  # Keras 3 says "float32", TensorFlow tf.float32
+
+
+# ---------------------------------------------------------------- the weights of a network
 
 
 def _layers_with_weights(model) -> list[tuple]:
@@ -276,25 +325,30 @@ def _sublayers(layer) -> Iterator[tuple[str, object]]:
     """The layers that a layer holds, as Keras 3 names and orders them: by attribute, private ones last."""
     classes = {cls.__name__: cls for cls in type(layer).__mro__}
     if "Sequential" in classes or "Functional" in classes:
-        yield from _sublayers_in("layers", layer.layers)
+        yield from _sublayers_in("layers", layer.layers, set())
     bookkeeping = dir(classes["Layer"]()) if "Layer" in classes else ()  # what every layer has holds none of its own
     for attribute in sorted(set(dir(layer)).difference(bookkeeping), key=lambda name: (name.startswith("_"), name)):
         value = None
         with suppress(Exception):  # a property may raise whatever it likes
             value = getattr(layer, attribute)
-        yield from _sublayers_in(attribute, value)
+        yield from _sublayers_in(attribute, value, set())
 
 
-def _sublayers_in(name: str, value: object) -> Iterator[tuple[str, object]]:
-    if _is_layer(value):
-        yield name, value
-    elif isinstance(value, list | tuple | dict):
+def _sublayers_in(name: str, value: object, visited: set[int]) -> Iterator[tuple[str, object]]:
+    # Containers first: TensorFlow wraps a layer's dicts into objects that call themselves layers as well, and that
+    # fail where keys cannot be sorted, like those of the state that Keras keeps of a compiled model.
+    if isinstance(value, list | tuple | dict):
+        if id(value) in visited:
+            return
+        visited.add(id(value))
         used = {}
         for item in value.values() if isinstance(value, dict) else value:
             nested = isinstance(item, list | tuple | dict)
             if nested or _is_layer(item):
                 item_name = _numbered("container" if nested else _snake_case(type(item)), used)
-                yield from _sublayers_in(f"{name}/{item_name}", item)
+                yield from _sublayers_in(f"{name}/{item_name}", item, visited)
+    elif _is_layer(value):
+        yield name, value
 
 
 def _is_layer(value: object) -> bool:
@@ -314,6 +368,15 @@ def _numbered(name: str, used: dict[str, int]) -> str:
 def _leaf(name: str) -> str:
     """The last part of a tensor's name: "dense_1/kernel:0" → "kernel". Keras numbers those that nobody named."""
     return re.sub(r"^variable_\d+$", "variable", name.rsplit("/")[-1].split(":")[0])
+
+
+def _leaves_of_keras_1(names: Iterable[str]) -> list[str]:
+    """The last parts of names like "dense_1_W", in today's words."""
+    leaves = [re.sub(rf"^.*_({'|'.join(OF_KERAS_1)}|gamma|beta)$", r"\1", _leaf(name)) for name in names]
+    return [OF_KERAS_1.get(leaf, leaf) for leaf in leaves]
+
+
+# ---------------------------------------------------------------- writing
 
 
 def save_weights(model, path: str | Path) -> Path:
@@ -336,6 +399,8 @@ def save_weights(model, path: str | Path) -> Path:
     with h5py.File(content, "w") as file:
         # Keras 2 would take a file without a version for one of Keras 1, and convert its kernels.
         file.attrs.update(backend=np.bytes_("tensorflow"), keras_version=np.bytes_("2.15.0"))
+        everything = {f"{layer}/{name}": v for layer, tensors in layers.items() for name, v in tensors.items()}
+        file.attrs[CHECKSUM] = np.bytes_(_sum(everything))
         file.attrs["layer_names"] = np.array([name for name in layers if name != TOP_LEVEL], dtype="S")
         for name, tensors in layers.items():
             group = file.create_group(name)
