@@ -31,7 +31,7 @@ def game_for(environment):
 
     Raises:
         ValueError: there is no environment of that id; the message names the nearest.
-        ImportError: there is no such module.
+        ImportError: there is no such module, or it cannot be imported.
 
     Example:
         acrobot = game_for("Acrobot-v1")(300, recipe="best")
@@ -39,8 +39,19 @@ def game_for(environment):
     """
     module, _, environment = environment.rpartition(":")
     if module:
-        importlib.import_module(module)
+        _import(module)
     check_known(environment)
     name = re.sub(r"[^\w.-]+", "_", environment)  # "ALE/Pong-v5" is no file name
     threshold = gym.spec(environment).reward_threshold
     return type(name, (AnyGame,), {"name": name, "environment": environment, "solved_score": threshold})
+
+
+def _import(module):
+    if not all(part.isidentifier() for part in module.split(".")):  # ".evil", "a..b", "a b"
+        raise ValueError(f"Before the colon stands the name of a module, like a.b. Received: {module!r}")
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        raise
+    except Exception as error:  # it runs, and may raise anything
+        raise ImportError(f"The module {module!r} cannot be imported. Received: {error!r}") from error
