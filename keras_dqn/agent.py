@@ -474,7 +474,7 @@ class Agent:
         if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
             optimizer = optimizer()
         if optimizer is not None or getattr(brain, "optimizer", None) is None:
-            brain.compile(loss="mse", optimizer=optimizer or keras.optimizers.Adam(self.learning_rate))
+            brain.compile(loss="mse", optimizer=optimizer or keras.optimizers.Adam(self.learning_rate, name="adam"))
         try:
             shape = tuple(brain(np.zeros((1, *self.state_shape), np.float32), training=False).shape)
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:

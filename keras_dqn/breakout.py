@@ -27,25 +27,27 @@ def nature_cnn(state_shape, action_size, seed=None, dtype="float32"):
     """
     layers, seeds = keras.layers, iter(seed_sequence(seed).generate_state(5).tolist())
 
-    def convolution(filters, size, stride):
+    def convolution(number, filters, size, stride):
         kernel = keras.initializers.HeUniform(seed=next(seeds))
-        return layers.Conv2D(filters, size, stride, activation="relu", kernel_initializer=kernel, dtype=dtype)
+        options = {"kernel_initializer": kernel, "dtype": dtype, "name": f"convolution_{number}"}
+        return layers.Conv2D(filters, size, stride, activation="relu", **options)
 
-    def dense(width, activation, dtype):
+    def dense(name, width, activation, dtype):
         kernel = keras.initializers.GlorotUniform(seed=next(seeds))
-        return layers.Dense(width, activation=activation, kernel_initializer=kernel, dtype=dtype)
+        return layers.Dense(width, activation=activation, kernel_initializer=kernel, dtype=dtype, name=name)
 
     return keras.Sequential(
         [
             keras.Input(state_shape, dtype="uint8"),
             ScaledFrames(dtype=dtype),
-            convolution(32, 8, 4),
-            convolution(64, 4, 2),
-            convolution(64, 3, 1),
+            convolution(1, 32, 8, 4),
+            convolution(2, 64, 4, 2),
+            convolution(3, 64, 3, 1),
             layers.Flatten(),
-            dense(512, "relu", dtype),
-            dense(action_size, "linear", "float32"),
-        ]
+            dense("hidden", 512, "relu", dtype),
+            dense("output", action_size, "linear", "float32"),
+        ],
+        name="nature_cnn",  # and no name with a number of Keras': see `networks.mlp`
     )
 
 
@@ -103,13 +105,15 @@ def difference_cnn(state_shape, action_size, seed=None):
         return keras.initializers.GlorotUniform(seed=next(seeds))
 
     network = [keras.Input(state_shape, dtype="uint8"), ScreenDifference()]
-    for filters in (16, 32, 32, 32):
+    for number, filters in enumerate((16, 32, 32, 32), 1):
         network += [
-            layers.Conv2D(filters, 5, 2, kernel_initializer=kernel()),
-            layers.BatchNormalization(momentum=0.9, epsilon=1e-5),  # what PyTorch, where this is from, has by default
+            layers.Conv2D(filters, 5, 2, kernel_initializer=kernel(), name=f"convolution_{number}"),
+            # momentum and epsilon are what PyTorch, where this is from, has by default
+            layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"normalization_{number}"),
             layers.Activation("relu"),
         ]
-    return keras.Sequential([*network, layers.Flatten(), layers.Dense(action_size, kernel_initializer=kernel())])
+    network += [layers.Flatten(), layers.Dense(action_size, kernel_initializer=kernel(), name="output")]
+    return keras.Sequential(network, name="difference_cnn")
 
 
 def clipped(states, actions, rewards, next_states):
@@ -119,7 +123,7 @@ def clipped(states, actions, rewards, next_states):
 
 NATURE = {  # double DQN (van Hasselt et al. 2016) with n-step returns, for 1,000,000 steps and more
     "network": nature_cnn,
-    "optimizer": lambda: keras.optimizers.Adam(1e-4, epsilon=1.5e-4),
+    "optimizer": lambda: keras.optimizers.Adam(1e-4, epsilon=1.5e-4, name="adam"),
     "memory_size": 400_000,
     "store_frames": True,
     "learning_starts": 20_000,
@@ -137,7 +141,7 @@ NATURE = {  # double DQN (van Hasselt et al. 2016) with n-step returns, for 1,00
 HACKATHON2018 = {  # as a notebook of 2018 wrote it, where it never learned
     "network": difference_cnn,
     # PyTorch's RMSprop, whose epsilon of 1e-8 is added to the root; Keras adds its own under it
-    "optimizer": lambda: keras.optimizers.RMSprop(0.01, rho=0.99, epsilon=1e-16, clipvalue=1.0),
+    "optimizer": lambda: keras.optimizers.RMSprop(0.01, rho=0.99, epsilon=1e-16, clipvalue=1.0, name="rmsprop"),
     "memory_size": 10_000,
     "store_frames": True,
     "frame_padding": "reset",  # at a game's start both screens are the same: the difference is 0

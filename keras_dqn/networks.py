@@ -49,7 +49,8 @@ def mlp(
             most = widths[layer] ** -0.5
             names = {"kernel_initializer": seeds[layer], "bias_initializer": seeds[layer + len(widths)]}
             options = {name: keras.initializers.RandomUniform(-most, most, seed) for name, seed in names.items()}
-        return keras.layers.Dense(width, activation=activation, **options)
+        name = f"hidden_{layer + 1}" if layer < len(hidden) else "output"
+        return keras.layers.Dense(width, activation=activation, name=name, **options)
 
     layers = [keras.Input((state_size,))]
     if np.any(center) or np.any(np.asarray(scale) != 1):
@@ -57,7 +58,8 @@ def mlp(
         layers.append(keras.layers.Rescaling(inverse.tolist(), (-np.asarray(center) * inverse).tolist()))
     layers += [dense(layer, width, activation) for layer, width in enumerate(hidden)]
     last = dense(len(hidden), action_size + dueling, "linear")
-    return keras.Sequential([*layers, Dueling(action_size, last) if dueling else last])
+    # TensorFlow keeps some 40 kB for each name that a variable ever had, and Keras' own names have ever new numbers.
+    return keras.Sequential([*layers, Dueling(action_size, last, name="dueling") if dueling else last], name="mlp")
 
 
 class Dueling(keras.layers.Layer):
