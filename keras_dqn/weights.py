@@ -321,6 +321,14 @@ def save_weights(model, path: str | Path) -> Path:
     Names count from zero in every file: equal weights give equal bytes. Raises WeightFileError for weights that are not
     finite floats, OSError where `path` cannot be written.
     """
+    content = weights_content(model, path)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
+
+
+def weights_content(model, path: str | Path) -> memoryview:
+    """Returns the bytes that `save_weights` writes to `path`, and writes nothing; raises WeightFileError as it does."""
     _check_built(model)
     layers, used = {}, {}
     for layer, variables in _layers_with_weights(model):
@@ -341,9 +349,7 @@ def save_weights(model, path: str | Path) -> Path:
             group.attrs["weight_names"] = np.array(list(tensors), dtype="S")
             for tensor, values in tensors.items():
                 group.create_dataset(tensor, data=values, track_times=False)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
-    return Path(path)
+    return content.getbuffer()
 
 
 def _tensor_names(layer, variables: Iterable, place: str) -> list[str]:
@@ -396,19 +402,19 @@ def _temporary_beside(path: str | Path) -> Iterator[tuple[Path, Path]]:
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except OSError as error:  # Python picks the subclass by the number
             raise OSError(error.errno, f"Cannot write: {error.strerror}. Received", str(path)) from error
-        _remove_abandoned(target)
+        remove_abandoned(target)
         yield target, temporary
     finally:
         with suppress(OSError):  # as a rule it was renamed
             temporary.unlink()
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Removes the temporary files that killed processes left beside `target`."""
+def remove_abandoned(target: Path, age: float = ABANDONED_AFTER) -> None:
+    """Removes the temporary files that killed processes left beside `target`, untouched for `age` seconds."""
     ours = re.compile(r"\.[0-9a-f]{16}-" + re.escape(target.name))
     with suppress(OSError):  # they are in nobody's way
         for file in target.parent.iterdir():
-            if ours.fullmatch(file.name) and time.time() - file.stat().st_mtime > ABANDONED_AFTER:
+            if ours.fullmatch(file.name) and time.time() - file.stat().st_mtime >= age:
                 file.unlink()
 
 
