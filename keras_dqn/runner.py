@@ -1,6 +1,5 @@
 """The only training loop, and the runner that each game grows from."""
 
-import contextlib
 import math
 import os
 import time
@@ -11,12 +10,15 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from keras_dqn.agent import Agent
+from keras_dqn.best_weights import BestWeights
 from keras_dqn.checks import check_above_zero, check_fraction, check_whole, seed_sequence
 from keras_dqn.environments import as_vector, make_env, make_vector_env, sizes
 from keras_dqn.evaluation import EVALUATION_SEED, evaluate
 from keras_dqn.history import Episode, Evaluated, History
 from keras_dqn.inside import InsideView
+from keras_dqn.interruptions import Interruptions
 from keras_dqn.live import LiveCurve
+from keras_dqn.position import Position
 from keras_dqn.records import Records
 from keras_dqn.video import VideoRecorder, in_notebook, show_video
 from keras_dqn.weights import check_writable, pretrained
@@ -30,7 +32,7 @@ class Step(NamedTuple):
     losses: np.ndarray | None  # of the updates made after it; None where none were made
 
 
-def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward=None):
+def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward=None, position=None):
     """Play and learn without end: a generator of `Step`s, one for each step of all environments.
 
     This is the only training loop. Bars, plots and files listen to what it yields, and whoever iterates decides when it
@@ -47,16 +49,18 @@ def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward
         learn: False leaves `agent.replay` out, which measures the loop alone.
         shape_reward: a function of states, actions, rewards and next states, each [N, ...], to the rewards to learn
             from instead; scores stay those of the true rewards.
+        position: a `Position` to begin at, where the loop then notes down where it is.
     """
     envs, period = as_vector(env), _replay_period(replay_every)
-    states, _ = envs.reset(seed=seed)
+    position, tally = position or Position(), _Tally(envs.num_envs)
+    position.begin(envs, tally, seed)
+    states, ended, due = position.states, position.ended, position.due
     agent.check_states(states)
-    agent.begin_episodes()
+    if position.saved is None:
+        agent.begin_episodes()
     agent.refresh()
     started = time.perf_counter()
-    tally = _Tally(envs.num_envs)
-    ended = None  # [N] bool: the environments whose next step is only a reset
-    steps = due = resets = 0
+    steps, resets = 0, np.count_nonzero(ended)  # those whose next step is only a reset
     while True:
         epsilon = agent.exploration_rate
         actions = agent.act_batch(states, epsilon)
@@ -88,8 +92,19 @@ def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward
                 losses = new if losses is None else np.concatenate([losses, new])
                 tally.add_losses(new)
         episodes = tally.end(ended, epsilon, time.perf_counter() - started) if resets else ()
+        position.states, position.ended, position.due = next_states, ended, due
         yield Step(steps, episodes, losses)
         states = next_states
+
+
+def fresh_position(env, replay_every):
+    """The `Position.snapshot` of a loop that begins in new environments, which are closed; see `check_position`."""
+    envs, position = as_vector(env), Position()
+    try:
+        position.begin(envs, _Tally(envs.num_envs), seed=0)
+        return {**position.snapshot(), "due": _replay_period(replay_every) - 1}
+    finally:
+        env.close()
 
 
 def _replay_period(replay_every):
@@ -212,6 +227,7 @@ class Runner:
         self.history = History()
         self.last_run = None  # the `Run` that `run` played last
         self.best_score = None  # mean of the best evaluation during the last training
+        self.best_weights = None  # the `BestWeights` of the last training, where it had evaluations
 
     @property
     def generators(self):
@@ -260,8 +276,9 @@ class Runner:
             stop_score: end the training once such an evaluation has this mean.
             checkpoints: the folder for a log and checkpoints, or a `Checkpoints` with settings of its own: every few
                 minutes, at the end and at Ctrl-C, which then waits for the end of a step.
-            resume: go on from the newest checkpoint; `steps` and `episodes` count what was done before. Environments
-                are not saved: each begins with a new episode.
+            resume: go on from the newest checkpoint; `steps` and `episodes` count what was done before. With its memory
+                saved, and in CartPole and MountainCar, a training goes on as if it had never stopped, to the last bit;
+                other environments are not saved, and begin with new episodes.
             tensorboard: a folder that the numbers of the log go to as well.
             learning_rate: of the optimizer from here on, instead of its own or the checkpoint's: a training that no
                 longer gets better often does with less.
@@ -271,8 +288,9 @@ class Runner:
 
         Raises:
             OSError: the weights could not be saved at the end; found out before training starts.
-            CheckpointError: there is none to resume from, it is of another game or recipe, or, without `resume`, there
-                are some that this training would push out. Nothing is changed then.
+            CheckpointError: there is none to resume from, it is of another game or recipe, another training is at work
+                in that folder, or, without `resume`, there are some that this training would push out. Nothing is
+                changed then.
             ValueError: the memory is larger than what is free.
         """
         self._check_training(evaluate_every, stop_score, learning_rate)
@@ -288,6 +306,8 @@ class Runner:
             print("There is nothing left to train: ask for more steps or episodes")
             return history
         env = self._training_env(record_every)
+        self.best_weights = BestWeights(self.best_backup, self.best_score) if evaluate_every else None
+        position = Position() if records is None else records.position
         evaluations = steps_before // evaluate_every if evaluate_every else 0
         total, unit = (self.steps, "step") if self.steps else (self.episodes, "episode")
         done = steps_before if self.steps else len(history)
@@ -295,9 +315,11 @@ class Runner:
         curve = LiveCurve(history, solved_score=self.solved_score, title=self.environment) if live else None
         # leave=None: the bar stays on the screen, unless it is inside another one
         bar = tqdm(total=total, initial=done, unit=unit, desc=self.name, disable=not progress, leave=None)
-        loop = play(agent, env, self.replay_every, self._next_seed(), shape_reward=self.shape_reward)
+        seed = self._next_seed() if position.saved is None else None
+        loop = play(agent, env, self.replay_every, seed, shape_reward=self.shape_reward, position=position)
+        solved = False
         try:
-            with records or contextlib.nullcontext():
+            with records or Interruptions():
                 for step in loop:
                     steps = steps_before + step.steps
                     if step.losses is not None:
@@ -312,17 +334,18 @@ class Runner:
                         bar.update(episode.length if self.steps else 1)
                     if step.episodes and curve is not None:
                         curve.update()
-                    if records is not None:
-                        records.hear(step)
                     if evaluate_every and steps >= (evaluations + 1) * evaluate_every:
                         evaluations = steps // evaluate_every
                         self._keep_best(steps)
-                        if stop_score is not None and self.best_score >= stop_score:
-                            break
-                    if steps >= last_step or (step.episodes and self._is_over(history)):
+                        solved = stop_score is not None and self.best_score >= stop_score
+                    if records is not None:  # after the evaluation, which a checkpoint of this step has to know
+                        records.hear(step)
+                    if solved or steps >= last_step or (step.episodes and self._is_over(history)):
                         break
         finally:
             agent.save_model()
+            if self.best_weights is not None:
+                self.best_weights.finish()
             if self.steps:  # those of episodes under way
                 bar.update(agent.steps - bar.n)
             bar.close()
@@ -432,8 +455,10 @@ class Runner:
         score = self.evaluate(seed=EVALUATION_SEED).mean
         self.history.evaluations.append(Evaluated(int(steps), score, time.perf_counter() - began))
         if self.best_score is None or score > self.best_score:
-            self.agent.save_model(self.best_backup)
+            self.best_weights.keep(self.agent._brain_to_save(), score)
             self.best_score = score
+        else:
+            self.best_weights.try_again()
 
     def _keep_what_was_there(self):
         """Weights that this training did not begin from are somebody's work: rename them before they are replaced."""
@@ -457,6 +482,10 @@ class Runner:
             lambda episode: self.video_folder / f"{self.name}_episode_{episode}.mp4",
             episode_trigger=lambda episode: episode % record_every == 0,
         )
+
+    def fresh_position(self):
+        """What `fresh_position` gives of new environments like those of a training."""
+        return fresh_position(self._training_env(None), self.replay_every)
 
     def _progress(self, history):
         progress = {
