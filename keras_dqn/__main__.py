@@ -12,7 +12,7 @@ GAMES = {"cartpole": "CartPole", "mountaincar": "MountainCar", "breakout": "Brea
 
 
 def main(arguments=None):
-    """Run one command; returns the exit status: 0, 2 after an error that was explained, 130 after Ctrl-C."""
+    """Run one command; returns its exit status: 0, 2 after an error that was explained, 130 after Ctrl-C or SIGTERM."""
     options = _parser().parse_args(arguments)
     try:
         options.command(options)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_dqn import game_for
+from keras_dqn.__main__ import main
 from tests.environments import Counter
 
 
@@ -59,6 +60,25 @@ def test_a_module_before_the_name_registers_it(tmp_path, monkeypatch, registered
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_games", raising=False)
     assert game_for("my_games:Temporary-v0")().name == "Temporary-v0"
+
+
+@pytest.mark.parametrize("module", [".evil", "..", "a..b", "a b", "a/b", "x\0y", " "])
+def test_what_is_no_name_of_a_module_is_refused_in_one_line(module, capsys):
+    assert main(("train", "--env", f"{module}:X-v0")) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("keras_dqn: error: ") and err.count("\n") == 1 and f"Received: {module!r}" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("1 / 0", "ZeroDivisionError"), ("one two", "SyntaxError"), ("import no_such", "no_such")]
+)
+def test_a_module_that_cannot_be_imported_is_named_in_one_line(text, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_games.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_games", raising=False)
+    assert main(("train", "--env", "my_games:X-v0")) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("keras_dqn: error: ") and err.count("\n") == 1 and message in err
 
 
 def dictionary():

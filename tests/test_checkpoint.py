@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -15,15 +16,15 @@ import numpy as np
 import psutil
 import pytest
 
-from keras_dqn import CartPole, CheckpointError, Checkpoints, WeightFileError
+from keras_dqn import CartPole, CheckpointError, Checkpoints, WeightFileError, play
 from keras_dqn.__main__ import main
 from keras_dqn.backend import keras, tf
 from keras_dqn.games.breakout import Breakout
 from keras_dqn.records import log as training_log
 from keras_dqn.records.checkpoint import bytes_needed, check_whole_folder
+from keras_dqn.records.saved_training import REQUIRED
 from keras_dqn.runner import checkpointing as records
 from keras_dqn.runner.checkpointing import Records
-from keras_dqn.runner.runner import play
 from tests.test_breakout import TINY, tiny
 
 
@@ -74,6 +75,9 @@ def test_what_goes_on_is_bit_for_bit_what_would_have_gone_on(make, capsys):
     assert_same(first.agent, second.agent)
     out = capsys.readouterr().out
     assert "Restored saved/checkpoint_000001: 50" in out and "not saved" not in out
+    assert (
+        f"steps; {'so do the environments' if first.name == 'cartpole' else 'environments begin new episodes'}" in out
+    )
     assert "Each checkpoint in saved takes " in out
 
 
@@ -123,7 +127,9 @@ def test_the_best_score_survives():
     runner = cartpole(100)
     runner.train(progress=False, checkpoints="saved")
     runner.best_score, state = 123.5, Path("saved/checkpoint_000001/state.json")
-    Records(runner, "other").__enter__().__exit__(None, None, None)
+    other = Records(runner, "other")
+    other.on_train_begin()
+    other.close(None)
     second = cartpole(101)
     Records(second, "other", resume=True)
     assert second.best_score == 123.5 and json.loads(state.read_text())["best_score"] is None
@@ -246,7 +252,7 @@ def test_a_damaged_checkpoint_is_skipped_and_that_is_said(saved_twice, damage, f
     out = capsys.readouterr().out
     assert out.startswith("Not used: saved/checkpoint_000002") and "Restored saved/checkpoint_000001: 60 " in out
     cut(Path("saved/checkpoint_000001/target.h5"))
-    with pytest.raises(CheckpointError, match="no whole checkpoint to go on from. Received: saved"):
+    with pytest.raises(CheckpointError, match="no whole checkpoint to go on from in saved; .*saved/checkpoint_000002"):
         Records(cartpole(), "saved", resume=True)
 
 
@@ -267,9 +273,10 @@ def saved_twice(tmp_path_factory):
 def test_a_manifest_names_no_file_elsewhere():
     folder = Path("checkpoint_000001")
     folder.mkdir()
-    for text in ["[]", '{"files": {"../x": 1}}', '{"files": 3}', "", "{}"]:
+    elsewhere = json.dumps({"files": {"../x": 1, **dict.fromkeys(REQUIRED, 1)}})
+    for text in ["[]", elsewhere, '{"files": 3}', "", "{}", '{"files": {}}']:
         (folder / "manifest.json").write_text(text)
-        with pytest.raises(CheckpointError, match="checkpoint_000001: .*Received: "):
+        with pytest.raises(CheckpointError, match=r"checkpoint_000001(/manifest.json)?: .*Received: "):
             check_whole_folder(folder)
 
 
@@ -326,7 +333,8 @@ def test_a_full_disk_stops_no_training(monkeypatch, capsys):
     save = Checkpoints.save
     monkeypatch.setattr(Checkpoints, "save", lambda *a: full() if runner.agent.steps < 100 else save(*a))
     runner.train(progress=False, checkpoints=Checkpoints("saved", minutes=0))
-    assert "not written, training goes on. Received: [Errno 28]" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.count("The checkpoint was not written; training goes on and tries again. Received: [Errno 28]") == 1
     assert len(Checkpoints("saved").paths()) == 2  # at the last step, and at the end
     monkeypatch.setattr("keras_dqn.records.checkpoint._sync", full)
     with pytest.raises(OSError, match="No space left"):
@@ -347,7 +355,7 @@ def write(folder, agent, settings, generators, progress, memory):
     for name in "abc":
         (folder / name).write_bytes(progress.to_bytes(4, "big") * 250_000)
 
-checkpoint._write = write
+checkpoint.write_training = write
 checkpoints = checkpoint.Checkpoints("saved")
 agent = SimpleNamespace(generators={})
 print("ready", flush=True)
@@ -370,7 +378,16 @@ def killed_after(code, seconds, *arguments):
         process.kill()
 
 
-def test_a_kill_at_any_instant_leaves_a_whole_checkpoint(capsys):
+def check_files(folder):
+    """Raise unless the files of a checkpoint are those of its manifest."""
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    assert files.keys() == {"a", "b", "c"} == {file.name for file in folder.iterdir()} - {"manifest.json"}
+    for name, expected in files.items():
+        content = (folder / name).read_bytes()
+        assert expected == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_a_kill_at_any_instant_leaves_a_whole_checkpoint():
     random, last = np.random.default_rng(0), 0
     for attempt in range(12):
         # first at any instant, then at any instant after another whole one, however slow the disk
@@ -378,26 +395,33 @@ def test_a_kill_at_any_instant_leaves_a_whole_checkpoint(capsys):
         if not (paths := Checkpoints("saved").paths()):
             assert last == 0
             continue
-        newest = Checkpoints("saved").newest()
+        newest = paths[0]
+        check_files(newest)  # a folder with that name is whole
         number = int(newest.name.removeprefix("checkpoint_"))
-        assert newest == paths[0] and number >= last  # a folder with that name is whole
+        assert number >= last
         for name in "abc":
             assert (newest / name).read_bytes() == number.to_bytes(4, "big") * 250_000
         last = number
-    assert last >= 9 and "Not used" not in capsys.readouterr().out
+    assert last >= 9
     killed_after(WRITER, 0.3)
     assert len(Checkpoints("saved").paths()) in (2, 3)
 
 
-def test_what_killed_processes_left_is_removed_after_a_while(monkeypatch):
-    old = Path("saved/.0123456789abcdef-checkpoint_000009")
-    old.mkdir(parents=True)
-    (old / "brain.h5").write_text("half")
-    cartpole(50).train(progress=False, checkpoints="saved")
-    assert old.exists()  # it may be another process's, at work
-    monkeypatch.setattr("keras_dqn.records.checkpoint.ABANDONED_AFTER", -1)
-    cartpole(60).train(progress=False, checkpoints="saved", resume=True)
-    assert not old.exists()
+def test_what_killed_processes_left_is_removed_when_the_training_goes_on():
+    cartpole(50, weight_backup="w.h5").train(progress=False, checkpoints="saved")
+    others = ["saved/mine", "saved/.0123456789abcdef", ".0123456789abcdef-other.h5", "saved/.123-checkpoint_000009"]
+    left = [".0123456789abcdef-w.h5", ".0123456789abcdef-w_best.h5", "saved/.0123456789abcdef-log.csv"]
+    left += ["saved/.0123456789abcdef-weights_000000010.h5", "saved/.0123456789abcdef-checkpoint_000009/brain.h5"]
+    for name in [*left, *others]:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("half")
+    with pytest.raises(CheckpointError, match="holds the checkpoints"):
+        cartpole(60, weight_backup="w.h5").train(progress=False, checkpoints="saved")
+    assert Path(left[0]).exists(), "another training may be writing it"
+    cartpole(60, weight_backup="w.h5", weights="backup").train(progress=False, checkpoints="saved", resume=True)
+    assert not any(Path(name).exists() for name in left)
+    assert not Path("saved/.0123456789abcdef-checkpoint_000009").exists()
+    assert all(Path(name).exists() for name in others), "nobody's temporary files"
 
 
 TRAINING = """
@@ -492,7 +516,7 @@ def test_train_and_resume_from_the_shell(capsys, monkeypatch):
         ),
         (("train", "breakout", "--resume", "--weights", "x.h5"), "from the checkpoint. Received: --weights x.h5"),
         (("train", "cartpole", "--resume"), "need `checkpoints`. Received: resume=True"),
-        (("train", "breakout", "--resume"), "no whole checkpoint to go on from. Received: breakout_checkpoints"),
+        (("train", "breakout", "--resume"), "whole checkpoint to go on from in breakout_checkpoints. Received: break"),
     ]:
         assert main(arguments) == 2
         err = capsys.readouterr().err

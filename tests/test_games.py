@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_dqn import CartPole, History, MountainCar
+from keras_dqn.games.breakout import Breakout
 from keras_dqn.networks.mlp import Dueling
 from keras_dqn.records.history import Episode
 
@@ -96,3 +97,19 @@ def test_mountain_car_says_what_the_notebook_says_and_stops_when_solved():
     assert car.comments(episodes([-150.0] * 200)) == ["Episode 200: mean of the last 100 is -150.0"]
     assert "nothing is broken" in car.comments(episodes([-200.0] * 100))[0]
     assert car.comments(episodes([-150.0] * 150)) == []
+
+
+@pytest.mark.parametrize(
+    ("game", "recipe"), [(game, recipe) for game in (CartPole, MountainCar, Breakout) for recipe in game.recipes]
+)
+def test_networks_made_again_have_the_same_names(game, recipe):
+    """TensorFlow keeps memory for each name that a variable ever had: new ones would be 0.7 MB a runner."""
+
+    def names():
+        agent = game(recipe=recipe, weights=None, weight_backup=None).agent
+        models = [model for model in (agent.brain, agent.learner.target_brain) if model is not None]
+        variables = [variable for model in models for variable in model.variables] + agent.learner.optimizer.variables
+        return [variable.value.name for variable in variables]
+
+    first = names()
+    assert len(first) > 10 and names() == first

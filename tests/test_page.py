@@ -1,8 +1,10 @@
 """The page in a real Chromium: its physics against gymnasium, its network against Keras, its keys and frames."""
 
 import html
+import http.server
 import json
 import re
+import threading
 from pathlib import Path
 
 import gymnasium
@@ -635,3 +637,55 @@ def test_the_page_is_whole_in_itself():
     for file in (Path(page.__file__).parent / "web").iterdir():
         if file.name != "page.html":
             assert file.read_text("utf-8") in content
+
+
+# ---------------------------------------------------------------- what the page may do
+
+
+@pytest.fixture
+def server():
+    """(address of a server on this machine, the paths that it was asked for)."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_the_page_runs_its_own_script_and_style_and_nothing_else(chromium, server):
+    """What is put into the page neither runs, nor is drawn, nor reaches the network; without its policy it all does."""
+    address, asked = server
+    path = write_page("cartpole", Path("page.html").absolute())
+    free = Path("free.html").absolute()
+    free.write_text(re.sub("<meta http-equiv=.*>", "", path.read_text("utf-8")), "utf-8")
+    for page_path, allowed in [(path, False), (free, True)]:
+        chromium.open(page_path)
+        assert value(chromium, "game.title") and chromium.problems == [], "its own script runs"
+        chromium.run(
+            f"""new Promise((done) => {{
+                const add = (name, text) =>
+                    document.body.appendChild(Object.assign(document.createElement(name), {{textContent: text}}));
+                add("script", "window.injected = true");
+                add("style", "h1 {{ letter-spacing: 77px }}");
+                add("p", "").outerHTML = '<p id="inline" style="letter-spacing: 88px" onclick="clicked = true">p</p>';
+                document.getElementById("inline").click();
+                const picture = add("img", "");
+                picture.onerror = done;
+                picture.src = "{address}/picture";
+            }})"""
+        )
+        chromium.run(f"fetch('{address}/data', {{mode: 'no-cors'}}).catch(() => 0).then(() => 0)")
+        assert chromium.run("[typeof injected, typeof clicked]") == (["boolean"] if allowed else ["undefined"]) * 2
+        for element, spacing in [("h1", "77px"), ("#inline", "88px")]:
+            drawn = chromium.run(f"getComputedStyle(document.querySelector('{element}')).letterSpacing")
+            assert (drawn == spacing) == allowed
+        assert sorted(asked) == (["/data", "/picture"] if allowed else [])

@@ -12,6 +12,7 @@ from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords
 from keras_dqn.agent.tally import Tally
 from keras_dqn.checks import all_finite, check_fraction, check_whole, seed_sequence
 from keras_dqn.counting import Every
+from keras_dqn.environments.position import Position
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, one_number
 from keras_dqn.exploration import ByReplays, BySteps, EpsilonGreedy, HeldEpsilonGreedy
 from keras_dqn.learner.compiled import AnyLearner, make_learner
@@ -150,7 +151,6 @@ class Agent:
         """Close the episodes under way: what is remembered from now on is of others."""
         self.memory.begin_episodes()
         self.explore.begin_episodes()
-        self.learner.sync()
 
     def remember_batch(self, steps: Steps):
         """Store `Steps` of N environments, whose states went through `act_batch`.
@@ -173,10 +173,10 @@ class Agent:
         self.steps += len(steps.action)
         self.epsilon.stepped(self.steps)
         if ends := np.count_nonzero(steps.ended):
-            self.episodes += ends
+            self.episodes += int(ends)
             if self._copies_due is not None and self._copies_due(self.episodes):
                 self.learner.copy_to_target()
-        self._waits = self._waits and not steps.terminal.any()
+        self._waits = self._waits and not bool(steps.terminal.any())
 
     def replay(self, sample_batch_size: int | None = None) -> np.ndarray | None:
         """Learn from memory: K gradient updates of B transitions, one after the other; then explore a little less.
@@ -345,7 +345,9 @@ class Step(NamedTuple):
     losses: np.ndarray | None  # of the updates made after it; None where none were made
 
 
-def collect(act: Callable[..., np.ndarray], envs, seed=None, shape_reward=None, masked=True) -> Iterator[Steps]:
+def collect(
+    act: Callable[..., np.ndarray], envs, seed=None, shape_reward=None, masked=True, position=None
+) -> Iterator[Steps]:
     """Play without end: a generator of the `Steps` that environments make, for learning, evaluation and films alike.
 
     Args:
@@ -359,9 +361,13 @@ def collect(act: Callable[..., np.ndarray], envs, seed=None, shape_reward=None, 
         shape_reward: a function of states, actions, rewards and next states, each [N, ...], to the rewards to learn
             from instead; scores stay those of the true rewards.
         masked: whether masks are heeded.
+        position: a `Position` that has begun, to go on from instead of a reset; it notes down where the loop is.
     """
-    states, info = envs.reset(seed=seed)
-    everywhere, real = np.arange(envs.num_envs), None  # which environments do more than reset; None for all
+    if position is None:
+        position = Position()
+        position.begin(envs, None, seed)
+    states, info, everywhere = position.states, position.info, np.arange(envs.num_envs)
+    real = np.flatnonzero(~position.ended) if position.ended.any() else None  # which do more than reset; None for all
     while True:
         masks = info.get("action_mask") if masked else None
         actions = act(states) if masks is None else act(states, allowed=_allowed(masks))
@@ -374,6 +380,7 @@ def collect(act: Callable[..., np.ndarray], envs, seed=None, shape_reward=None, 
         ended = terminated | truncated
         masks = None if masks is None else _allowed(info["action_mask"])
         steps = Steps(states, actions, learned, next_states, terminal, ended, everywhere, rewards, masks)
+        position.states, position.ended = next_states, ended
         if real is None:
             yield steps
         elif len(real):
@@ -396,6 +403,7 @@ def play(
     learn: bool = True,
     shape_reward=None,
     max_steps: int = MAX_STEPS,
+    position: Position | None = None,
 ) -> Iterator[Step]:
     """Play and learn without end: a generator of `Step`s. This is the only training loop.
 
@@ -408,15 +416,27 @@ def play(
         seed, shape_reward: as `collect` has them.
         learn: False leaves `agent.replay` out, which measures the loop alone.
         max_steps: after so many an episode of a single environment is truncated, if it does not end by itself.
+        position: a `Position` to begin at, where the loop then notes down where it is.
     """
-    envs, by_episode = as_vector(env, max_steps), replay_every == "episode"
-    replays_due, tally = Every(replay_period(replay_every)), Tally(envs.num_envs)
-    agent.begin_episodes()
-    for steps in collect(agent.act_batch, envs, seed, shape_reward, agent.settings.exploration.mask_actions):
+    envs, by_episode, masked = (
+        as_vector(env, max_steps),
+        replay_every == "episode",
+        agent.settings.exploration.mask_actions,
+    )
+    period, tally = replay_period(replay_every), Tally(envs.num_envs)
+    position = Position() if position is None else position
+    position.begin(envs, tally, seed)
+    if position.saved is None:
+        agent.begin_episodes()
+    agent.learner.sync()
+    replays_due, before = Every(period), position.due
+    for steps in collect(agent.act_batch, envs, None, shape_reward, masked, position):
         epsilon, losses = agent.exploration_rate, None
         agent.remember_batch(steps)
         ends = tally.add(steps)
-        for _ in range(replays_due(tally.episodes if by_episode else tally.steps)):
+        count = before + (tally.episodes if by_episode else tally.steps)
+        position.due = count % period
+        for _ in range(replays_due(count)):
             if learn and (new := agent.replay()) is not None:
                 tally.add_losses(new)
                 losses = new if losses is None else np.concatenate([losses, new])
@@ -427,3 +447,13 @@ def play(
 def replay_period(replay_every: str | int) -> int:
     """After how many episodes, or environment steps, a replay is due; a ValueError for what is no such number."""
     return 1 if replay_every == "episode" else check_whole("replay_every", replay_every)
+
+
+def fresh_position(env, replay_every: str | int) -> dict:
+    """The `Position.snapshot` of a loop that begins in new environments, which are closed; see `check_position`."""
+    envs, position = as_vector(env), Position()
+    try:
+        position.begin(envs, Tally(envs.num_envs), seed=0)
+        return {**position.snapshot(), "due": replay_period(replay_every) - 1}
+    finally:
+        env.close()

@@ -6,6 +6,8 @@ import numpy as np
 
 from keras_dqn.records.history import Episode
 
+UNDER_WAY = "scores", "lengths", "losses", "updates"
+
 
 class Tally:
     """Counts the steps and episodes of a loop, and what each of N environments has collected in its episode so far.
@@ -31,7 +33,7 @@ class Tally:
             self._scores[steps.environment] += steps.true_reward
             self._lengths[steps.environment] += 1
         self.steps += count
-        ends = np.count_nonzero(steps.ended)
+        ends = int(np.count_nonzero(steps.ended))
         self.episodes += ends
         return ends
 
@@ -47,6 +49,15 @@ class Tally:
         for counts in (self._scores, self._lengths, self._losses, self._updates):
             counts[environments] = 0
         return episodes
+
+    def episodes_under_way(self):
+        """Their score, length, sum of losses and number of updates, as copies: {name: [N]}."""
+        return {name: np.array(getattr(self, f"_{name}")) for name in UNDER_WAY}
+
+    def go_on_with(self, episodes):
+        """Count on in what `episodes_under_way` gave."""
+        for name in UNDER_WAY:
+            setattr(self, f"_{name}", np.array(episodes[name]))
 
     def _episode(self, i, epsilon, seconds):
         loss = self._losses[i] / self._updates[i] if self._updates[i] else float("nan")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_dqn.records.weights import atomic_write
+from keras_dqn.records.atomic import atomic_write
 
 
 class Result(NamedTuple):

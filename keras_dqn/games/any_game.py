@@ -95,7 +95,7 @@ def game_for(environment, **options) -> type[Runner]:
 
     Raises:
         ValueError: there is no environment of that id; the message names the nearest.
-        ImportError: there is no such module.
+        ImportError: there is no such module, or it cannot be imported.
 
     Example:
         acrobot = game_for("Acrobot-v1")(300, recipe="best")
@@ -105,13 +105,21 @@ def game_for(environment, **options) -> type[Runner]:
         return _own_game(environment, options)
     module, _, environment = environment.rpartition(":")
     if module:
-        try:
-            importlib.import_module(module)
-        except (TypeError, ValueError) as error:  # a relative name
-            raise ImportError(f"There is no module of that name. Received: {module!r}") from error
+        _import(module)
     check_known(environment)
     members = {"environment": environment, "environment_options": options}
     return _game(AnyGame, environment, gym.spec(environment), members)
+
+
+def _import(module):
+    if not all(part.isidentifier() for part in module.split(".")):  # ".evil", "a..b", "a b"
+        raise ValueError(f"Before the colon stands the name of a module, like a.b. Received: {module!r}")
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        raise
+    except Exception as error:  # it runs, and may raise anything
+        raise ImportError(f"The module {module!r} cannot be imported. Received: {error!r}") from error
 
 
 def _own_game(environment, options):

@@ -21,7 +21,7 @@ def clipped(states, actions, rewards, next_states):
 
 NATURE = {  # double DQN (van Hasselt et al. 2016) with n-step returns, for 1,000,000 steps and more
     "network": nature_cnn,
-    "optimizer": lambda: keras.optimizers.Adam(1e-4, epsilon=1.5e-4),
+    "optimizer": lambda: keras.optimizers.Adam(1e-4, epsilon=1.5e-4, name="adam"),
     "memory_size": 400_000,
     "store_frames": True,
     "learning_starts": 20_000,
@@ -40,7 +40,7 @@ NATURE = {  # double DQN (van Hasselt et al. 2016) with n-step returns, for 1,00
 HACKATHON2018 = {  # as a notebook of 2018 wrote it, where it never learned
     "network": difference_cnn,
     # PyTorch's RMSprop, whose epsilon of 1e-8 is added to the root; Keras adds its own under it
-    "optimizer": lambda: keras.optimizers.RMSprop(0.01, rho=0.99, epsilon=1e-16, clipvalue=1.0),
+    "optimizer": lambda: keras.optimizers.RMSprop(0.01, rho=0.99, epsilon=1e-16, clipvalue=1.0, name="rmsprop"),
     "memory_size": 10_000,
     "store_frames": True,
     "frame_padding": "reset",  # at a game's start both screens are the same: the difference is 0

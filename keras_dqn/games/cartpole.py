@@ -27,7 +27,7 @@ class CartPole(Runner):
             "network": {"hidden": (128, 128), "initializer": "torch"},
             # weight decay and epsilon as torch's AdamW has them
             "optimizer": lambda: keras.optimizers.AdamW(
-                1e-4, weight_decay=0.01, amsgrad=True, epsilon=1e-8, clipvalue=100.0
+                1e-4, weight_decay=0.01, amsgrad=True, epsilon=1e-8, clipvalue=100.0, name="adam_w"
             ),
             "memory_size": 10_000,
             "sample_batch_size": 128,

@@ -26,7 +26,7 @@ class MountainCar(Runner):
     recipes = {
         "notebook": {
             "network": {"hidden": (64, 64)},
-            "optimizer": lambda: keras.optimizers.Adam(1e-3, global_clipnorm=1.0),
+            "optimizer": lambda: keras.optimizers.Adam(1e-3, global_clipnorm=1.0, name="adam"),
             "memory_size": 1000,
             "sample_batch_size": 64,
             "minibatch_size": 64,

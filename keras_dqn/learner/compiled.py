@@ -95,6 +95,10 @@ class AnyLearner(Protocol):
         """Make the target model equal to the network."""
         ...
 
+    def keras_model(self):
+        """A Keras model with the weights as they are now, for the .h5 files."""
+        ...
+
     def save_weights(self, path) -> None:
         """Write the weights to an .h5 file, whole or not at all."""
         ...
@@ -222,6 +226,10 @@ class Learner:
         """Take over the weights that others assigned to the brain."""
         if self._numpy_forward is not None:
             self._numpy_forward.refresh(self.read_weights())
+
+    def keras_model(self):
+        """A Keras model with the weights as they are now: the brain."""
+        return self.brain
 
     def save_weights(self, path):
         """Write the brain's weights to an .h5 file, whole or not at all."""

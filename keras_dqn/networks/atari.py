@@ -18,25 +18,27 @@ def nature_cnn(state_shape, action_size, seed=None, dtype="float32"):
     """
     layers, seeds = keras.layers, iter(seed_sequence(seed).generate_state(5).tolist())
 
-    def convolution(filters, size, stride):
+    def convolution(number, filters, size, stride):
         kernel = keras.initializers.HeUniform(seed=next(seeds))
-        return layers.Conv2D(filters, size, stride, activation="relu", kernel_initializer=kernel, dtype=dtype)
+        options = {"kernel_initializer": kernel, "dtype": dtype, "name": f"convolution_{number}"}
+        return layers.Conv2D(filters, size, stride, activation="relu", **options)
 
-    def dense(width, activation, dtype):
+    def dense(name, width, activation, dtype):
         kernel = keras.initializers.GlorotUniform(seed=next(seeds))
-        return layers.Dense(width, activation=activation, kernel_initializer=kernel, dtype=dtype)
+        return layers.Dense(width, activation=activation, kernel_initializer=kernel, dtype=dtype, name=name)
 
     return keras.Sequential(
         [
             keras.Input(state_shape, dtype="uint8"),
             ScaledFrames(dtype=dtype),
-            convolution(32, 8, 4),
-            convolution(64, 4, 2),
-            convolution(64, 3, 1),
+            convolution(1, 32, 8, 4),
+            convolution(2, 64, 4, 2),
+            convolution(3, 64, 3, 1),
             layers.Flatten(),
-            dense(512, "relu", dtype),
-            dense(action_size, "linear", "float32"),
-        ]
+            dense("hidden", 512, "relu", dtype),
+            dense("output", action_size, "linear", "float32"),
+        ],
+        name="nature_cnn",  # and no name with a number of Keras': see `networks.mlp`
     )
 
 
@@ -94,10 +96,12 @@ def difference_cnn(state_shape, action_size, seed=None):
         return keras.initializers.GlorotUniform(seed=next(seeds))
 
     network = [keras.Input(state_shape, dtype="uint8"), ScreenDifference()]
-    for filters in (16, 32, 32, 32):
+    for number, filters in enumerate((16, 32, 32, 32), 1):
         network += [
-            layers.Conv2D(filters, 5, 2, kernel_initializer=kernel()),
-            layers.BatchNormalization(momentum=0.9, epsilon=1e-5),  # what PyTorch, where this is from, has by default
+            layers.Conv2D(filters, 5, 2, kernel_initializer=kernel(), name=f"convolution_{number}"),
+            # momentum and epsilon are what PyTorch, where this is from, has by default
+            layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"normalization_{number}"),
             layers.Activation("relu"),
         ]
-    return keras.Sequential([*network, layers.Flatten(), layers.Dense(action_size, kernel_initializer=kernel())])
+    network += [layers.Flatten(), layers.Dense(action_size, kernel_initializer=kernel(), name="output")]
+    return keras.Sequential(network, name="difference_cnn")

@@ -47,7 +47,8 @@ def mlp(
             most = widths[layer] ** -0.5
             names = {"kernel_initializer": seeds[layer], "bias_initializer": seeds[layer + len(widths)]}
             options = {name: keras.initializers.RandomUniform(-most, most, seed) for name, seed in names.items()}
-        return keras.layers.Dense(width, activation=activation, **options)
+        name = f"hidden_{layer + 1}" if layer < len(hidden) else "output"
+        return keras.layers.Dense(width, activation=activation, name=name, **options)
 
     layers = [keras.Input((state_size,))]
     if np.any(center) or np.any(np.asarray(scale) != 1):
@@ -55,7 +56,8 @@ def mlp(
         layers.append(keras.layers.Rescaling(inverse.tolist(), (-np.asarray(center) * inverse).tolist()))
     layers += [dense(layer, width, activation) for layer, width in enumerate(hidden)]
     last = dense(len(hidden), action_size + dueling, "linear")
-    return keras.Sequential([*layers, Dueling(action_size, last) if dueling else last])
+    # TensorFlow keeps some 40 kB for each name that a variable ever had, and Keras' own names have ever new numbers.
+    return keras.Sequential([*layers, Dueling(action_size, last, name="dueling") if dueling else last], name="mlp")
 
 
 def default_brain(network, state_shape, action_size, seed):
@@ -93,7 +95,7 @@ def built(brain, state_shape, action_size, optimizer=None, learning_rate=None):
     if has_optimizer and learning_rate is not None:
         raise ValueError(f"`brain` is compiled with an optimizer of its own. Received: learning_rate={learning_rate}")
     if optimizer is not None or not has_optimizer:
-        brain.compile(loss="mse", optimizer=optimizer or keras.optimizers.Adam(learning_rate or 0.001))
+        brain.compile(loss="mse", optimizer=optimizer or keras.optimizers.Adam(learning_rate or 0.001, name="adam"))
     try:
         shape = tuple(brain(np.zeros((1, *state_shape), np.float32), training=False).shape)
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
@@ -107,8 +109,8 @@ class Dueling(keras.layers.Layer):
     """A head that splits value and advantage: Q(s, a) = V(s) + A(s, a) - mean of A(s, ·) (Wang et al. 2016).
 
     keras-rl has the value in the first column. Its files are known by their Lambda layer, and the column is moved as
-    they are loaded; they are taken for its default, `dueling_type="avg"`. Where a file of other origin has the value first,
-    nothing in it may say so: `load_weights(brain, path, value_first=True)`.
+    they are loaded; they are taken for its default, `dueling_type="avg"`. Where a file of other origin has the value
+    first, nothing in it may say so: `load_weights(brain, path, value_first=True)`.
 
     Args:
         action_size: number of actions, and of outputs.

@@ -6,6 +6,7 @@ widget.js, which joins them.
 """
 
 import base64
+import hashlib
 import html
 import json
 import math
@@ -20,7 +21,7 @@ from keras_dqn.games.cartpole import CartPole
 from keras_dqn.games.mountain_car import MountainCar
 from keras_dqn.networks.mlp import Dueling
 from keras_dqn.playable.cartpole import GAMES as WINDOW_GAMES
-from keras_dqn.records.weights import atomic_write, check_writable
+from keras_dqn.records.atomic import atomic_write, check_writable
 from keras_dqn.runner.runner import Runner
 
 # Name of a game, as games.js has it: its runner, which makes an agent for it.
@@ -93,14 +94,28 @@ def _page(game, weights, recipe, speed):
         raise ValueError(f"`speed` must be a number above 0. Received: {speed!r}")
     name, brain = _name_and_brain(game, weights, recipe)
     web = Path(__file__).resolve().parent / "web"
+    style = (web / "page.css").read_text("utf-8")
+    script = "\n".join((web / script).read_text("utf-8") for script in _SCRIPTS)
     return Template((web / "page.html").read_text("utf-8")).substitute(
+        policy=_policy(script, style),
         title=f"{GAMES[name].environment} to play",
         game=name,
         speed=f"{speed:g}",
-        style=(web / "page.css").read_text("utf-8"),
-        script="\n".join((web / script).read_text("utf-8") for script in _SCRIPTS),
+        style=style,
+        script=script,
         agent=json.dumps(None if brain is None else _describe(brain)),
     )
+
+
+def _policy(script, style):
+    """The page's Content-Security-Policy: this script and this style sheet, and nothing else from anywhere."""
+
+    def only(text):
+        digest = hashlib.sha256(f"\n{text}\n".encode()).digest()  # the template has a line of its own for each tag
+        return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+    none = "default-src 'none'; base-uri 'none'; form-action 'none'"
+    return f"{none}; script-src {only(script)}; style-src {only(style)}"
 
 
 def _name_and_brain(game, weights, recipe):

@@ -93,10 +93,14 @@ class TorchLearner:
     def sync(self):
         """Take over the weights that others assigned to the brain: torch asks the brain itself each time."""
 
+    def keras_model(self):
+        """The twin, with the weights as they are now."""
+        self.twin.set_weights(from_state_dict(self.brain.state_dict(), self.twin))
+        return self.twin
+
     def save_weights(self, path):
         """Write the brain's weights to an .h5 file that Keras reads, whole or not at all."""
-        self.twin.set_weights(from_state_dict(self.brain.state_dict(), self.twin))
-        save_weights(self.twin, path)
+        save_weights(self.keras_model(), path)
 
     def load_weights(self, path):
         """Take the weights of brain and target model from an .h5 file of any Keras, as `Learner.load_weights` does."""

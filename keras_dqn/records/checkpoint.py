@@ -8,7 +8,7 @@
         brain.h5              the weights, as `save_weights` writes them
         target.h5             those of the target model, if there is one
         optimizer.npz         the optimizer's variables, in its order
-        state.json            counters, random generators, evaluations
+        state.json            counters, random generators, evaluations, where the loop and its environments are
         settings.json         game, recipe and every plain option
         history.csv           one line an episode
         update_losses.npy     one number an update
@@ -17,7 +17,8 @@
 
 A checkpoint is written into a folder with another name, each file is synced to the disk, and then it is renamed: a
 process that is killed at any instant leaves the checkpoints before as they were. Everything is read as data, nothing of
-it is executed.
+it is executed, and nothing is changed before all of it has been read and found to be what is expected (see
+`saved_training`).
 """
 
 import errno
@@ -35,12 +36,17 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_dqn.checks import check_whole
-from keras_dqn.records.history import Evaluated, History
-from keras_dqn.records.weights import ABANDONED_AFTER, read_weights, save_weights
+from keras_dqn.expected import Unexpected, opened, read_json, shortened
+from keras_dqn.records.atomic import ABANDONED_AFTER
+from keras_dqn.records.folder_lock import FolderLock
+from keras_dqn.records.history import History
+from keras_dqn.records.saved_training import REQUIRED, read_training, write_training
+from keras_dqn.records.weights import save_weights
 
 KEPT = 2  # checkpoints
-NAME = re.compile(r"checkpoint_(\d{6,})")
+NAME = re.compile(r"checkpoint_([0-9]{6,})")
 MANIFEST = "manifest.json"
+LARGEST = 2**30  # bytes of a file, or four times what the agent takes, if that is more: what is larger is not read
 
 
 class CheckpointError(ValueError):
@@ -53,6 +59,7 @@ class Progress(NamedTuple):
     history: History
     seconds: float  # of training, all its parts together
     best_score: float | None  # of the best evaluation so far
+    position: dict | None = None  # a snapshot of the loop's `Position`
 
 
 class Checkpoints:
@@ -75,6 +82,8 @@ class Checkpoints:
         self.folder, self.minutes, self.memory = Path(folder), minutes, memory
         self.weights_every = None if weights_every is None else check_whole("weights_every", weights_every)
         self._last = time.monotonic()
+        self._lock = FolderLock(self.folder)
+        self._refused = set()  # names of the checkpoints that were not whole when one was restored
 
     @property
     def due(self):
@@ -86,11 +95,39 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def paths(self):
-        """The folders of all checkpoints, the newest first; whether they are whole, `newest` knows."""
+        """The folders of all checkpoints, the newest first; whether they are whole is only known when they are read."""
+        return [path for _, path in self._numbered() if path.is_dir()]
+
+    def _numbered(self):
+        """(number, path) of whatever is named like a checkpoint, the newest first."""
         if not self.folder.exists():
             return []
-        named = {int(match[1]): path for path in self.folder.iterdir() if (match := NAME.fullmatch(path.name))}
-        return [named[number] for number in sorted(named, reverse=True)]
+        matches = ((NAME.fullmatch(path.name), path) for path in self.folder.iterdir())
+        return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
+
+    def claim(self):
+        """Lock the folder against other trainings, and remove what killed processes left in it; see `release`.
+
+        Raises:
+            CheckpointError: another training has it; the message says which process that is.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except BlockingIOError as error:
+            raise CheckpointError(f"{self.folder}: another training writes its checkpoints there. {error}") from error
+        if self._lock.held:
+            _remove_abandoned(self.folder, ".*", age=0)
+
+    def release(self):
+        """Let other trainings have the folder."""
+        self._lock.release()
+
+    def check_unclaimed(self):
+        """Raise a CheckpointError if another training has locked the folder."""
+        if self.folder.exists():
+            self.claim()
+            self.release()
 
     def check_unused(self):
         """Raise a CheckpointError if there are checkpoints already, which a training from the start would push out."""
@@ -104,7 +141,7 @@ class Checkpoints:
         """Raise an OSError if the disk has no room for a third checkpoint beside two; return the bytes of one."""
         size = bytes_needed(agent, self.memory)
         self.folder.mkdir(parents=True, exist_ok=True)
-        here = sum(file.stat().st_size for path in self.paths() for file in path.iterdir())
+        here = sum(file.lstat().st_size for path in self.paths() for file in path.iterdir())
         free = shutil.disk_usage(self.folder).free + here
         if free < (KEPT + 1) * size:
             raise OSError(
@@ -127,11 +164,13 @@ class Checkpoints:
         Raises:
             OSError: it cannot be written; those before are as they were.
         """
-        number = int(NAME.fullmatch(paths[0].name)[1]) + 1 if (paths := self.paths()) else 1
+        number = numbered[0][0] + 1 if (numbered := self._numbered()) else 1
         path = self.folder / f"checkpoint_{number:06d}"
         with written_whole(path) as folder:
-            _write(folder, agent, settings, {**agent.generators, **generators}, progress, self.memory)
-        for old in self.paths()[KEPT:]:
+            write_training(folder, agent, settings, {**agent.generators, **generators}, progress, self.memory)
+        paths = self.paths()
+        whole = [path for path in paths if path.name not in self._refused]
+        for old in paths[paths.index(whole[:KEPT][-1]) + 1 :]:
             _remove(old)
         self.postpone()
         return path
@@ -142,43 +181,52 @@ class Checkpoints:
         save_weights(agent.brain, path)
         return path
 
-    def newest(self):
-        """The newest checkpoint that is whole; of those that are not, a line is printed.
+    def restore(self, agent, settings, generators, fresh=None):
+        """Make the agent and the generators what they were in the newest checkpoint that is whole.
 
-        Raises:
-            CheckpointError: there is none.
-        """
-        for path in self.paths():
-            try:
-                check_whole_folder(path)
-            except CheckpointError as error:
-                print(f"Not used: {error}")
-            else:
-                return path
-        raise CheckpointError(f"There is no whole checkpoint to go on from. Received: {self.folder}")
+        One that is damaged, or has anything in it that is not expected of this training, is not used: the one before
+        is, and what is wrong with the newer one is printed.
 
-    def restore(self, agent, settings, generators):
-        """Make the agent and the generators what they were in the newest whole checkpoint.
+        Args:
+            agent, settings, generators: as `save` takes them.
+            fresh: what `Runner.fresh_position` gives; without it environments begin new episodes.
 
         Returns:
-            Its folder, the `Progress`, and lines to print: which settings differ, and whether there was a memory.
+            Its folder, the `Progress`, and lines to print: which settings differ, and what goes on.
 
         Raises:
-            CheckpointError: there is none, or it is of another game or recipe; nothing is changed.
-            WeightFileError: its network is another one; nothing is changed.
+            CheckpointError: there is none that can be used; nothing is changed.
         """
-        path = self.newest()
-        remarks = _differences(path, settings)
-        try:
-            progress = _read(path, agent, {**agent.generators, **generators})
-        except (KeyError, TypeError, AttributeError, OSError) as error:  # what a foreign, though whole, one may raise
-            raise CheckpointError(f"{path}: cannot be read. Received: {error!r}") from error
-        if len(agent.memory):
-            remarks.append(f"The memory goes on with {len(agent.memory):,} steps; environments begin new episodes")
+        refused = []
+        for path in self.paths():
+            try:
+                most = max(LARGEST, 4 * bytes_needed(agent, memory=True))
+                names = check_whole_folder(path, most)
+                saved = read_training(path, names, agent, settings, {**agent.generators, **generators}, fresh)
+            except Exception as error:  # whatever it is: nothing has been changed, and an older one may be whole
+                refused.append((path, _reason(path, error), error))
+            else:
+                break
         else:
-            steps = max(agent.settings.memory.learning_starts, agent.sample_batch_size)
-            remarks.append(f"The memory was not saved: {steps:,} steps are played before learning goes on")
-        return path, progress, remarks
+            text = f"There is no whole checkpoint to go on from in {self.folder}"
+            if not refused:
+                raise CheckpointError(f"{text}. Received: {self.folder}")
+            _, reason, error = refused[0]
+            raise CheckpointError(f"{text}; the newest is not used: {reason}") from error
+        saved.assign()
+        for old, reason, _ in refused:
+            print(f"Not used: {reason}")
+            self._refused.add(old.name)
+        progress = Progress(saved.history, saved.seconds, saved.best_score, saved.position)
+        return path, progress, saved.remarks(agent)
+
+
+def _reason(path, error):
+    """Why a checkpoint is not used: its folder, and what was received."""
+    text = str(error)
+    if isinstance(error, ValueError | OSError) and str(path) in text:
+        return text[:1000]
+    return f"{path}: cannot be read. Received: {shortened(error)}"
 
 
 def bytes_needed(agent, memory=False):
@@ -214,25 +262,44 @@ def written_whole(path):
         _sync(path.parent)
 
 
-def check_whole_folder(path):
-    """Raise a CheckpointError unless every file of the manifest is there, of its size and with its sha256."""
+def check_whole_folder(path, most=LARGEST):
+    """Raise a CheckpointError unless every file of the manifest is there, of its size and with its sha256.
+
+    Args:
+        path: of the folder.
+        most: bytes that a file may have; larger ones are not read.
+
+    Returns:
+        The names of these files, a set.
+    """
     try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
+        files = read_json(path / MANIFEST, most=2**20)["files"]
+        if missing := REQUIRED - files.keys():
+            raise CheckpointError(
+                f"{path / MANIFEST}: expected to list {sorted(missing)}. Received: {shortened(files)}"
+            )
         for name, expected in files.items():
             if Path(name).name != name:
                 raise CheckpointError(f"{path}: a manifest names files of its own folder. Received: {name!r}")
-            if (received := _fingerprint(path / name)) != expected:
-                raise CheckpointError(f"{path / name}: damaged, expected {expected}. Received: {received}")
+            if (received := _fingerprint(path / name, most)) != expected:
+                raise CheckpointError(
+                    f"{path / name}: damaged, expected {shortened(expected)}. Received: {received['bytes']} bytes, "
+                    f"sha256 {received['sha256']}"
+                )
+        return set(files)
+    except CheckpointError:
+        raise
+    except Unexpected as error:
+        raise CheckpointError(str(error)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path}: not whole. Received: {error!r}") from error
+        raise CheckpointError(f"{path}: not whole. Received: {shortened(error)}") from error
 
 
-def _fingerprint(file):
-    """Size and sha256 of a file."""
-    with open(file, "rb") as content:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
+def _fingerprint(file, most=None):
+    """Size and sha256 of a regular file."""
+    with opened(file, most) as content:
+        size = os.fstat(content.fileno()).st_size
+        return {"bytes": size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
 
 
 def _sync(path):
@@ -250,92 +317,15 @@ def _remove(path):
     shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _remove_abandoned(folder):
-    """Remove the temporary folders that killed processes left."""
-    ours = re.compile(r"\.[0-9a-f]{16}-" + NAME.pattern)
+def _remove_abandoned(folder, names=NAME.pattern, age=ABANDONED_AFTER):
+    """Remove the temporary folders and files that killed processes left.
+
+    Args:
+        names: a regular expression of what they were to become.
+        age: seconds that they have not been touched for.
+    """
+    ours = re.compile(r"\.[0-9a-f]{16}-" + names)
     with suppress(OSError):  # they are in nobody's way
         for path in folder.iterdir():
-            if ours.fullmatch(path.name) and time.time() - path.stat().st_mtime > ABANDONED_AFTER:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-# ---------------------------------------------------------------- what is in them
-
-
-def _write(folder, agent, settings, generators, progress, memory):
-    save_weights(agent.brain, folder / "brain.h5")
-    if agent.learner.target_brain is not None:
-        save_weights(agent.learner.target_brain, folder / "target.h5")
-    np.savez(folder / "optimizer.npz", *map(np.asarray, agent.learner.optimizer.variables))
-    if memory:
-        for name, array in agent.memory.snapshot().items():
-            np.save(folder / f"memory_{name}.npy", array)
-    np.save(folder / "update_losses.npy", progress.history.update_losses)
-    progress.history.save(folder / "history.csv")
-    state = {
-        "counters": agent.counters(),
-        "generators": {name: generator.bit_generator.state for name, generator in generators.items()},
-        "seconds": progress.seconds,
-        "best_score": progress.best_score,
-        "evaluations": progress.history.evaluations,
-    }
-    (folder / "state.json").write_text(json.dumps(state, indent=1))
-    (folder / "settings.json").write_text(json.dumps(settings, indent=1))
-
-
-def _differences(path, settings):
-    """Lines that say which settings are not those of the checkpoint; a CheckpointError for another game or recipe."""
-    saved = json.loads((path / "settings.json").read_text())
-    for name in ("game", "recipe"):
-        if saved.get(name) != settings.get(name):
-            raise CheckpointError(
-                f"{path}: a checkpoint of {name} {saved.get(name)!r}, not of this one. Received: {settings.get(name)!r}"
-            )
-    different = [name for name in sorted({*saved, *settings}) if saved.get(name) != settings.get(name)]
-    return [f"`{name}` was {saved.get(name)!r} and is {settings.get(name)!r} now" for name in different]
-
-
-def _read(path, agent, generators):
-    """Read all of a checkpoint, then assign it; returns the `Progress`."""
-    learner = agent.learner
-    brain, target = read_weights(agent.brain, path / "brain.h5"), None
-    if learner.target_brain is not None:
-        target = read_weights(learner.target_brain, path / "target.h5")
-    optimizer = _read_optimizer(path / "optimizer.npz", learner.optimizer)
-    state = json.loads((path / "state.json").read_text())
-    states = {name: state["generators"][name] for name in generators}
-    progress = _read_progress(path, state)
-    arrays = {
-        file.stem.removeprefix("memory_"): np.load(file, mmap_mode="r", allow_pickle=False)
-        for file in path.glob("memory_*.npy")
-    }
-    if arrays:
-        agent.memory.restore(arrays, agent.state_shape)
-    agent.restore_counters(state["counters"])
-    for name, generator in generators.items():
-        generator.bit_generator.state = states[name]
-    variables = [*agent.brain.weights, *(learner.target_brain.weights if target else ()), *learner.optimizer.variables]
-    for variable, array in zip(variables, [*brain, *(target or ()), *optimizer], strict=True):
-        variable.assign(array)
-    agent.learner.sync()
-    return progress
-
-
-def _read_optimizer(file, optimizer):
-    """The arrays of the optimizer's variables; a CheckpointError where they are of another one."""
-    with np.load(file, allow_pickle=False) as saved:
-        arrays = [saved[name] for name in saved.files]
-    expected = [(np.asarray(variable).shape, np.asarray(variable).dtype) for variable in optimizer.variables]
-    if [(array.shape, array.dtype) for array in arrays] != expected:
-        raise CheckpointError(
-            f"{file}: expected the {len(expected)} variables of {type(optimizer).__name__} for this network. "
-            f"Received: {len(arrays)}, {[array.shape for array in arrays][:9]} …"
-        )
-    return arrays
-
-
-def _read_progress(path, state):
-    history = History.load(path / "history.csv")
-    history.evaluations = [Evaluated(*evaluation) for evaluation in state["evaluations"]]
-    history.add_losses(np.load(path / "update_losses.npy", allow_pickle=False))
-    return Progress(history, float(state["seconds"]), state["best_score"])
+            if ours.fullmatch(path.name) and time.time() - path.lstat().st_mtime >= age:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_dqn.checks import all_finite
+from keras_dqn.records.atomic import atomic_write
 from keras_dqn.records.evaluation import Evaluated
-from keras_dqn.records.weights import atomic_write
 
 
 class Episode(NamedTuple):

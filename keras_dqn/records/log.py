@@ -1,13 +1,17 @@
 """What a long training writes down while it goes on: a row every so many steps, as CSV and for TensorBoard."""
 
 import csv
+import errno
+import io
+import os
 import time
 from collections import deque
 from pathlib import Path
 
 import numpy as np
 
-from keras_dqn.records.weights import atomic_write
+from keras_dqn.records.atomic import atomic_write
+from keras_dqn.records.attempts import Attempts
 
 LOG_EVERY = 10_000  # steps
 _COUNTS = ["steps", "frames", "episodes", "updates"]
@@ -21,6 +25,8 @@ class TrainingLog:
     `updates`, `mean_score_100` (of the last 100 episodes, their true rewards), `epsilon`, `loss` (mean of the updates
     since the row before), `steps_per_second` (since then as well), `seconds` (of training).
 
+    A row that cannot be written, since the disk is full or the folder gone, is written with the next one.
+
     Args:
         path: of the file.
         every: steps from row to row.
@@ -31,7 +37,9 @@ class TrainingLog:
     def __init__(self, path, every=LOG_EVERY, frames_per_step=None, tensorboard=None):
         self.path, self.every, self.frames_per_step = Path(path), every, frames_per_step
         self._losses = deque(maxlen=100_000)
-        self._tensorboard = None if tensorboard is None else _TensorBoard(tensorboard)
+        self._outputs = [_Output("The log", self._append)]
+        if tensorboard is not None:
+            self._outputs.append(_Output("The log for TensorBoard", _TensorBoard(tensorboard).write))
 
     def begin(self, steps, seconds):
         """Go on after so many steps and seconds of training: rows of later ones, which will be made again, go."""
@@ -56,7 +64,10 @@ class TrainingLog:
         if losses is not None:
             self._losses.extend(losses.tolist())
         if steps // self.every > self._last_steps // self.every:
-            self._write(self._row(steps, agent, history))
+            row = self._row(steps, agent, history)
+            for output in self._outputs:
+                output.rows.append(row)
+            self.write()
 
     def _row(self, steps, agent, history):
         seconds = self.seconds
@@ -73,14 +84,27 @@ class TrainingLog:
         }
         self._losses.clear()
         self._last_steps, self._last_seconds = steps, seconds
-        return row
+        return {name: row[name] for name in self._columns()}
 
-    def _write(self, row):
-        texts = [f"{row[name]:.6g}" if name in _MEASURES else row[name] for name in self._columns()]
-        with open(self.path, "a", newline="") as file:  # closed each time: nothing waits in a buffer
-            csv.writer(file).writerow(texts)
-        if self._tensorboard is not None:
-            self._tensorboard.write(row["steps"], {name: row[name] for name in self._columns()[1:]})
+    def write(self):
+        """Write the rows that wait to be written; what cannot be written goes on waiting."""
+        for output in self._outputs:
+            output.write()
+
+    def _append(self, rows):
+        """Append rows to the CSV file, all of them or none."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "ab", buffering=0) as file:  # closed each time: nothing waits in a buffer
+            text, end = io.StringIO(newline=""), file.tell()
+            lines = csv.writer(text)
+            if end == 0:  # somebody removed it
+                lines.writerow(self._columns())
+            for row in rows:
+                lines.writerow(f"{value:.6g}" if name in _MEASURES else value for name, value in row.items())
+            content = text.getvalue().encode()
+            if file.write(content) < len(content):  # the disk was full in the middle of it
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def _columns(self):
         counts = _COUNTS if self.frames_per_step is not None else [name for name in _COUNTS if name != "frames"]
@@ -95,6 +119,24 @@ def _read_rows(path, columns):
         return [row for row in csv.reader(file) if len(row) == len(columns) and row[0].isdigit() and row[-1]]
 
 
+class _Output:
+    """Something that rows are written to, with those that could not be written yet.
+
+    Args:
+        what: it is, for the message that it was not written.
+        write: a function that writes a list of rows, or raises an OSError.
+    """
+
+    def __init__(self, what, write):
+        self.rows, self._write, self._attempts = [], write, Attempts(what)
+
+    def write(self):
+        if self.rows:
+            with self._attempts:
+                self._write(self.rows)
+                self.rows.clear()
+
+
 class _TensorBoard:
     """Scalars as TensorBoard reads them, by TensorFlow's own writer.
 
@@ -106,15 +148,21 @@ class _TensorBoard:
 
         self._tf, self._writer = tf, tf.summary.create_file_writer(str(folder))
 
-    def write(self, steps, scalars):
+    def write(self, rows):
+        """Write rows, dicts of numbers of which "steps" counts, or raise an OSError."""
         tf = self._tf
-        with self._writer.as_default(step=steps):
-            for name, value in scalars.items():
-                metadata = tf.compat.v1.SummaryMetadata(
-                    plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class=_SCALAR
-                )
-                tf.summary.write(f"training/{name}", float(value), metadata=metadata)
-        self._writer.flush()
+        try:
+            for row in rows:
+                with self._writer.as_default(step=row["steps"]):
+                    for name in row.keys() - {"steps"}:
+                        metadata = tf.compat.v1.SummaryMetadata(
+                            plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
+                            data_class=_SCALAR,
+                        )
+                        tf.summary.write(f"training/{name}", float(row[name]), metadata=metadata)
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            raise OSError(error.message) from error
 
 
 _SCALAR = 1  # DATA_CLASS_SCALAR of TensorFlow's summary.proto

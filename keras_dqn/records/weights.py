@@ -6,23 +6,19 @@ caller, or eats its memory.
 Written: the weights-only layout of Keras 2, which `load_weights` of Keras 2 and 3 reads from a name like `x.h5`.
 """
 
-import errno
 import hashlib
 import io
-import itertools
 import logging
 import math
-import os
 import re
-import secrets
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from keras_dqn.records.atomic import atomic_write
 from keras_dqn.records.hdf5 import File, Group, Tensor
 from keras_dqn.records.hdf5_blocks import LONGEST_NAME
 from keras_dqn.records.weight_bytes import WeightFileError, hdf5_bytes
@@ -31,7 +27,6 @@ logger = logging.getLogger("keras_dqn")
 
 TOP_LEVEL = "top_level_model_weights"  # Keras' group for weights that the model holds outside its layers
 CHECKSUM = "sha256"  # an attribute of the files that are written here, of all their tensors
-ABANDONED_AFTER = 3600  # seconds; a temporary file untouched for so long was left by a killed process
 OF_KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
 
 
@@ -385,6 +380,14 @@ def save_weights(model, path: str | Path) -> Path:
     Names count from zero in every file: equal weights give equal bytes. Raises WeightFileError for weights that are not
     finite floats, OSError where `path` cannot be written.
     """
+    content = weights_content(model, path)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
+
+
+def weights_content(model, path: str | Path) -> memoryview:
+    """Returns the bytes that `save_weights` writes to `path`, and writes nothing; raises WeightFileError as it does."""
     _check_built(model)
     layers, used = {}, {}
     for layer, variables in _layers_with_weights(model):
@@ -407,9 +410,7 @@ def save_weights(model, path: str | Path) -> Path:
             group.attrs["weight_names"] = np.array(list(tensors), dtype="S")
             for tensor, values in tensors.items():
                 group.create_dataset(tensor, data=values, track_times=False)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
-    return Path(path)
+    return content.getbuffer()
 
 
 def _tensor_names(layer, variables: Iterable, place: str) -> list[str]:
@@ -421,77 +422,6 @@ def _tensor_names(layer, variables: Iterable, place: str) -> list[str]:
             taken = f"{where}{leaf}" in names.values()  # nobody named the weights of this layer, or twice the same
             names[id(variable)] = f"{where}{number}/{leaf}" if taken else f"{where}{leaf}"
     return [names[id(variable)] for variable in variables]
-
-
-@contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, with its suffix; when the block ends well, that file becomes `path`.
-
-    On any failure, Ctrl-C included, the temporary file is removed and what was at `path` stays. Raises OSError.
-    """
-    with _temporary_beside(path) as (target, temporary):
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    with suppress(OSError):  # some network drives cannot sync a folder; the file itself is safe by now
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def copied_beside(path: Path) -> Path | None:
-    """Copies a file to `…_before` beside it, or `…_before_2`, and so on: a name that is free; returns the copy's path.
-
-    Where one of these holds the same bytes already, nothing is copied and None is returned.
-    """
-    content = path.read_bytes()
-    for number in itertools.count(1):
-        kept = path.with_stem(f"{path.stem}_before" + (f"_{number}" if number > 1 else ""))
-        if not kept.exists():
-            with atomic_write(kept) as temporary:
-                temporary.write_bytes(content)
-            return kept
-        if kept.read_bytes() == content:
-            return None
-
-
-def check_writable(path: str | Path) -> None:
-    """Raises the OSError (no such folder, no permission, ...) that writing `path` would meet; leaves no trace."""
-    with _temporary_beside(path):
-        pass
-
-
-@contextmanager
-def _temporary_beside(path: str | Path) -> Iterator[tuple[Path, Path]]:
-    """Yields (the file that `path` leads to, a new empty file beside it), and removes the second in the end."""
-    target = Path(os.path.realpath(path))  # write through a link, not over it
-    temporary = target.parent / f".{secrets.token_hex(8)}-{target.name}"
-    try:
-        try:
-            if target.is_dir():
-                raise OSError(errno.EISDIR, "it is a folder")
-            if target.exists() and not target.is_file():
-                raise OSError(errno.EINVAL, "it is not a regular file")
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except OSError as error:  # Python picks the subclass by the number
-            raise OSError(error.errno, f"Cannot write: {error.strerror}. Received", str(path)) from error
-        _remove_abandoned(target)
-        yield target, temporary
-    finally:
-        with suppress(OSError):  # as a rule it was renamed
-            temporary.unlink()
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Removes the temporary files that killed processes left beside `target`."""
-    ours = re.compile(r"\.[0-9a-f]{16}-" + re.escape(target.name))
-    with suppress(OSError):  # they are in nobody's way
-        for file in target.parent.iterdir():
-            if ours.fullmatch(file.name) and time.time() - file.stat().st_mtime > ABANDONED_AFTER:
-                file.unlink()
 
 
 def pretrained(name: str) -> Path:

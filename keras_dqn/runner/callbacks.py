@@ -6,6 +6,7 @@ batch is a replay. The words are Keras's, so its own callbacks and other people'
 
 import math
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy as np
 from keras_dqn.backend import keras
 from keras_dqn.checks import check_above_zero, check_whole
 from keras_dqn.counting import Every
+from keras_dqn.records.atomic import check_writable
+from keras_dqn.records.best_weights import BestWeights
 from keras_dqn.records.evaluation import Evaluated
-from keras_dqn.records.weights import check_writable
 from keras_dqn.runner.evaluate import EVALUATION_SEED
+from keras_dqn.runner.interruptions import Interruptions
 
 if TYPE_CHECKING:
     from keras_dqn.agent import Step
@@ -70,7 +73,9 @@ class KeepBest(TrainingCallback):
         self.every, self.stop_score = check_whole("evaluate_every", every), stop_score
 
     def on_train_begin(self, logs=None):
+        runner = self.training.runner
         self._due = Every(self.every, self.training.steps)
+        runner.best_weights = BestWeights(runner.best_backup, runner.best_score)
 
     def on_step(self, step):
         training = self.training
@@ -80,10 +85,15 @@ class KeepBest(TrainingCallback):
         score = runner.evaluate(seed=EVALUATION_SEED).mean
         training.history.evaluations.append(Evaluated(training.steps, score, time.perf_counter() - began))
         if runner.best_score is None or score > runner.best_score:
-            runner.agent.save_model(runner.best_backup)
+            runner.best_weights.keep(runner.agent.learner.keras_model(), score)
             runner.best_score = score
+        else:
+            runner.best_weights.try_again()
         if self.stop_score is not None and runner.best_score >= self.stop_score:
             training.stop()
+
+    def close(self, error):
+        self.training.runner.best_weights.finish()
 
 
 class Epochs(TrainingCallback):
@@ -181,6 +191,7 @@ class Training:
         listeners: `TrainingCallback`s in the order in which they hear of a step; one of them is `Epochs`, which tells
             the others of everything else.
         seconds: of training before this one, which it goes on with.
+        guard: a context that decides what Ctrl-C and SIGTERM do; by default that of `Interruptions`.
 
     Attributes:
         steps: of all environments, those before this training included where it goes on with one.
@@ -188,12 +199,13 @@ class Training:
         comments: lines that the game has to say of the episodes that ended with the last step.
     """
 
-    def __init__(self, runner, listeners, seconds=0.0):
+    def __init__(self, runner, listeners, seconds=0.0, guard=None):
         self.runner, self.agent, self.history, self.seconds = runner, runner.agent, runner.history, seconds
         self.steps = self._steps_before = runner.agent.steps
         self._model = runner.agent.brain
         self._listeners = listeners
         self._epochs = next(one for one in listeners if isinstance(one, Epochs))
+        self._guard = Interruptions() if guard is None else guard
         for one in listeners:
             one.training = self
         self._on_step = [one.on_step for one in listeners if type(one).on_step is not TrainingCallback.on_step]
@@ -228,6 +240,7 @@ class Training:
 
     def __enter__(self):
         self._model.stop_training = False
+        self._guard.__enter__()
         self._epochs.on_train_begin()
         return self
 
@@ -236,11 +249,11 @@ class Training:
             if kind is None or issubclass(kind, KeyboardInterrupt):  # after any other a step may be half done
                 self._epochs.on_train_end()
         finally:
-            try:
+            with ExitStack() as closing:
+                closing.push(self._guard)
+                for one in self._listeners:  # the last is closed first
+                    closing.callback(one.close, kind)
                 self.agent.save_model()
-            finally:
-                for one in reversed(self._listeners):
-                    one.close(kind)
 
 
 def check_training(runner, callbacks, evaluate_every, stop_score, learning_rate):

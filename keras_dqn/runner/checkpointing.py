@@ -1,38 +1,19 @@
 """What a training leaves behind while it goes on: a log, checkpoints, and a Ctrl-C that finds them whole."""
 
-import signal
-
+from keras_dqn.environments.position import Position
+from keras_dqn.records.atomic import remove_abandoned
+from keras_dqn.records.attempts import Attempts
 from keras_dqn.records.checkpoint import Checkpoints, Progress
 from keras_dqn.records.log import TrainingLog
 from keras_dqn.runner.callbacks import TrainingCallback
+from keras_dqn.runner.interruptions import Interruptions
 
 
-class Recording(TrainingCallback):
-    """Has the `Records` of a training listen to it.
-
-    Args:
-        records: those.
-    """
-
-    def __init__(self, records):
-        super().__init__()
-        self.records = records
-
-    def on_train_begin(self, logs=None):
-        self.records.__enter__()
-
-    def on_step(self, step):
-        self.records.hear(step)
-
-    def close(self, error):
-        self.records.__exit__(error, None, None)
-
-
-class Records:
+class Records(TrainingCallback):
     """Listens to a training: writes the rows of its log and its checkpoints when they are due, and at its end.
 
-    As a context it holds Ctrl-C back until the step is over, so that what is saved then is whole; the second Ctrl-C
-    does not wait.
+    While it listens the folder of the checkpoints is locked, and Ctrl-C and SIGTERM wait until the step is over, so
+    that what is saved then is whole; the second one does not wait.
 
     Args:
         runner: whose training it is.
@@ -40,75 +21,100 @@ class Records:
         resume: whether the runner, its agent and history go on from the newest checkpoint; that is printed.
         tensorboard: a folder for TensorBoard, or None.
 
+    Attributes:
+        position: the `Position` that the training's loop begins at, and notes down where it is.
+
     Raises:
         ValueError: the agent's brain is no Keras model.
-        CheckpointError: see `Checkpoints.restore` and `Checkpoints.check_unused`.
+        CheckpointError: see `Checkpoints.restore`, `Checkpoints.check_unused` and `Checkpoints.claim`.
         OSError: the checkpoints cannot be written there, or have no room.
     """
 
     def __init__(self, runner, checkpoints, resume=False, tensorboard=None):
         if not hasattr(runner.agent.brain, "weights"):
             raise ValueError(f"Checkpoints are of agents with a Keras brain. Received: {type(runner.agent).__name__}")
+        super().__init__()
         self._runner = runner
         self._checkpoints = checkpoints if isinstance(checkpoints, Checkpoints) else Checkpoints(checkpoints)
         folder = self._checkpoints.folder
+        self._checkpoints.check_unclaimed()
         if not resume:
             self._checkpoints.check_unused()
         size = self._checkpoints.check_space(runner.agent)
         if self._checkpoints.memory:
             print(f"Each checkpoint in {folder} takes {size / 1e6:,.0f} MB once the memory is full; there are up to 3")
+        self._resumes, self.position = resume, Position()
         self.seconds = self._restore() if resume else 0.0  # of training before this part of it
         self._log = TrainingLog(folder / "log.csv", frames_per_step=runner.frames_per_step, tensorboard=tensorboard)
-        self._interrupted = False
+        self._attempts = Attempts("The checkpoint")
+        self._weights_wait = False  # whether those of `weights_every` could not be written the last time
+        self._interruptions = Interruptions(hold=True)
 
-    def __enter__(self):
-        self._steps = self._runner.agent.steps
-        self._log.begin(self._steps, self.seconds)
+    def on_train_begin(self, logs=None):
+        self._checkpoints.claim()
         try:
-            self._handler = signal.signal(signal.SIGINT, self._interrupt)
-        except ValueError:  # not in the main thread, which is the one that Ctrl-C reaches
-            self._handler = None
-        return self
+            if self._resumes:
+                self._remove_abandoned()
+            self._steps = self._runner.agent.steps
+            self._log.begin(self._steps, self.seconds)
+        except BaseException:
+            self._checkpoints.release()
+            raise
+        self._interruptions.__enter__()
 
-    def __exit__(self, kind, error, traceback):
+    def close(self, error):
         try:
-            if kind is None or issubclass(kind, KeyboardInterrupt):  # after any other error a step may be half done
+            self._log.write()
+            if error is None or issubclass(error, KeyboardInterrupt):  # after any other error a step may be half done
                 self._save()
         finally:
-            if self._handler is not None:
-                signal.signal(signal.SIGINT, self._handler)
+            self._interruptions.__exit__(None, None, None)
+            self._checkpoints.release()
 
-    def hear(self, step):
-        """Take note of a `Step` that the agent has learned from."""
+    def on_step(self, step):
         runner = self._runner
         self._log.hear(runner.agent.steps, step.losses, runner.agent, runner.history)
-        if self._interrupted:
-            raise KeyboardInterrupt
-        try:
-            every, before, self._steps = self._checkpoints.weights_every, self._steps, runner.agent.steps
-            if every is not None and self._steps // every > before // every:
+        self._interruptions.raise_held()
+        every, before, self._steps = self._checkpoints.weights_every, self._steps, runner.agent.steps
+        weights_due = every is not None and self._steps // every > before // every
+        checkpoint_due = self._checkpoints.due
+        if not weights_due and not checkpoint_due:
+            return
+        with self._attempts:
+            if weights_due or self._weights_wait:
+                self._weights_wait = True
                 self._checkpoints.save_weights(runner.agent)
-            if self._checkpoints.due:
+                self._weights_wait = False
+            if checkpoint_due:
                 self._save()
-        except OSError as error:  # a full disk may have room again the next time
-            print(f"The checkpoint was not written, training goes on. Received: {error}")
+        if checkpoint_due and self._attempts.failed:  # a full disk may have room again the next time
             self._checkpoints.postpone()
 
-    def _interrupt(self, *_):
-        if self._interrupted:
-            raise KeyboardInterrupt
-        self._interrupted = True
+    def _remove_abandoned(self):
+        """Remove the files that an earlier part of this training left beside its weights when it was killed."""
+        if self._runner.agent.weight_backup is not None:
+            for path in (self._runner.agent.weight_backup, self._runner.best_backup):
+                remove_abandoned(path, age=0)
 
     def _save(self):
-        runner = self._runner
-        progress = Progress(runner.history, self._log.seconds, runner.best_score)
+        runner, best = self._runner, self._runner.best_weights
+        best_score = runner.best_score
+        if best is not None:
+            best.try_again()
+            best_score = best.score  # of the weights in the file, which one that goes on has to do better than
+        position = self.position.snapshot()
+        if position is not None and position["environments"] is None:
+            position = None
+        progress = Progress(runner.history, self._log.seconds, best_score, position)
         self._checkpoints.save(runner.agent, runner.settings, runner.generators, progress)
 
     def _restore(self):
         """Go on from the newest checkpoint and say so; returns the seconds of training until then."""
         runner, agent = self._runner, self._runner.agent
-        path, progress, remarks = self._checkpoints.restore(agent, runner.settings, runner.generators)
+        fresh = runner.fresh_position()
+        path, progress, remarks = self._checkpoints.restore(agent, runner.settings, runner.generators, fresh)
         runner.history, runner.best_score = history, _ = progress.history, progress.best_score
+        self.position = Position(progress.position)
         frames = "" if runner.frames_per_step is None else f" ({agent.steps * runner.frames_per_step:,} frames)"
         print(
             f"Restored {path}: {agent.steps:,} steps{frames}, {len(history):,} episodes, "

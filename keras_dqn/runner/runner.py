@@ -1,18 +1,21 @@
 """The runner that each game grows from: it trains an agent in one environment, evaluates it and films it."""
 
 import inspect
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
 from keras_dqn.agent import Agent, collect, play
-from keras_dqn.agent.agent import replay_period
+from keras_dqn.agent.agent import fresh_position, replay_period
 from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords, described
 from keras_dqn.checks import check_fraction, check_whole, seed_sequence
+from keras_dqn.environments.position import Position
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
+from keras_dqn.records.atomic import copied_beside
 from keras_dqn.records.history import History
-from keras_dqn.records.weights import copied_beside, pretrained
+from keras_dqn.records.weights import pretrained
 from keras_dqn.runner.callbacks import (
     Epochs,
     KeepBest,
@@ -21,7 +24,7 @@ from keras_dqn.runner.callbacks import (
     TrainKeywords,
     check_training,
 )
-from keras_dqn.runner.checkpointing import Recording, open_records
+from keras_dqn.runner.checkpointing import open_records
 from keras_dqn.runner.evaluate import acting, evaluate
 from keras_dqn.runner.progress import LiveCurve, ProgressBar
 from keras_dqn.show.inside import InsideView
@@ -129,6 +132,7 @@ class Runner:
         self.history = History()
         self.last_run = None  # the `Run` that `run` played last
         self.best_score = None  # mean of the best evaluation during the last training
+        self.best_weights = None  # the `BestWeights` of the last training, where it had evaluations
 
     @property
     def generators(self):
@@ -175,8 +179,9 @@ class Runner:
             stop_score: end the training once such an evaluation has this mean.
             checkpoints: the folder for a log and checkpoints, or a `Checkpoints` with settings of its own: every few
                 minutes, at the end and at Ctrl-C, which then waits for the end of a step.
-            resume: go on from the newest checkpoint; `steps` and `episodes` count what was done before. Environments
-                are not saved: each begins with a new episode.
+            resume: go on from the newest checkpoint; `steps` and `episodes` count what was done before. With its memory
+                saved, and in CartPole and MountainCar, a training goes on as if it had never stopped, to the last bit;
+                other environments are not saved, and begin with new episodes.
             tensorboard: a folder that the numbers of the log go to as well.
             learning_rate: of the optimizer from here on, instead of its own or the checkpoint's: a training that no
                 longer gets better often does with less.
@@ -186,20 +191,21 @@ class Runner:
 
         Raises:
             OSError: the weights could not be saved at the end; found out before training starts.
-            CheckpointError: there is none to resume from, it is of another game or recipe, or, without `resume`, there
-                are some that this training would push out. Nothing is changed then.
+            CheckpointError: there is none to resume from, it is of another game or recipe, another training is at work
+                in that folder, or, without `resume`, there are some that this training would push out. Nothing is
+                changed then.
             ValueError: an argument is out of range, or the memory is larger than what is free.
         """
         check_keywords(f"{type(self).__name__}.train", options, TrainKeywords.__annotations__)
-        training, env = self._begin(callbacks, **options)
+        training, env, position = self._begin(callbacks, **options)
         if training.over:
             print("There is nothing left to train: ask for more steps or episodes")
             return self.history
         try:
             with training:
-                loop = play(
-                    self.agent, env, self.replay_every, self._next_seed(), True, self.shape_reward, self.max_steps
-                )
+                seed = self._next_seed() if position.saved is None else None
+                options = {"max_steps": self.max_steps, "position": position}
+                loop = play(self.agent, env, self.replay_every, seed, shape_reward=self.shape_reward, **options)
                 for step in loop:
                     training.hear(step)
                     if training.over:
@@ -221,7 +227,7 @@ class Runner:
         record_every=None,
         **shown,
     ):
-        """Check everything, then begin afresh or go on; the `Training` and its environment."""
+        """Check everything, then begin afresh or go on; the `Training`, its environment and the `Position` in it."""
         check_training(self, callbacks, evaluate_every, stop_score, learning_rate)
         env = self._training_env(record_every)
         records = open_records(self, checkpoints, resume, tensorboard)
@@ -231,10 +237,11 @@ class Runner:
             self._start_afresh()
         # The one order in which they hear of a step: an evaluation is part of the checkpoint of the same step.
         first = [] if evaluate_every is None else [KeepBest(evaluate_every, stop_score)]
-        rest = [*callbacks, *self._showing(**shown), *([] if records is None else [Recording(records)])]
+        rest = [*callbacks, *self._showing(**shown), *([] if records is None else [records])]
         epochs = Epochs([*first, *rest], self.agent.brain)
         listeners = [*first, epochs, *(one for one in rest if isinstance(one, TrainingCallback))]
-        return Training(self, listeners, records.seconds if resume else 0.0), env
+        training = Training(self, listeners, *((0.0, None) if records is None else (records.seconds, nullcontext())))
+        return training, env, Position() if records is None else records.position
 
     def _showing(self, verbose=False, progress=True, live=None):
         showing = [ProgressBar(progress, verbose)]
@@ -342,6 +349,12 @@ class Runner:
             self.make_env("rgb_array"),
             lambda episode: self.video_folder / f"{self.name}_episode_{episode}.mp4",
             episode_trigger=lambda episode: episode % record_every == 0,
+        )
+
+    def fresh_position(self):
+        """The `Position.snapshot` of a training that begins in new environments: what a saved one is compared with."""
+        return fresh_position(
+            self.make_env() if self.num_envs == 1 else self.make_envs(self.num_envs), self.replay_every
         )
 
     def _next_seed(self):

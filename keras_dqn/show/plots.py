@@ -323,7 +323,7 @@ def save_figure(figure: "Figure", path: Path | str) -> None:
 
     Raises ValueError for any other suffix.
     """
-    from keras_dqn.records.weights import atomic_write
+    from keras_dqn.records.atomic import atomic_write
 
     path = check_figure_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

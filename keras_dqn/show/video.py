@@ -140,7 +140,7 @@ def _ffmpeg() -> str:
 
 def _write_mp4(frames: list[np.ndarray], path: Path, frames_per_second: float) -> None:
     """Write uint8 frames [height, width, 3] to an H.264 MP4, whole or not at all; OSError holds the words of ffmpeg."""
-    from keras_dqn.records.weights import atomic_write
+    from keras_dqn.records.atomic import atomic_write
 
     height, width = frames[0].shape[:2]
     raw = f"-loglevel error -y -f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {frames_per_second} -i -"

@@ -1,0 +1,143 @@
+"""Where the loop of a training is: what it needs, beside its agent, to go on as if it had never stopped."""
+
+import numpy as np
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
+from gymnasium.envs.classic_control.mountain_car import MountainCarEnv
+from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordVideo, TimeLimit
+
+from keras_dqn.environments.vector import OneEnv
+from keras_dqn.expected import Array, Flag, GeneratorState, Number, Optional, check
+
+_PHYSICS = {  # what a step changes, beside the generator; of these very classes, as a subclass may have more of it
+    CartPoleEnv: ("state", "steps_beyond_terminated"),
+    MountainCarEnv: ("state",),
+    CartPoleVectorEnv: ("state", "steps"),
+}
+_STATELESS = OrderEnforcing, PassiveEnvChecker, RecordVideo  # wrappers that change nothing of what is played
+_WHOLE = Number(int, 0, 2**62)
+
+
+class Position:
+    """Where a loop is after a step: `play` begins there, and notes it down after each step.
+
+    Args:
+        saved: what `check_position` gave; None for a loop that begins with a reset.
+
+    Attributes:
+        envs: the vector of environments that is played on; None before the loop begins.
+        states: [N, *state_shape], the observations that are acted on next.
+        ended: [N] bool, the environments whose next step only resets.
+        info: what came with them.
+        due: how many steps, or episodes, count for the next replay already.
+        tally: the loop's own account of the episodes under way, an `agent.tally.Tally`.
+    """
+
+    def __init__(self, saved=None):
+        self.saved = saved
+        self.envs = self.states = self.ended = self.tally = None
+        self.due, self.info = 0, {}
+
+    def begin(self, envs, tally, seed=None):
+        """Reset the environments, or put them where they were.
+
+        Args:
+            envs: of the kind and the number that the saved ones were.
+            tally: of episodes that begin now.
+            seed: of the reset.
+        """
+        self.envs, self.tally = envs, tally
+        self.states, self.info = envs.reset(seed=seed)
+        self.ended, self.due = np.zeros(envs.num_envs, bool), 0
+        if self.saved is not None:
+            self.states, self.ended, self.due = (self.saved[name] for name in ("states", "ended", "due"))
+            _put(envs, self.saved["environments"], self.ended)
+            tally.go_on_with(self.saved["tally"])
+
+    def snapshot(self):
+        """All of it, as dicts and lists of arrays and numbers; None where the loop has not begun.
+
+        "environments" is None where one is of a kind that does not tell its state: then nobody can go on from there.
+        """
+        if self.envs is None:
+            return None
+        return {
+            "environments": _state(self.envs),
+            "states": np.array(self.states),
+            "ended": np.array(self.ended),
+            "due": int(self.due),
+            "tally": self.tally.episodes_under_way(),
+        }
+
+
+def check_position(value, fresh, place):
+    """A position out of JSON, as `Position` takes it.
+
+    Args:
+        value: what `snapshot` gave, its arrays as lists.
+        fresh: what `snapshot` gives of the same environments right after a reset: it has the types, shapes and dtypes
+            that are expected. Its "due" is the most that can be due.
+        place: where it stands, for the message.
+
+    Raises:
+        Unexpected: it is of other environments, or cannot be.
+    """
+    return check(value, {**_description(fresh), "due": Number(int, 0, fresh["due"])}, place)
+
+
+def _description(value):
+    """What is expected of something like `value`."""
+    if isinstance(value, dict):
+        generator = GeneratorState(np.random.default_rng(0))  # gymnasium has no other kind
+        return {name: generator if name == "generator" else _description(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return tuple(map(_description, value))
+    if isinstance(value, np.ndarray):
+        return Array(value.shape, value.dtype, *([0] if value.dtype.kind == "i" else []))
+    return Optional(_WHOLE) if value is None else Flag() if isinstance(value, bool) else _WHOLE
+
+
+def _plain(value):
+    """An attribute as a copy that nobody changes: None, an int or an array."""
+    return value if value is None or isinstance(value, int) else np.array(value)
+
+
+def _state(env):
+    """What an environment, or a vector of them, needs to go on; None where it is of a kind that does not tell."""
+    if type(env) in _PHYSICS:
+        physics = {name: _plain(getattr(env, name)) for name in _PHYSICS[type(env)]}
+        return {"physics": physics, "generator": env.np_random.bit_generator.state}
+    if isinstance(env, (OneEnv, *_STATELESS)):
+        return _state(env.env)
+    if type(env) is TimeLimit:
+        state = _state(env.env)
+        return None if state is None else {"elapsed": int(env._elapsed_steps), "env": state}
+    if type(env) is SyncVectorEnv:
+        states = [_state(part) for part in env.envs]
+        return None if None in states else {"envs": states}
+    return None
+
+
+def _put(env, state, ended):
+    """Put an environment that has been reset into a state that `_state` gave.
+
+    Args:
+        ended: [N] bool, the environments whose next step only resets: they have to know it too.
+    """
+    if type(env) in _PHYSICS:
+        for name, value in state["physics"].items():
+            setattr(env, name, np.array(value) if isinstance(value, np.ndarray) else value)
+        env.np_random.bit_generator.state = state["generator"]
+        if type(env) is CartPoleVectorEnv:
+            env.prev_done = np.array(ended)
+    elif type(env) is TimeLimit:
+        env._elapsed_steps = state["elapsed"]
+        _put(env.env, state["env"], ended)
+    elif type(env) is SyncVectorEnv:
+        env._autoreset_envs = np.array(ended)
+        for part, its_state in zip(env.envs, state["envs"], strict=True):
+            _put(part, its_state, ended)
+    else:
+        if isinstance(env, OneEnv):
+            env._ended = bool(ended[0])
+        _put(env.env, state, ended)
