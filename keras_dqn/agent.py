@@ -180,6 +180,16 @@ class Agent:
         if load_backup and self.weight_backup is not None:
             self._load_backup()
 
+    def __repr__(self):
+        backup = None if self.weight_backup is None else str(self.weight_backup)
+        memory = f"{len(self.memory):,} of {self.memory.capacity:,} transitions"
+        return (
+            f"Agent(state_size={self.state_size}, action_size={self.action_size}, gamma={self.gamma}, "
+            f"exploration_rate={self.exploration_rate:.3g}, sample_batch_size={self.sample_batch_size}, "
+            f"minibatch_size={self.minibatch_size}, weight_backup={backup!r}, memory={memory}, "
+            f"learner={self.learner!r})"
+        )
+
     # ---------------------------------------------------------------- acting
 
     def act(self, state, epsilon=None):

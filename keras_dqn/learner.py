@@ -7,7 +7,7 @@ tutorial's is K=1, B=128 every step.
 
 import numpy as np
 
-from keras_dqn.backend import tf
+from keras_dqn.backend import settle_xla, tf
 from keras_dqn.memory import Transition
 
 
@@ -98,6 +98,7 @@ class Learner:
         if not optimizer.built:
             optimizer.build(brain.trainable_variables)
         self.flat_weights = None  # after an update, where XLA is used: the brain's weights, float32 [parameters]
+        settle_xla()
         self._updates = tf.Variable(0, dtype=tf.int64, trainable=False)
         if jit_compile is None:
             jit_compile = not _has_convolution(brain)
@@ -108,6 +109,16 @@ class Learner:
         self._apply = tf.function(self._applied, jit_compile=True)
         self._flatten = tf.function(self._flat).get_concrete_function()
         self.copy_to_target()
+
+    def __repr__(self):
+        target = (
+            f", target_update={self.target_update}, tau={self.tau}, double={self.double}" if self.target_brain else ""
+        )
+        optimizer = type(self.optimizer).__name__
+        return (
+            f"Learner(loss={self.loss.__name__.removesuffix('_loss')!r}, optimizer={optimizer}, "
+            f"learning_rate={self.learning_rate:g}{target}, updates={self.updates})"
+        )
 
     @property
     def updates(self):
