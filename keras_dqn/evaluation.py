@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_dqn.checks import check_fraction, check_whole
 
+FEWEST_FOR_AN_INTERVAL = 5  # values: of two or three, Student's t makes an interval wider than any score can be
 EVALUATION_SEED = 1_000_000  # of the episodes that choose the best weights; others have seeds from 0 on
 
 
@@ -26,11 +27,13 @@ class Evaluation(NamedTuple):
         """The 95 % confidence interval of the mean (Student's t)."""
         return mean_interval(self.scores)
 
-    def __str__(self):
+    def __repr__(self):
+        count = len(self.scores)
         low, high = self.interval
+        interval = f"95 % interval {low:.2f} to {high:.2f}, " if count >= FEWEST_FOR_AN_INTERVAL else ""
         return (
-            f"mean {self.mean:.2f}, std {self.std:.2f}, min {self.min:.0f}, max {self.max:.0f}, "
-            f"95 % interval {low:.2f} to {high:.2f}, {len(self.scores)} episodes"
+            f"mean {self.mean:.2f}, std {self.std:.2f}, min {self.min:.0f}, max {self.max:.0f}, {interval}"
+            f"{count} episode{'s' * (count > 1)}"
         )
 
 
@@ -44,6 +47,13 @@ def mean_interval(values, confidence=0.95):
     error = stats.sem(values)
     half_width = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * error
     return float(values.mean() - half_width), float(values.mean() + half_width)
+
+
+def interval_or_range(values):
+    """How far [n] values spread: the 95 % interval of their mean, of fewer than five the lowest and the highest."""
+    if len(values) >= FEWEST_FOR_AN_INTERVAL:
+        return mean_interval(values)
+    return float(np.min(values)), float(np.max(values))
 
 
 def evaluate_together(agent, make_envs, episodes=100, seed=0, epsilon=0.0, at_once=20):

@@ -25,7 +25,7 @@ from keras_dqn import __version__, plots
 from keras_dqn.agent import Agent
 from keras_dqn.backend import keras, tf
 from keras_dqn.checks import check_whole
-from keras_dqn.evaluation import mean_interval
+from keras_dqn.evaluation import FEWEST_FOR_AN_INTERVAL, interval_or_range
 from keras_dqn.runner import Runner
 from keras_dqn.weights import atomic_write
 
@@ -268,7 +268,8 @@ class Experiment:
             f"{settings['environment']}, recipe `{settings['recipe']}`, at most {budget} a seed. Every "
             f"{settings['evaluate_every']:,} steps an evaluation of 100 greedy episodes decides which weights are "
             f"best. {solved}. Scores are means of 100 other greedy episodes, which chose nothing; in brackets the 95 % "
-            "interval over seeds. Seconds are those of making the agent, compiling and training, without evaluations"
+            "interval over seeds, of fewer than five the lowest and the highest. "
+            "Seconds are those of making the agent, compiling and training, without evaluations"
             f"{threads}. {versions}."
         )
 
@@ -329,10 +330,10 @@ def _summarised(results, goal):
 
 
 def _mean(values, digits=1):
-    """The mean of the values, and where there are several its 95 % interval."""
-    low, high = mean_interval(values)
-    interval = "" if np.isnan(low) else f" ({low:,.{digits}f} to {high:,.{digits}f})"
-    return f"{np.mean(values):,.{digits}f}{interval}"
+    """The mean of the values, and where there are several how far they spread."""
+    low, high = (f"{end:,.{digits}f}" for end in interval_or_range(values))
+    spread = f" ({low} to {high})" if len(values) >= FEWEST_FOR_AN_INTERVAL else f" (min {low}, max {high})"
+    return f"{np.mean(values):,.{digits}f}{spread * (len(values) > 1)}"
 
 
 def _solved_after(steps, goal):

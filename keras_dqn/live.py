@@ -2,7 +2,7 @@
 
 import time
 
-from keras_dqn.plots import learning_curve
+from keras_dqn.plots import learning_curve, notebook_picture
 
 EVERY = 3.0  # seconds between two drawings, at least
 SHARE = 0.05  # of the time that drawing may take
@@ -35,10 +35,10 @@ class LiveCurve:
         from IPython.display import display
 
         began = time.monotonic()
-        figure = learning_curve(self.history, **self.options)
+        picture, metadata = notebook_picture(learning_curve(self.history, **self.options))
         if self._handle is None:
-            self._handle = display(figure, display_id=True)
+            self._handle = display(picture, metadata=metadata, raw=True, display_id=True)
         else:
-            self._handle.update(figure)
+            self._handle.update(picture, metadata=metadata, raw=True)
         now = time.monotonic()
         self._next = now + max(EVERY, (now - began) / SHARE)
