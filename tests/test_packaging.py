@@ -41,5 +41,32 @@ def test_installing_replaces_nothing_that_colab_has(name):
     assert requirements()[name].specifier.contains(COLAB[name])
 
 
+def test_the_address_of_the_repository_is_the_same_everywhere():
+    address = PROJECT["project"]["urls"]["Repository"]
+    owner_and_name = re.fullmatch(r"https://github\.com/([\w-]+/[\w-]+)", address)[1]
+    files = [
+        *REPOSITORY.glob("*.md"),
+        *REPOSITORY.glob("*.cff"),
+        *REPOSITORY.glob("docs/*"),
+        *REPOSITORY.glob("notebooks/*.ipynb"),
+    ]
+    found = {path.name: [] for path in files}
+    for path in files:
+        text = path.read_text("utf-8")
+        found[path.name] += re.findall(r"colab\.research\.google\.com/github/([\w.-]+/[\w-]+)", text)
+        found[path.name] += re.findall(r"github\.com/([\w.-]+/keras[_-]dqn\b)", text)
+    assert {one for those in found.values() for one in those} == {owner_and_name}
+    assert len(found["README.md"]) == 6 and found["CITATION.cff"] == [owner_and_name]
+    for path in REPOSITORY.glob("notebooks/*.ipynb"):
+        assert len(found[path.name]) == 3, "the badge, and the title and the line of the install cell"
+
+
+def test_the_version_is_the_same_everywhere():
+    from keras_dqn import __version__
+
+    assert f"version: {__version__}\n" in (REPOSITORY / "CITATION.cff").read_text()
+    assert f"## {__version__}\n" in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
 def test_the_command_has_a_name_of_its_own():
     assert PROJECT["project"]["scripts"] == {"keras-dqn": "keras_dqn.__main__:main"}
