@@ -1,7 +1,7 @@
 """The PyTorch version, for comparison: the agent's own memory, exploration, loop and files around a torch network.
 
 It needs the extra `keras_dqn[torch]` and runs on the CPU, where networks of this size are fastest. What differs between
-the two libraries, and what to set for the same on both sides, is a table of the README, "The PyTorch version".
+the two libraries, and what to set for the same on both sides, is a table of docs/compare.md, "The PyTorch version".
 """
 
 import copy
