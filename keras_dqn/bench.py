@@ -111,7 +111,7 @@ def pytorch_recipe(repeats):
         from keras_dqn.pytorch import TorchAgent
         from keras_dqn.pytorch_tutorial import seconds_a_step as tutorial_seconds
     except ImportError:
-        yield "CartPole `pytorch` against PyTorch", 'not measured: pip install "keras_dqn[torch]"'
+        yield "CartPole `pytorch` against PyTorch", "not measured: pip install torch"
         return
 
     def in_torch(threads, **options):

@@ -1,6 +1,6 @@
 """The PyTorch version, for comparison: the agent's own memory, exploration, loop and files around a torch network.
 
-It needs the extra `keras_dqn[torch]` and runs on the CPU, where networks of this size are fastest. What differs between
+It needs PyTorch and runs on the CPU, where networks of this size are fastest. What differs between
 the two libraries, and what to set for the same on both sides, is a table of docs/compare.md, "The PyTorch version".
 """
 
@@ -22,8 +22,8 @@ try:
     import torch
     from torch import nn
 except ImportError as error:
-    pip = 'pip install "keras_dqn[torch]"'
-    raise ImportError(f"keras_dqn.pytorch needs PyTorch: {pip}. Received: {error}", name="torch") from error
+    message = f"keras_dqn.pytorch needs PyTorch: pip install torch. Received: {error}"
+    raise ImportError(message, name="torch") from error
 
 LOSSES = {"mse": nn.functional.mse_loss, "huber": nn.functional.smooth_l1_loss}
 
