@@ -1,6 +1,8 @@
 # Two commands do everything from nothing:
 #   make demo   environment, install, train CartPole, evaluate, record the MP4
 #   make test   environment, install, lint, the whole test suite; and the tests of weight files with the oldest versions
+# and one draws again what the README shows:
+#   make gif    the moving picture, from films of this repository and one that it records
 PYTHON ?= python3
 # The oldest TensorFlow that requirements.txt admits runs on Python 3.11 and 3.12.
 OLDEST_PYTHON ?= $(firstword $(foreach python,$(PYTHON) python3.12 python3.11,$(shell \
@@ -12,7 +14,7 @@ OLDEST := tensorflow==2.18.* keras==3.8.* tf-keras==2.18.* numpy==1.26.* h5py==3
 	gymnasium==1.1.* pytest hypothesis
 FILE_TESTS := tests/test_weights.py tests/test_weight_layouts.py tests/test_hostile_files.py
 
-.PHONY: demo test test-oldest clean
+.PHONY: demo test test-oldest gif clean
 
 demo: .venv/installed
 	mkdir -p $(DEMO)
@@ -36,6 +38,15 @@ else
 test-oldest: .venv-oldest/installed
 	PYTHONPATH=. .venv-oldest/bin/python -m pytest --noconftest -p no:cacheprovider $(FILE_TESTS)
 endif
+
+gif: .venv/installed
+	mkdir -p $(DEMO)
+	$(BIN)/keras-dqn run breakout --weights pretrained --epsilon 0.01 --seed 1 --inside --video $(DEMO)/inside.mp4
+	$(BIN)/keras-dqn film --compare =$(DEMO)/inside.mp4 --start 65.5 --seconds 10 --width 602 --out $(DEMO)/tunnel.mp4
+	$(BIN)/keras-dqn film --compare "random actions=videos/cartpole_random.mp4" \
+		"pretrained=videos/cartpole_pretrained.mp4" --columns 1 --width 300 --seconds 10 --out $(DEMO)/poles.mp4
+	$(BIN)/keras-dqn film --compare CartPole=$(DEMO)/poles.mp4 "Breakout, pretrained, and its Q-values=$(DEMO)/tunnel.mp4" \
+		--width 760 --frames-per-second 10 --out videos/keras_dqn.gif
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("keras_dqn needs Python 3.11 or newer: make PYTHON=python3.12" * (sys.version_info < (3, 11)) or None)'

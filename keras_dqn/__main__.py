@@ -1,4 +1,4 @@
-"""The command line: train, compare, plot, run, evaluate, play, export-html, bench."""
+"""The command line: train, compare, plot, run, film, evaluate, play, export-html, bench."""
 
 import argparse
 import sys
@@ -125,9 +125,9 @@ def plot(options):
     histories = {label: keras_dqn.History.load(file) for label, file in _labels(options.files).items()}
     if len(histories) == 1 and options.x == "episodes":
         ((label, history),) = histories.items()
-        figure = keras_dqn.plots.learning_curve(history, title=label)
+        figure = keras_dqn.plots.learning_curve(history, solved_score=options.solved_score, title=label)
     else:
-        figure = keras_dqn.plots.compare_runs(histories, x=options.x)
+        figure = keras_dqn.plots.compare_runs(histories, x=options.x, solved_score=options.solved_score)
     keras_dqn.plots.save_figure(figure, path)
     print(f"Figure: {path}")
 
@@ -146,6 +146,15 @@ def run(options):
     _runner(options).run(
         options.epsilon, options.seed, options.video, inside=options.inside, max_frames=options.max_frames
     )
+
+
+def film(options):
+    """Join films into one."""
+    films = dict(text.rsplit("=", 1) if "=" in text else (Path(text).stem, text) for text in options.compare)
+    if len(films) < len(options.compare):
+        raise ValueError(f"Each film needs a caption of its own, as in before=a.mp4. Received: {options.compare}")
+    names = ("columns", "one_after_the_other", "width", "start", "seconds", "frames_per_second")
+    print(f"Film: {keras_dqn.video.join_videos(films, options.out, **{name: vars(options)[name] for name in names})}")
 
 
 def evaluate(options):
@@ -260,6 +269,9 @@ def _parser():
     subparser.add_argument(
         "--x", choices=("episodes", "steps"), default="episodes", help="what scores are drawn over; steps: scores alone"
     )
+    subparser.add_argument(
+        "--solved-score", type=float, metavar="SCORE", help="draw a line at the score that solves it"
+    )
 
     subparser = command(run, "Play one episode without learning, film it, print its score.")
     subparser.add_argument("--epsilon", type=float, default=0.0, help="probability of a random action; 1 is all random")
@@ -268,6 +280,22 @@ def _parser():
         "--inside", action="store_true", help="film beside the game what the network sees, and its Q-values"
     )
     subparser.add_argument("--max-frames", type=int, default=3000, metavar="N", help="where the film ends")
+
+    subparser = command(film, "Join films into one MP4 or GIF, each below its caption.", game=False)
+    subparser.add_argument(
+        "--compare",
+        nargs="+",
+        required=True,
+        metavar="FILM",
+        help="an MP4, or CAPTION=MP4; else its name is the caption",
+    )
+    subparser.add_argument("--out", metavar="FILE", required=True, help="the .mp4 or .gif to write")
+    subparser.add_argument("--columns", type=int, metavar="N", help="how many beside one another; all if not given")
+    subparser.add_argument("--one-after-the-other", action="store_true", help="in time, instead of side by side")
+    subparser.add_argument("--width", type=int, default=640, metavar="PIXELS", help="of the whole picture")
+    subparser.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="where each film begins")
+    subparser.add_argument("--seconds", type=float, help="how long the whole is; as long as the films if not given")
+    subparser.add_argument("--frames-per-second", type=float, metavar="N", help="those of the first film if not given")
 
     subparser = command(evaluate, "Play episodes with fixed seeds without learning; print mean, spread and interval.")
     subparser.add_argument("--episodes", "--games", type=int, default=100, help="episode i is reset with seed + i")

@@ -1,6 +1,7 @@
 """TensorFlow, and Keras on it, imported without TensorFlow's start-up messages."""
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
@@ -47,4 +48,15 @@ with _stderr_held_back():
 
 _check_backend(keras.backend.backend())  # it may have been imported, on another one, before
 
-__all__ = ["keras", "tf"]
+
+@functools.cache
+def settle_xla():
+    """Compile something small with XLA, once, so that what XLA says of itself is not said in the middle of a training.
+
+    Not on import, because it starts TensorFlow's devices, whose settings cannot be changed after that.
+    """
+    with _stderr_held_back():
+        tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0.0))
+
+
+__all__ = ["keras", "settle_xla", "tf"]

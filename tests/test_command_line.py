@@ -61,7 +61,7 @@ def test_a_history_is_saved_and_drawn(capsys, tmp_path):
         assert capsys.readouterr().out == f"Figure: {figure}\n"
         sizes[figure] = image.imread(tmp_path / figure).shape[:2]
     assert sizes == {
-        "one.png": (1050, 900),
+        "one.png": (870, 900),
         "both.png": (750, 900),
         "steps.png": (750, 900),
         "new/alone.png": (712, 900),
@@ -69,11 +69,24 @@ def test_a_history_is_saved_and_drawn(capsys, tmp_path):
     assert (image.imread("both.png") != image.imread("steps.png")).any()
 
 
+def test_films_are_joined_with_their_names_or_given_captions(capsys, monkeypatch):
+    joined = []
+    monkeypatch.setattr(
+        "keras_dqn.show.video.join_videos", lambda *given, **options: joined.append((given, options)) or given[1]
+    )
+    assert main(["film", "--compare", "videos/a.mp4", "so = so=b.mp4", "--out", "both.gif", "--columns", "1"]) == 0
+    ((films, path), options) = joined[0]
+    assert films == {"a": "videos/a.mp4", "so = so": "b.mp4"} and path == "both.gif" and options["columns"] == 1
+    assert capsys.readouterr().out == "Film: both.gif\n"
+    assert main(["film", "--compare", "a.mp4", "b/a.mp4", "--out", "both.gif"]) == 2
+    assert "Received: ['a.mp4', 'b/a.mp4']" in capsys.readouterr().err and len(joined) == 1
+
+
 def test_runs_are_named_by_what_tells_them_apart(monkeypatch):
     for name in ("a/history.json", "b/history.json", "other.csv"):
         History([Episode(1.0, 1, 0.5, 1.0, 0.1)]).save(name)
     labels = []
-    monkeypatch.setattr(plots, "compare_runs", lambda runs, x: labels.append(list(runs)) or plots.new_figure(1))
+    monkeypatch.setattr(plots, "compare_runs", lambda runs, **_: labels.append(list(runs)) or plots.new_figure(1))
     assert main(["plot", "a/history.json", "other.csv", "--out", "a.png"]) == 0
     assert main(["plot", "a/history.json", "b/history.json", "--out", "a.png"]) == 0
     assert labels == [["history", "other"], ["a/history.json", "b/history.json"]]
@@ -184,6 +197,13 @@ for name in ("torch", "ale_py", "moviepy", "matplotlib", "pygame"):
 from keras_dqn import Agent, CartPole
 CartPole(1, seed=0, weights=None, weight_backup=None).train(progress=False)
 """
+
+
+def test_a_training_is_quiet():
+    """Neither TensorFlow nor XLA, which compiles in it, says anything of its own."""
+    code = "from keras_dqn import CartPole; CartPole(4, weights=None, weight_backup=None).train(progress=False)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_import_is_lazy_and_quiet():

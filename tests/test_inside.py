@@ -4,6 +4,7 @@ import base64
 import re
 from io import BytesIO
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from matplotlib import image
@@ -64,7 +65,7 @@ def test_the_timeline_holds_film_and_figure_and_lays_its_line_over_the_panel(q_v
     assert f"base64,{base64.b64encode(b'film').decode()}" in first
     picture = image.imread(BytesIO(base64.b64decode(re.search(r'image/png;base64,([^"]+)"', first)[1])))
     left, span = map(float, re.search(r"line.style.left = ([\d.]+) \+ ([\d.]+) \*", first).groups())
-    dark = np.flatnonzero(picture[picture.shape[0] // 5, :, :3].sum(-1) < 1)  # the panel's left edge is drawn in ink
+    dark = np.flatnonzero((picture[..., :3].sum(-1) < 1).mean(0) > 0.5)  # the panel's left edge is drawn in ink
     assert dark.min() / picture.shape[1] == pytest.approx(left / 100, abs=0.01)
     assert left + span == pytest.approx(97, abs=1)
     ids = [re.search(r'<div id="([^"]+)"', text)[1] for text in (first, second)]
@@ -78,15 +79,45 @@ def test_the_pictures_of_a_film_have_a_bar_an_action_and_the_best_one_is_dark():
     seen = set()
     for _ in range(20):
         picture = env.render()
-        assert picture.shape == (420, 900, 3) and picture.dtype == np.uint8
+        assert picture.shape == (544, 600, 3) and picture.dtype == np.uint8
         np.testing.assert_array_equal(picture[:10, :10], 255)
-        dark = (picture[:, 630:] == (0x00, 0x72, 0xB2)).all(-1).any(1)  # [rows]
-        best = int(np.flatnonzero(dark).mean() > 210)  # the upper bar is that of the first action
+        dark = (picture[400:] == (0x00, 0x72, 0xB2)).all(-1).any(1)  # [rows], below the game
+        best = int(np.flatnonzero(dark).mean() > 67)  # the upper bar is that of the first action
         assert best == cartpole.agent.act(state, 0)
         seen.add(best)
         state, *_ = env.step(best)
     assert seen == {0, 1}
-    assert not np.array_equal(picture[:, :630], env.render()[:, :630]), "it follows the game"
+    assert not np.array_equal(picture[:400], env.render()[:400]), "it follows the game"
+    assert env._end.get_text() == f"+{env._scale:.2g}", "the scale says where it ends"
+
+
+def test_beside_a_game_of_frames_are_those_that_the_network_sees():
+    class Frames:
+        state_shape, action_size = (4, 84, 84), 4
+
+        def q_values(self, states):
+            return np.array([[1.0, 2, 3, 4]])
+
+    class Game(gym.Env):
+        observation_space, action_space = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8), gym.spaces.Discrete(4)
+        render_mode = "rgb_array"
+
+        def reset(self, **options):
+            return np.arange(40, 240, 50, np.uint8)[:, None, None].repeat(84, 1).repeat(84, 2), {}
+
+        def render(self):
+            return np.full((210, 160, 3), (0, 255, 0), np.uint8)
+
+    env = inside.InsideView(Game(), Frames())
+    env.reset()
+    picture = env.render()
+    assert picture.shape[1] == 600 and picture.shape[0] <= 620, "as wide as a notebook shows it, and a screen high"
+    green = (picture == (0, 255, 0)).all(-1)
+    assert 290 <= green.any(0).sum() <= 305 and green[:, 310:].sum() == 0
+    for grey in (40, 90, 140, 190):
+        shown = (np.abs(picture[:400, 305:].astype(int) - grey) <= 2).all(-1)
+        sides = [(shown.sum(axis) > 100).sum() for axis in (0, 1)]
+        assert sides == pytest.approx([140, 140], abs=5), "each as large as the others"
 
 
 @pytest.mark.parametrize("axis", [(4, "x", 0, 1), (-1, "x", 0, 1), (0, "x", 1, 1), (0, "x", 2, 1)])
@@ -108,6 +139,6 @@ def test_a_run_is_shown_with_the_values_it_was_played_by(monkeypatch):
     assert cartpole.last_run.q_values.shape == (cartpole.last_run.score, 2)
     shown = []
     monkeypatch.setattr("keras_dqn.show.video.in_notebook", lambda: True)
-    monkeypatch.setattr("IPython.display.display", lambda html: shown.append(html.data))
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data["text/html"]))
     inside.show_run(cartpole)
     assert len(shown) == 1 and "data:video/mp4" in shown[0] and "data:image/png" in shown[0]

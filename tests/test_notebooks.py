@@ -9,12 +9,14 @@ where a notebook sets no seed.
 import ast
 import base64
 import html
+import itertools
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
+import tomllib
+import types
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +25,7 @@ import imageio_ffmpeg
 import nbformat
 import numpy as np
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from matplotlib import font_manager, image  # noqa: F401 — font_manager writes its cache, and a warning with it, here
 from nbclient import NotebookClient
 
@@ -61,9 +64,8 @@ CONTENTS = {
     "cartpole.ipynb": Contents(
         films=7,
         animations=0,
-        figures=3,
+        figures=2,
         texts=(
-            r"Python 3\.\d+\.\d+\nTensorFlow \d.*\nKeras \d.*\ngymnasium \d.*\nkeras_dqn \d",
             r"Backup weights for model not found",
             r"<History of 200 episodes, mean score of the last 100: \d+\.\d>",
             r"Cumulative reward: \d+\n",
@@ -86,7 +88,7 @@ CONTENTS = {
     "mountain_car.ipynb": Contents(
         films=2,
         animations=1,
-        figures=4,
+        figures=3,
         texts=(
             r"Cumulative reward: -200\n",
             r"<History of \d+ episodes, mean score of the last \d+: -\d+\.\d>",
@@ -284,7 +286,8 @@ def test_the_saved_notebook_holds_no_trace_of_a_machine(saved):
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    assert [cell.metadata for cell in saved.notebook.cells if cell.metadata] == []
+    shown_in_colab = [cell.metadata for cell in saved.notebook.cells if cell.metadata]
+    assert shown_in_colab == [{"cellView": "form"}], "the install cell is a title and a button there"
     shown = json.dumps([saved.notebook.metadata, outputs(saved.notebook)])
     shown = re.sub(r"[A-Za-z0-9+/=\\n]{200,}", "", shown)  # films and figures
     assert ABSOLUTE_PATH.findall(shown) == []
@@ -428,144 +431,67 @@ def test_the_exercises_of_play_are_code_that_runs(monkeypatch):
     assert "gravity = 9.8" in play_here("cartpole").html, "what the reader is told to find"
 
 
-# ------------------------------------------------------------------------------- the first cell of every notebook
+# ------------------------------------------------------------------------------- the first cells of every notebook
 
-# The first cell in a Python that has nothing installed: no site-packages, and a pip that only takes notes.
-FAKE_PIP = """
-import json, subprocess, sys
-from pathlib import Path
-
-def fake_pip(command, **options):
-    Path(FOLDER, "pip.json").write_text(json.dumps([command, sorted(options)]))
-    if not FAILURE:
-        make_package()
-    return subprocess.CompletedProcess(command, bool(FAILURE), "", FAILURE)
-
-def make_package():
-    package = Path(FOLDER, "site", "keras_dqn")
-    package.mkdir()
-    (package / "__init__.py").write_text("__version__ = '9.9.9'")
-    (package / "backend.py").write_text(BACKEND)
-
-subprocess.run = fake_pip
-"""
-BACKEND = "from types import SimpleNamespace\nkeras = tf = SimpleNamespace(__version__='3.0')\n"
-PIP_ERRORS = {  # what pip writes: what the reader should see of it
-    "  \u2570\u2500> [1 lines of output]\n      fatal: unable to access 'x': Could not resolve host\n"
-    "error: subprocess-exited-with-error\n\nnote: not a problem with pip.\n": "fatal: unable to access 'x': Could not "
-    "resolve host",
-    "WARNING: a mirror is slow\nERROR: No matching distribution found for x\n": "ERROR: No matching distribution found "
-    "for x",
-    "/usr/bin/python3: No module named pip\n": "/usr/bin/python3: No module named pip",
-    "": "",
-}
+ADDRESS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 
 
-class Bare:
-    """A Python without site-packages in which the first cell of a notebook is run."""
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_opens_this_notebook_in_colab_and_says_how_long_it_takes(path):
+    title = nbformat.read(path, as_version=4).cells[0].source
+    place = ADDRESS.removeprefix("https://github.com/")
+    badge = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    assert f"{badge}(https://colab.research.google.com/github/{place}/blob/main/notebooks/{path.name})" in title
+    assert re.search(r"^About \d minutes\. You will ", title, re.MULTILINE)
 
-    def __init__(self, folder):
-        self.folder = folder
-        (folder / "site").mkdir()
-        (folder / "site" / "gymnasium.py").write_text("__version__ = '1.4'")
 
-    def run(self, cwd, failure="", installed=False, backend=BACKEND):
-        """Run the cell in `cwd`; returns the finished process and the source given to pip, or None if it was not."""
-        cell = code_cells(nbformat.read(CARTPOLE, as_version=4))[0]
-        settings = {"FOLDER": str(self.folder), "FAILURE": failure, "BACKEND": backend}
-        code = "".join(f"{name} = {value!r}\n" for name, value in settings.items()) + FAKE_PIP
-        code += "make_package()\n" * installed + cell.source
-        cwd.mkdir(parents=True, exist_ok=True)
-        environment = {"PYTHONPATH": str(self.folder / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
-        # Not -I: a kernel has the working folder on its path, as `python -c` does.
-        command = [sys.executable, "-S", "-c", code]
-        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
-        return done, self.pip_source()
-
-    def pip_source(self):
-        notes = self.folder / "pip.json"
-        if not notes.exists():
-            return None
-        command, options = json.loads(notes.read_text())
-        assert command[:-1] == [sys.executable, "-m", "pip", "install", "--quiet"], "nothing is forced or upgraded"
-        assert "capture_output" in options, "pip's warnings are not for the reader"
-        return command[-1]
+def test_nothing_is_shown_twice_in_a_row():
+    for path in NOTEBOOKS:
+        cells = [cell.source for cell in code_cells(nbformat.read(path, as_version=4))]
+        for before, after in itertools.pairwise(cells):
+            assert not (".train(" in before and "learning_curve(" in after), "training shows it as it grows"
 
 
 @pytest.fixture
-def bare(tmp_path):
-    return Bare(tmp_path)
+def install(tmp_path, monkeypatch):
+    """Run the first code cell in a folder; returns the arguments given to `%pip`."""
+
+    def run(folder, installed=()):
+        lines = []
+        shell = types.SimpleNamespace(run_line_magic=lambda name, line: lines.append((name, line)))
+        names = {"get_ipython": lambda: shell}
+        code = TransformerManager().transform_cell(code_cells(nbformat.read(CARTPOLE, as_version=4))[0].source)
+        folder.mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(folder)
+        there = [types.SimpleNamespace(name=name) for name in installed]
+        monkeypatch.setattr("importlib.metadata.distributions", lambda: there)
+        exec(code, names)
+        return [f"%{name} {line.format(**names)}" for name, line in lines]  # as IPython puts variables in
+
+    return run
 
 
-def repository_address():
-    return re.search(r'^REPOSITORY = "(.*)"$', code_cells(nbformat.read(CARTPOLE, as_version=4))[0].source, re.M)[1]
+def test_what_is_installed_is_left_alone(install, tmp_path):
+    assert install(tmp_path, installed=["numpy", "keras_dqn"]) == []
 
 
-def test_the_address_stands_in_one_place():
-    assert repository_address() == "https://github.com/keras-dqn/keras_dqn"
-    notebook = nbformat.read(CARTPOLE, as_version=4)
-    sources = "\n".join(cell.source for cell in notebook.cells)
-    assert sources.count("github.com") == 1
+@pytest.mark.parametrize(("folder", "source"), [("checkout", "."), ("checkout/notebooks", "..")])
+def test_in_a_checkout_the_checkout_is_installed(install, tmp_path, folder, source):
+    (tmp_path / "checkout" / "keras_dqn").mkdir(parents=True)
+    (tmp_path / "checkout" / "keras_dqn" / "__init__.py").touch()
+    assert install(tmp_path / folder) == [f"%pip install -q {source}"]
 
 
-def test_what_is_installed_is_left_alone(bare, tmp_path):
-    done, source = bare.run(tmp_path / "anywhere", installed=True)
-    assert done.stderr == ""
-    assert source is None
-    assert re.fullmatch(r"Python 3\.\S+\nTensorFlow 3.0\nKeras 3.0\ngymnasium 1.4\nkeras_dqn 9.9.9\n", done.stdout)
+@pytest.mark.parametrize("clone", [False, True])
+def test_elsewhere_the_repository_is_installed(install, tmp_path, clone):
+    if clone:  # a folder of that name is not the package
+        (tmp_path / "keras_dqn" / "keras_dqn").mkdir(parents=True)
+    assert install(tmp_path, installed=["numpy"]) == [f"%pip install -q git+{ADDRESS}"]
 
 
-@pytest.mark.parametrize("folder", ["checkout", "checkout/notebooks", "checkout/notebooks/of/mine"])
-def test_in_a_checkout_the_checkout_is_installed(bare, tmp_path, folder):
-    (tmp_path / "checkout").mkdir()
-    (tmp_path / "checkout" / "pyproject.toml").write_bytes((REPOSITORY / "pyproject.toml").read_bytes())
-    done, source = bare.run(tmp_path / folder)
-    assert done.stderr == ""
-    assert source == str(tmp_path / "checkout")
-    assert done.stdout.endswith("keras_dqn 9.9.9\n"), "what pip has just installed is found without a restart"
-
-
-def test_elsewhere_the_repository_is_installed(bare, tmp_path):
-    done, source = bare.run(tmp_path / "content")
-    assert done.stderr == ""
-    assert source == f"git+{repository_address()}"
-    assert done.stdout.endswith("keras_dqn 9.9.9\n")
-
-
-def test_a_project_that_only_uses_keras_dqn_is_no_checkout(bare, tmp_path):
-    project = tmp_path / "homework"
-    project.mkdir()
-    (project / "pyproject.toml").write_bytes(b'[project]\nname = "homework \xff"\ndependencies = ["keras_dqn"]\n')
-    assert bare.run(project / "notebooks")[1] == f"git+{repository_address()}"
-
-
-def test_a_clone_in_the_working_folder_is_not_taken_for_the_package(bare, tmp_path):
-    (tmp_path / "content" / "keras_dqn" / "keras_dqn").mkdir(parents=True)
-    done, source = bare.run(tmp_path / "content")
-    assert done.stderr == ""
-    assert source == f"git+{repository_address()}"
-    assert done.stdout.endswith("keras_dqn 9.9.9\n")
-
-
-@pytest.mark.parametrize(("said", "shown"), PIP_ERRORS.items(), ids=["git", "pip", "no pip", "nothing"])
-def test_a_failing_pip_ends_in_one_line_that_names_the_fix(bare, tmp_path, said, shown):
-    done, _ = bare.run(tmp_path / "content", failure=said or "\n")
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr == (
-        f"keras_dqn could not be installed ({shown}). Fix: check the internet connection and run this cell again; "
-        f'`%pip install "git+{repository_address()}"` tells more.\n'
-    )
-
-
-def test_a_missing_dependency_ends_in_one_line_that_names_the_fix(bare, tmp_path):
-    done, source = bare.run(tmp_path / "content", installed=True, backend="import tensorflow")
-    assert source is None
-    assert done.returncode == 1
-    assert done.stderr == (
-        "keras_dqn could not be imported (No module named 'tensorflow'). Fix: run "
-        f'`%pip install "git+{repository_address()}"`, restart the session and run all cells again.\n'
-    )
+def test_the_title_of_the_install_cell_is_the_line_that_it_runs_in_colab(install, tmp_path):
+    title = code_cells(nbformat.read(CARTPOLE, as_version=4))[0].source.splitlines()[0]
+    assert [title.removeprefix("# @title Install: ")] == install(tmp_path)
 
 
 if __name__ == "__main__":

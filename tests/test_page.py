@@ -411,6 +411,15 @@ def test_the_bars_are_named_by_action_and_follow_the_agent(browser):
     assert browser.run(rows) != before
 
 
+@pytest.mark.parametrize(
+    ("values", "ends"), [([-99.0, -80.0], ["−103.8", "−75.2"]), ([20.001, 20.002], ["19.98", "20.02"])]
+)
+def test_the_ends_of_the_axis_are_two_different_numbers(browser, values, ends):
+    opened(browser, "cartpole", "pretrained")
+    shown = f"({WIDGET}.bars.clear(), {WIDGET}.bars.show({values}, 0), [...document.querySelectorAll('.axis span')])"
+    assert browser.run(f"{shown}.map((end) => end.textContent)") == ends
+
+
 def test_without_an_agent_nothing_speaks_of_one(browser):
     opened(browser, "playable-cartpole")
     assert "gent" not in browser.run("document.body.innerText")

@@ -1,3 +1,4 @@
+import itertools
 import pickle
 import re
 import types
@@ -9,8 +10,16 @@ import numpy as np
 import pytest
 from matplotlib import image, style
 
-from keras_dqn.records.evaluation import mean_interval
-from keras_dqn.show.plots import compare_runs, learning_curve, learning_curves, losses, running_mean, save_figure
+from keras_dqn.records.evaluation import Evaluated, mean_interval
+from keras_dqn.show.plots import (
+    compare_runs,
+    learning_curve,
+    learning_curves,
+    losses,
+    running_mean,
+    save_figure,
+    screens,
+)
 
 
 def history_of(scores, epsilons=None, losses=None):
@@ -187,21 +196,23 @@ def test_no_losses_are_refused(empty):
 
 
 def test_the_mean_over_seeds_its_interval_and_each_seed():
-    steps, ours, theirs = [1000, 2000], [[10, 20], [30, 60], [20, 40]], [[5, 7], [5, 9]]
+    steps, ours, theirs = [1000, 2000], [[10, 20], [30, 60], [20, 40], [15, 30], [25, 50]], [[5, 7], [5, 9]]
     (panel,) = learning_curves({"Keras": (steps, ours), "PyTorch": (steps, theirs)}, solved_score=50).axes
-    assert [list(axis) for axis in drawn(panel, "Keras, mean of 3 seeds")] == [steps, [20, 40]]
-    assert list(drawn(panel, "PyTorch, mean of 2 seeds")[1]) == [5, 8]
+    assert [list(axis) for axis in drawn(panel, "Keras, mean of 5 seeds")] == [steps, [20, 40]]
+    assert list(drawn(panel, "PyTorch, mean, min and max of 2 seeds")[1]) == [5, 8]
     assert list(drawn(panel, "Solved: 50")[1]) == [50, 50]
     thin = [list(line.get_ydata()) for line in panel.lines if line.get_linewidth() < 1]
     assert thin == ours + theirs
-    band = panel.collections[0].get_datalim(panel.transData).intervaly
-    assert list(band) == pytest.approx(mean_interval([20, 60, 40]))
+    band, few = (shade.get_paths()[0].vertices for shade in panel.collections)
+    for step, values in zip(steps, np.transpose(ours), strict=True):
+        assert sorted({*band[band[:, 0] == step, 1]}) == pytest.approx(mean_interval(values))
+    assert sorted({*few[few[:, 0] == 2000, 1]}) == [7, 9], "of two seeds an interval would be from -4.7 to 20.7"
     assert panel.get_ylim() == pytest.approx((5 - 0.05 * 55, 60 + 0.05 * 55)), (
         "the interval, which goes below, is cut off"
     )
     assert [text.get_text() for text in panel.get_legend().get_texts()] == [
-        "Keras, mean of 3 seeds",
-        "PyTorch, mean of 2 seeds",
+        "Keras, mean of 5 seeds",
+        "PyTorch, mean, min and max of 2 seeds",
         "Solved: 50",
     ]
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("Environment steps", "Mean score of greedy episodes")
@@ -298,13 +309,62 @@ def test_runs_that_cannot_be_drawn_are_refused(runs, options, message):
         compare_runs(runs, **options)
 
 
+# Evaluations
+
+
+def evaluated(scores, lengths, evaluations):
+    run = history_of(scores)
+    run.lengths = lengths
+    run.evaluations = [Evaluated(steps, score, 0.1) for steps, score in evaluations]
+    return run
+
+
+def test_greedy_evaluations_are_a_line_of_their_own_and_solving_is_a_star():
+    run = evaluated([10, 20, 30], [10, 20, 30], [(5, 40), (20, 90), (45, 480), (60, 500)])
+    panel = learning_curve(run, solved_score=475).axes[0]
+    places, scores = drawn(panel, "Greedy evaluations (star: solved)")
+    assert list(scores) == [40, 90, 480, 500]
+    assert list(places) == [0.5, 1.5, 2.5, 3], "among the episodes, by the steps that these took"
+    assert [list(axis) for line in panel.lines if line.get_marker() == "*" for axis in line.get_data()] == [
+        [2.5],
+        [480],
+    ]
+    assert panel.get_ylim()[1] > 500
+    labels = [line.get_label() for line in learning_curve(run, solved_score=501).axes[0].lines]
+    assert labels == ["Each episode", "Mean of last 100", "Solved: 501", "Greedy evaluations"], "no star"
+    assert not [line for line in learning_curve(run).axes[0].lines if line.get_marker() == "*"]
+
+
+def test_runs_that_are_compared_show_their_evaluations_too():
+    runs = {"best": evaluated([20, 22], [20, 22], [(42, 500)]), "juvin": history_of([30, 40])}
+    (panel,) = compare_runs(runs, x="steps", solved_score=475).axes
+    points, star = ([line for line in panel.lines if line.get_marker() == marker] for marker in "o*")
+    assert [[list(axis) for axis in line.get_data()] for line in points] == [[[42], [500]], [[], []]]
+    assert [list(axis) for axis in star[0].get_data()] == [[42], [500]]
+    assert points[0].get_color() == star[0].get_color() == thin_and_thick(panel)[1][0].get_color()
+    texts = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert texts == ["best", "juvin", "Greedy evaluations (star: solved)", "Solved: 475"]
+
+
+# Screens
+
+
+@pytest.mark.parametrize(("cleaned", "panels"), [(np.zeros((4, 84, 84), np.uint8), 5), (np.zeros((1, 9, 9, 3)), 2)])
+def test_screens_of_any_number_fit_the_width_of_a_notebook(cleaned, panels):
+    figure = screens(np.zeros((210, 160, 3), np.uint8), cleaned)
+    assert len(figure.axes) == panels and figure.get_size_inches()[0] == 6
+    figure.draw_without_rendering()
+    boxes = [panel.get_window_extent() for panel in figure.axes]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
 # Files
 
 
 def test_the_picture_is_opaque_white_with_curves_on_it(history, tmp_path):
     save_figure(learning_curve(history, solved_score=150), tmp_path / "videos" / "curve.png")
     picture = pixels(tmp_path / "videos" / "curve.png")
-    assert picture.shape == (1050, 900, 4)
+    assert picture.shape == (870, 900, 4)
     assert (picture[..., 3] == 1).all()
     for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
         assert (edge == 1).all(), "nothing is cut off"
@@ -331,11 +391,21 @@ def test_no_figure_is_left_in_pyplot_and_no_setting_is_changed(history, tmp_path
     assert dict(matplotlib.rcParams) == before
 
 
-def test_a_notebook_can_show_the_figure(history):
-    from IPython.core.formatters import PNGFormatter
+@pytest.mark.parametrize("pyplot_first", [False, True])
+def test_a_notebook_shows_the_figure_600_pixels_wide_whatever_was_imported(history, monkeypatch, pyplot_first):
+    from IPython.core.formatters import DisplayFormatter
+    from IPython.core.pylabtools import print_figure
+    from matplotlib.figure import Figure
 
-    shown = PNGFormatter()(learning_curve(history))
-    assert image.imread(BytesIO(shown)).shape == (1050, 900, 4)
+    formatter, shown = DisplayFormatter(), []
+    if pyplot_first:  # as the inline backend does it
+        formatter.formatters["image/png"].for_type(Figure, print_figure)
+    monkeypatch.setattr("IPython.display.display", lambda data, **options: shown.append((data, options)))
+    assert formatter.format(learning_curve(history)) == ({}, {}), "the figure shows itself"
+    ((data, options),) = shown
+    assert options == {"metadata": {"image/png": {"width": 600, "height": 580}}, "raw": True}
+    assert image.imread(BytesIO(data["image/png"])).shape == (870, 900, 4)
+    assert data["text/plain"].startswith("<Figure")
 
 
 def test_the_figure_can_be_pickled(history):

@@ -426,7 +426,7 @@ def run_python(code):
 def test_a_missing_torch_is_reported():
     result = run_python("import sys; sys.modules['torch'] = None; import keras_dqn.pytorch")
     *_, message = result.stderr.strip().splitlines()
-    expected = 'ImportError: keras_dqn.pytorch needs PyTorch: pip install "keras_dqn[torch]". Received: '
+    expected = "ImportError: keras_dqn.pytorch needs PyTorch: pip install torch. Received: "
     assert message.startswith(expected)
 
 

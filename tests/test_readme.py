@@ -1,5 +1,7 @@
-"""What the README says is so: its commands exist, its code runs, and its errors are those that libraries raise."""
+"""What README and docs/ say is so: commands exist, code runs, links lead somewhere, errors are those of libraries."""
 
+import ast
+import json
 import re
 import shlex
 import subprocess
@@ -15,18 +17,21 @@ from keras_dqn.backend import keras
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text()
-CARDS = (REPOSITORY / "weights" / "README.md").read_text()
+# Whatever is read on the repository's pages: {path: text}.
+PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "weights/README.md")]
+PAGES = {path: path.read_text() for path in [*PAGES, *sorted((REPOSITORY / "docs").glob("*.md"))]}
 
 
 def commands():
-    """Every command line of README and cards that starts this package, on one line each."""
-    text = re.sub(r" \\\n +", " ", README + CARDS)
-    found = re.findall(r"^ {4}(?:\w+=\S+ )*python -m keras_dqn (.*)$", text, re.MULTILINE)
-    return sorted({*found, *re.findall(r"`python -m keras_dqn ([a-z][^`]*)`", text)})
+    """Every command line of the pages that starts this package, on one line each."""
+    text = re.sub(r" \\\n +", " ", "\n".join(PAGES.values()))
+    starts = "(?:python -m keras_dqn|keras-dqn)"
+    found = re.findall(rf"^ {{4}}(?:\w+=\S+ )*{starts} (.*)$", text, re.MULTILINE)
+    return sorted({*found, *re.findall(rf"`{starts} ([a-z][^`]*)`", text)})
 
 
 def test_there_are_commands():
-    assert len(commands()) > 20
+    assert len(commands()) > 30
 
 
 @pytest.mark.parametrize("command", commands())
@@ -35,26 +40,87 @@ def test_a_command_is_one_that_the_program_knows(command):
 
 
 def blocks():
-    """The blocks of Python in the README, as text."""
-    found = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", README, re.MULTILINE)
-    return [re.sub(r"^ {4}", "", block, flags=re.MULTILINE) for block in found if "keras_dqn import" in block]
+    """The blocks of Python in the pages, as (page, text)."""
+    found = [
+        (path, re.sub(r"^ {4}", "", block, flags=re.MULTILINE))
+        for path, text in PAGES.items()
+        for block in re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", text, re.MULTILINE)
+    ]
+    return [(path, block) for path, block in found if "keras_dqn import" in block]
 
 
-@pytest.mark.parametrize("block", blocks(), ids=lambda block: block.strip().splitlines()[0])
-def test_a_block_of_python_is_python(block):
-    compile(block, "README.md", "exec")
+def test_there_are_blocks_of_python():
+    assert len(blocks()) >= 8
 
 
-def test_an_environment_of_ones_own_learns_as_the_readme_says(tmp_path):
-    (block,) = [block for block in blocks() if "class Corridor" in block]
-    command = [sys.executable, "-c", block]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize(("path", "block"), blocks(), ids=lambda part: str(part).strip().splitlines()[0][-40:])
+def test_a_block_of_python_is_python_and_what_it_imports_is_there(path, block):
+    tree = compile(block, path.name, "exec", ast.PyCF_ONLY_AST)
+    for line in [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]:
+        exec(compile(ast.Module([line], []), path.name, "exec"), {})
+
+
+def run_block(block, folder):
+    """What the block prints in a process and folder of its own."""
+    done = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^mean -1\d\.\d\d, .*, 10 episodes", done.stdout, re.MULTILINE), done.stdout
+    return done.stdout
+
+
+def test_an_environment_of_ones_own_learns_as_the_guide_says(tmp_path):
+    (block,) = [block for _, block in blocks() if "class Corridor" in block]
+    printed = run_block(block, tmp_path)
+    assert re.search(r"^mean -1\d\.\d\d, .*, 10 episodes", printed, re.MULTILINE), printed
     assert (tmp_path / "Corridor-v0_best_weight.h5").exists()
 
 
+def test_the_six_lines_solve_cartpole_as_the_readme_says(tmp_path):
+    (block,) = [block for path, block in blocks() if path.parent == REPOSITORY and "cartpole.evaluate(100)" in block]
+    assert len(block.strip().splitlines()) == 6
+    printed = run_block(block, tmp_path)
+    assert float(re.search(r"^mean (\S+), std .*, 100 episodes$", printed, re.MULTILINE)[1]) >= 475, printed
+    assert (tmp_path / "videos" / "cartpole.mp4").exists()
+
+
+# ---------------------------------------------------------------- the pages themselves
+
+
+def test_the_readme_is_short():
+    assert len(README.encode()) <= 8 * 1024
+
+
+def headings(text):
+    """The names under which headings can be linked to."""
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall("^#+ (.*)$", text, re.M)}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_link_leads_somewhere(path):
+    for target, _, place in re.findall(r"\]\(((?!https?:)[^)#]+)(#([^)]*))?\)", PAGES[path]):
+        file = (path.parent / target).resolve()
+        assert file.exists() and file.is_relative_to(REPOSITORY), target
+        assert not place or place in headings(file.read_text()), place
+
+
+@pytest.mark.parametrize("notebook", sorted((REPOSITORY / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_notebook_opens_in_colab_from_the_readme(notebook):
+    assert README.count(f"blob/main/notebooks/{notebook.name})") == 1
+    title = json.loads(notebook.read_text())["cells"][0]["source"]
+    minutes = re.search(r"About (\d+) minutes", "".join(title))[1]
+    (row,) = [line for line in README.splitlines() if notebook.name in line]
+    assert f", {minutes} minutes |" in row
+
+
+def test_every_page_of_docs_can_be_reached_from_the_readme():
+    for path in PAGES:
+        if path.parent.name == "docs":
+            assert f"(docs/{path.name}" in README
+
+
 # ---------------------------------------------------------------- errors, by their text
+
+
+TROUBLESHOOTING = PAGES[REPOSITORY / "docs" / "troubleshooting.md"]
 
 
 def cartpole(**options):
@@ -105,7 +171,7 @@ ERRORS = {
 
 @pytest.mark.parametrize("text", ERRORS)
 def test_what_libraries_say_today_is_what_the_readme_explains(text, tmp_path):
-    assert text in README
+    assert text in TROUBLESHOOTING
     with pytest.raises(Exception) as raised:
         ERRORS[text](tmp_path)
     said = str(raised.value).replace("`", "")
@@ -115,4 +181,12 @@ def test_what_libraries_say_today_is_what_the_readme_explains(text, tmp_path):
 def test_a_namespace_that_nobody_registered():
     with pytest.raises(gym.error.NamespaceNotFound, match="Namespace NOSUCH not found"):
         gym.make("NOSUCH/Breakout-v5")
-    assert "NamespaceNotFound: Namespace ALE not found" in README
+    assert "NamespaceNotFound: Namespace ALE not found" in TROUBLESHOOTING
+
+
+def test_the_commonest_errors_are_among_those_that_are_explained():
+    table = README[README.index("## The commonest errors") : README.index("[Troubleshooting]")]
+    errors = re.findall("^[|] `(.*?)` [|]", table, re.MULTILINE)
+    assert len(errors) == 5
+    for error in errors:
+        assert error in TROUBLESHOOTING

@@ -319,11 +319,11 @@ class BreakableScreen(Screen):
 
 
 FAILURES = {
-    folder_is_a_file: "pip install moviepy imageio-ffmpeg",
+    folder_is_a_file: "pip install imageio-ffmpeg",
     folder_becomes_a_file: "a folder that can be written",
-    no_ffmpeg: "no ffmpeg at .*nowhere.*pip install moviepy imageio-ffmpeg",
-    no_imageio_ffmpeg: "ModuleNotFoundError: .*imageio_ffmpeg.*pip install moviepy imageio-ffmpeg",
-    ffmpeg_goes_in_the_middle: "no ffmpeg at .*pip install moviepy imageio-ffmpeg",
+    no_ffmpeg: "no ffmpeg at .*nowhere.*pip install imageio-ffmpeg",
+    no_imageio_ffmpeg: "ModuleNotFoundError: .*imageio_ffmpeg.*pip install imageio-ffmpeg",
+    ffmpeg_goes_in_the_middle: "no ffmpeg at .*pip install imageio-ffmpeg",
     ffmpeg_refuses: "status 8: this codec is unknown",
     ffmpeg_writes_nothing: "OSError: ffmpeg ended with status 0",
     disk_is_full_for_ffmpeg: "OSError: ffmpeg ended with status .*with space left",
@@ -482,15 +482,32 @@ def test_the_html_holds_the_exact_bytes_and_plays_by_itself(tmp_path):
     film = bytes(range(256)) * 5
     (tmp_path / "a&b.mp4").write_bytes(film)
     markup = video_html(tmp_path / "a&b.mp4", height=321)
-    opening = (
-        '<video autoplay muted loop playsinline controls style="height:min(321px,60vw);max-width:100%"> '
-        '<source src="data:video/mp4;base64,'
+    assert re.search(
+        r"<video autoplay muted loop playsinline controls style=\"[^\"]*height:321px;max-width:100%\">", markup
     )
-    assert markup.startswith(opening)
-    assert base64.b64decode(re.search(r"base64,([^\"]*)\"", markup).group(1), validate=True) == film
+    assert base64.b64decode(re.search(r"video/mp4;base64,([^\"]*)\"", markup).group(1), validate=True) == film
     assert 'type="video/mp4">' in markup
-    assert markup.endswith("a&amp;b.mp4.</video>"), "words for a browser that cannot play it"
-    assert 'style="height:min(400px,60vw);' in video_html(tmp_path / "a&b.mp4")
+    assert re.search("<figcaption[^>]*>(.*)</figcaption>", markup)[1].endswith("a&amp;b.mp4")
+    assert ">Before &amp; after</figcaption>" in video_html(tmp_path / "a&b.mp4", caption="Before & after")
+    assert "height:400px" in video_html(tmp_path / "a&b.mp4")
+
+
+def pictures(markup):
+    """The JPEGs in HTML, as arrays."""
+    found = re.findall(r'data:image/jpeg;base64,([^"]*)"', markup)
+    return [plt_image.imread(BytesIO(base64.b64decode(picture)), "jpeg") for picture in found]
+
+
+def test_where_a_film_may_not_play_a_still_picture_from_its_middle_takes_its_place(tmp_path):
+    recorder = VideoRecorder(Screen(steps=10), tmp_path / "film.mp4")
+    play(recorder)
+    markup = video_html(tmp_path / "film.mp4", height=300)
+    poster, instead = re.search('poster="([^"]*)"', markup)[1], re.search(r'<img src="([^"]*)" width="400"', markup)[1]
+    assert poster == instead and markup.index("<img") < markup.index("</video>"), "also where the whole tag is removed"
+    (still, _) = pictures(markup)
+    assert still.shape == (48, 64, 3)
+    assert still.mean() == pytest.approx(5 * GREY_PER_STEP, abs=GREY_PER_STEP + 3)
+    assert 'width="400"' in markup and "aspect-ratio:64/48" in markup and "width:400px;max-width:100%" in markup
 
 
 @pytest.mark.parametrize("show", [video_html, show_video])
@@ -514,11 +531,12 @@ def test_in_a_notebook_the_film_is_displayed(tmp_path, monkeypatch, capsys):
     import IPython.display
 
     displayed = []
-    monkeypatch.setattr(IPython.display, "display", displayed.append)
+    monkeypatch.setattr(IPython.display, "display", lambda data, raw: displayed.append(data))
     monkeypatch.setattr(video, "in_notebook", lambda: True)
     (tmp_path / "a.mp4").write_bytes(b"film")
     show_video(tmp_path / "a.mp4", height=200)
-    assert [shown.data for shown in displayed] == [video_html(tmp_path / "a.mp4", height=200)]
+    html = video_html(tmp_path / "a.mp4", height=200)
+    assert displayed == [{"text/html": html, "text/plain": f"Video: {tmp_path / 'a.mp4'}"}]
     assert capsys.readouterr().out == ""
 
 
@@ -528,8 +546,9 @@ def test_films_to_compare_are_all_there_in_their_order_with_their_captions(tmp_p
         (tmp_path / f"{content.decode()}.mp4").write_bytes(content)
     films = {caption: tmp_path / f"{content.decode()}.mp4" for caption, content in captions.items()}
     markup = comparison_html(films, height=123)
-    assert re.findall("<figcaption[^>]*>(.*?)</figcaption>", markup) == ["before", "after &lt; 200 &amp; more", "3"]
-    held = [base64.b64decode(film, validate=True) for film in re.findall('base64,([^"]*)"', markup)]
+    captions_shown = re.findall('<div style="font-weight[^>]*>(.*?)</div>', markup)
+    assert captions_shown == ["before", "after &lt; 200 &amp; more", "3"]
+    held = [base64.b64decode(film, validate=True) for film in re.findall('video/mp4;base64,([^"]*)"', markup)]
     assert held == list(captions.values())
     assert markup.count("<video autoplay muted loop playsinline controls ") == 3
     assert markup.count("123px") == 3 and comparison_html(films).count("300px") == 3
@@ -557,10 +576,10 @@ def test_a_comparison_is_one_output_of_a_notebook_and_elsewhere_says_where_the_f
     compare_videos(films)
     assert capsys.readouterr().out == "Video, before: videos/x.mp4\nVideo, after: videos/y.mp4\n"
     displayed = []
-    monkeypatch.setattr("IPython.display.display", displayed.append)
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: displayed.append(data["text/html"]))
     monkeypatch.setattr(video, "in_notebook", lambda: True)
     compare_videos(films, height=200)
-    assert [shown.data for shown in displayed] == [comparison_html(films, height=200)]
+    assert displayed == [comparison_html(films, height=200)]
     assert capsys.readouterr().out == ""
 
 
@@ -594,7 +613,7 @@ def test_captions_take_the_colour_of_the_page(chromium):
     shades = []
     for dark in (False, True):
         in_boxes(chromium, 1000, dark)
-        color = chromium.run("getComputedStyle(document.querySelector('figcaption')).color")
+        color = chromium.run("getComputedStyle(document.querySelector('figcaption, div > div > div')).color")
         shades.append([int(part) for part in re.findall(r"\d+", color)[:3]])
     assert max(shades[0]) < 60 and min(shades[1]) > 200
 
@@ -614,17 +633,95 @@ def test_an_animation_holds_every_frame(tmp_path, monkeypatch):
     play(recorder, 4)
     recorder.close()
     content = video.animation_html(tmp_path / "film.mp4", width=100)
-    images = [
+    still, *images = [
         base64.b64decode(text.replace("\\\n", "")) for text in re.findall(r'data:image/jpeg;base64,([^"]+)"', content)
     ]
+    assert re.search(r'<img src="data:image/jpeg;base64,[^"]*" width="100" alt="[^"]*" id="_anim_img', content)
+    assert plt_image.imread(BytesIO(still), "jpeg").shape == (48, 64, 3), "what is seen where scripts are removed"
     assert len(images) == 5 and all(image.startswith(b"\xff\xd8") for image in images)
     greys = [plt_image.imread(BytesIO(image), "jpeg").mean() for image in images]
     np.testing.assert_allclose(greys, np.arange(5) * GREY_PER_STEP, atol=3)
     shown = []
     monkeypatch.setattr(video, "in_notebook", lambda: True)
-    monkeypatch.setattr("IPython.display.display", lambda html: shown.append(html.data))
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data["text/html"]))
     video.show_animation(tmp_path / "film.mp4", width=100)
-    assert len(shown) == 1 and shown[0].count("data:image/jpeg") == 5
+    assert len(shown) == 1 and shown[0].count("data:image/jpeg") == 6
+
+
+# Several films as one
+
+
+@pytest.fixture
+def two_films(tmp_path):
+    """A film of 6 frames, 64 by 48, and one of 11 frames, 48 by 48, at 20 frames a second."""
+    for name, steps, size in (("short", 5, (48, 64)), ("long", 10, (48, 48))):
+        recorder = VideoRecorder(Screen(steps=steps, size=size), tmp_path / f"{name}.mp4")
+        play(recorder)
+    return {"short": tmp_path / "short.mp4", "": tmp_path / "long.mp4"}
+
+
+def test_films_side_by_side_repeat_the_shorter_one_below_their_captions(two_films, tmp_path):
+    assert video.join_videos(two_films, tmp_path / "both.mp4", width=280) == tmp_path / "both.mp4"
+    frames, frames_per_second = video.read_frames(tmp_path / "both.mp4")
+    assert frames_per_second == 20 and frames.shape == (11, 28 + 120, 280, 3)
+    assert frames[0, :28, :160].min() < 100 and frames[0, :28, 160:].min() > 200, "one caption is empty"
+    left, right = frames[:, 40:, 10:150].mean((1, 2, 3)), frames[:, 40:, 170:270].mean((1, 2, 3))
+    np.testing.assert_allclose(left, np.arange(11) % 6 * GREY_PER_STEP, atol=4)
+    np.testing.assert_allclose(right, np.arange(11) * GREY_PER_STEP, atol=4)
+
+
+def test_films_one_after_the_other_and_in_rows(two_films, tmp_path):
+    video.join_videos(two_films, tmp_path / "after.mp4", one_after_the_other=True, width=64)
+    frames, _ = video.read_frames(tmp_path / "after.mp4")
+    assert len(frames) == 17
+    greys = [frame[30:70, 20:40].mean() for frame in frames]
+    np.testing.assert_allclose(greys, [*range(0, 60, 10), *range(0, 110, 10)], atol=4)
+    films = {"a": two_films["short"], "b": two_films["short"], "c": two_films[""]}
+    video.join_videos(films, tmp_path / "rows.mp4", columns=2, width=128, seconds=0.2, frames_per_second=10)
+    frames, frames_per_second = video.read_frames(tmp_path / "rows.mp4")
+    assert frames_per_second == 10 and frames.shape == (2, 28 + 48 + 28 + 128, 128, 3)
+
+
+def test_a_joint_gif_begins_where_it_is_told_to(two_films, tmp_path):
+    video.join_videos({"": two_films["short"]}, tmp_path / "one.gif", width=64, start=0.1, seconds=0.2)
+    assert (tmp_path / "one.gif").read_bytes().startswith(b"GIF89a")
+    frames, _ = video.read_frames(tmp_path / "one.gif")
+    np.testing.assert_allclose(frames.mean((1, 2, 3)), [20, 30, 40, 50], atol=4)
+    assert sorted(tmp_path.iterdir()) == sorted([*two_films.values(), tmp_path / "one.gif"])
+
+
+@pytest.mark.parametrize(
+    ("films", "path", "options", "message"),
+    [
+        ({}, "a.mp4", {}, "Films to join are .* Received: {}"),
+        (["short.mp4"], "a.mp4", {}, "Films to join are .* Received: "),
+        ({"a": "short.mp4"}, "a.png", {}, "an .mp4 or a .gif. Received: a.png"),
+        ({"a": "short.mp4"}, "a.mp4", {"columns": 0}, "`columns` must be .* Received: 0"),
+        ({"a": "short.mp4"}, "a.mp4", {"start": 9}, "short.mp4 ends at 0.3 s. Received: start=9"),
+        ({"a": "short.mp4"}, "a.mp4", {"start": -1}, "`start` must be above 0. Received: -1"),
+        ({"a": "short.mp4"}, "a.mp4", {"seconds": 0}, "`seconds` must be above 0. Received: 0"),
+        ({"a": "no_film.mp4"}, "a.mp4", {}, "A film must be one that ffmpeg reads. Received: no_film.mp4"),
+        ({"a": "missing.mp4"}, "a.mp4", {}, "There is no such film. Received: missing.mp4"),
+    ],
+)
+def test_what_cannot_be_joined_is_named_and_leaves_nothing(two_films, tmp_path, films, path, options, message):
+    (tmp_path / "no_film.mp4").write_bytes(b"no film")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        video.join_videos(films, path, **options)
+    assert not list(tmp_path.glob("a.*"))
+
+
+def test_without_moviepy_joining_says_what_to_install(two_films, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "moviepy", None)
+    with pytest.raises(ImportError, match="Joining films needs MoviePy: `pip install moviepy`. Received: "):
+        video.join_videos(two_films, tmp_path / "both.mp4")
+
+
+def test_filming_needs_neither_a_display_nor_a_sound_card(tmp_path, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    VideoRecorder(Screen(), tmp_path / "a.mp4")
+    assert (os.environ["SDL_VIDEODRIVER"], os.environ["SDL_AUDIODRIVER"]) == ("dummy", "dummy")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no film"])

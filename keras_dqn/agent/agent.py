@@ -84,6 +84,16 @@ class Agent:
         if load_backup and self.weight_backup is not None:
             self._load_backup()
 
+    def __repr__(self):
+        backup = None if self.weight_backup is None else str(self.weight_backup)
+        memory = f"{len(self.memory):,} of {self.memory.capacity:,} transitions"
+        return (
+            f"{type(self).__name__}(state_size={self.state_size}, action_size={self.action_size}, gamma={self.gamma}, "
+            f"exploration_rate={self.exploration_rate:.3g}, sample_batch_size={self.sample_batch_size}, "
+            f"minibatch_size={self.minibatch_size}, weight_backup={backup!r}, memory={memory}, "
+            f"learner={self.learner!r})"
+        )
+
     def make_learner(self, brain, network, seed) -> AnyLearner:
         """The learner of a brain; the agent of another library makes another."""
         return make_learner(brain, network, self.state_shape, self.action_size, self.settings.learner, seed)

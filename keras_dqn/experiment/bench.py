@@ -109,7 +109,7 @@ def pytorch_recipe(repeats):
         from keras_dqn.pytorch.agent import TorchAgent
         from keras_dqn.pytorch.tutorial import seconds_a_step as tutorial_seconds
     except ImportError:
-        yield "CartPole `pytorch` against PyTorch", 'not measured: pip install "keras_dqn[torch]"'
+        yield "CartPole `pytorch` against PyTorch", "not measured: pip install torch"
         return
 
     def in_torch(threads, **options):

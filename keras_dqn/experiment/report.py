@@ -6,7 +6,7 @@ import io
 import numpy as np
 
 from keras_dqn.experiment.results import _evaluations, _scores_at, _write
-from keras_dqn.records.evaluation import mean_interval
+from keras_dqn.records.evaluation import FEWEST_FOR_AN_INTERVAL, interval_or_range
 from keras_dqn.show import plots
 
 
@@ -66,7 +66,7 @@ class Experiment:
             f"{settings['environment']}, recipe `{settings['recipe']}`, at most {budget} a seed. Every "
             f"{settings['evaluate_every']:,} steps an evaluation of 100 greedy episodes decides which weights are "
             f"best. {solved}. Scores are means of 100 other greedy episodes, which chose nothing; in brackets the 95 % "
-            "interval over seeds. Seconds are those of making the agent, compiling and training, without evaluations"
+            "interval over seeds, of fewer than five the lowest and the highest. Seconds are those of making the agent, compiling and training, without evaluations"
             f"{threads}. {versions}."
         )
 
@@ -124,10 +124,10 @@ def _summarised(results, goal):
 
 
 def _mean(values, digits=1):
-    """The mean of the values, and where there are several its 95 % interval."""
-    low, high = mean_interval(values)
-    interval = "" if np.isnan(low) else f" ({low:,.{digits}f} to {high:,.{digits}f})"
-    return f"{np.mean(values):,.{digits}f}{interval}"
+    """The mean of the values, and where there are several how far they spread."""
+    low, high = (f"{end:,.{digits}f}" for end in interval_or_range(values))
+    spread = f" ({low} to {high})" if len(values) >= FEWEST_FOR_AN_INTERVAL else f" (min {low}, max {high})"
+    return f"{np.mean(values):,.{digits}f}{spread * (len(values) > 1)}"
 
 
 def _solved_after(steps, goal):

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_dqn.backend import keras, tf
+from keras_dqn.backend import keras, settle_xla, tf
 from keras_dqn.memory.replay import Transition
 from keras_dqn.networks.mlp import built, default_brain
 from keras_dqn.networks.numpy_forward import NumpyForward
@@ -143,6 +143,7 @@ class Learner:
         self.loss, self.target_update, self.tau, self.double = LOSSES[loss], target_update, tau, double
         if not optimizer.built:
             optimizer.build(brain.trainable_variables)
+        settle_xla()
         self._updates = tf.Variable(0, dtype=tf.int64, trainable=False)
         if jit_compile is None:
             jit_compile = not _has_convolution(brain)
@@ -156,6 +157,16 @@ class Learner:
         self._numpy_forward = NumpyForward(brain) if NumpyForward.supports(brain) else None
         self._compiled_forward = tf.function(lambda states: brain(states, training=False))
         self.copy_to_target()
+
+    def __repr__(self):
+        target = (
+            f", target_update={self.target_update}, tau={self.tau}, double={self.double}" if self.target_brain else ""
+        )
+        optimizer = type(self.optimizer).__name__
+        return (
+            f"Learner(loss={self.loss.__name__.removesuffix('_loss')!r}, optimizer={optimizer}, "
+            f"learning_rate={self.learning_rate:g}{target}, updates={self.updates})"
+        )
 
     @property
     def updates(self):

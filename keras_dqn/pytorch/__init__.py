@@ -1,14 +1,14 @@
 """The PyTorch version, for comparison: the agent's own memory, exploration, loop and files around a torch network.
 
-It needs the extra `keras_dqn[torch]` and runs on the CPU, where networks of this size are fastest. What differs between
-the two libraries, and what to set for the same on both sides, is a table of the README, "The PyTorch version".
+It needs PyTorch and runs on the CPU, where networks of this size are fastest. What differs between
+the two libraries, and what to set for the same on both sides, is a table of docs/compare.md, "The PyTorch version".
 """
 
 try:
     import torch  # noqa: F401
 except ImportError as error:
-    pip = 'pip install "keras_dqn[torch]"'
-    raise ImportError(f"keras_dqn.pytorch needs PyTorch: {pip}. Received: {error}", name="torch") from error
+    message = f"keras_dqn.pytorch needs PyTorch: pip install torch. Received: {error}"
+    raise ImportError(message, name="torch") from error
 
 from keras_dqn.pytorch.agent import TorchAgent
 from keras_dqn.pytorch.learner import TorchLearner

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+FEWEST_FOR_AN_INTERVAL = 5  # values: of two or three, Student's t makes an interval wider than any score can be
+
 
 class Evaluation(NamedTuple):
     """Scores of whole episodes played without learning."""
@@ -21,11 +23,13 @@ class Evaluation(NamedTuple):
         """The 95 % confidence interval of the mean (Student's t)."""
         return mean_interval(self.scores)
 
-    def __str__(self):
+    def __repr__(self):
+        count = len(self.scores)
         low, high = self.interval
+        interval = f"95 % interval {low:.2f} to {high:.2f}, " if count >= FEWEST_FOR_AN_INTERVAL else ""
         return (
-            f"mean {self.mean:.2f}, std {self.std:.2f}, min {self.min:.0f}, max {self.max:.0f}, "
-            f"95 % interval {low:.2f} to {high:.2f}, {len(self.scores)} episodes"
+            f"mean {self.mean:.2f}, std {self.std:.2f}, min {self.min:.0f}, max {self.max:.0f}, {interval}"
+            f"{count} episode{'s' * (count > 1)}"
         )
 
 
@@ -47,3 +51,10 @@ def mean_interval(values, confidence=0.95):
     error = stats.sem(values)
     half_width = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * error
     return float(values.mean() - half_width), float(values.mean() + half_width)
+
+
+def interval_or_range(values):
+    """How far [n] values spread: the 95 % interval of their mean, of fewer than five the lowest and the highest."""
+    if len(values) >= FEWEST_FOR_AN_INTERVAL:
+        return mean_interval(values)
+    return float(np.min(values)), float(np.max(values))

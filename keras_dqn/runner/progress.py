@@ -5,7 +5,7 @@ import time
 from tqdm.auto import tqdm
 
 from keras_dqn.runner.callbacks import TrainingCallback
-from keras_dqn.show.plots import learning_curve
+from keras_dqn.show.plots import learning_curve, notebook_picture
 
 EVERY = 3.0  # seconds between two drawings, at least
 SHARE = 0.05  # of the time that drawing may take
@@ -79,10 +79,10 @@ class LiveCurve(TrainingCallback):
         from IPython.display import display
 
         began = time.monotonic()
-        figure = learning_curve(self.training.history, **self.options)
+        picture, metadata = notebook_picture(learning_curve(self.training.history, **self.options))
         if self._handle is None:
-            self._handle = display(figure, display_id=True)
+            self._handle = display(picture, metadata=metadata, raw=True, display_id=True)
         else:
-            self._handle.update(figure)
+            self._handle.update(picture, metadata=metadata, raw=True)
         now = time.monotonic()
         self._next = now + max(EVERY, (now - began) / SHARE)

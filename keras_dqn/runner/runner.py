@@ -134,6 +134,11 @@ class Runner:
         self.best_score = None  # mean of the best evaluation during the last training
         self.best_weights = None  # the `BestWeights` of the last training, where it had evaluations
 
+    def __repr__(self):
+        budget = f"steps={self.steps}" if self.steps else f"episodes={self.episodes}"
+        own = [f"{name}={value!r}" for name, value in self.settings.items() if name != "game"]
+        return f"{type(self).__name__}({budget}, {', '.join(own)}, environment={self.environment!r})"
+
     @property
     def generators(self):
         """The random generators beside those of the agent, by name."""

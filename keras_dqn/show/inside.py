@@ -11,14 +11,15 @@ from keras_dqn.show.plots import INK, figure_style, new_figure, png, prepare
 from keras_dqn.show.video import show_html, video_html
 
 # The colours of Okabe and Ito in which actions are drawn, in the order of the actions.
+_WIDTH = 600  # pixels of a picture with Q-values, which on a phone is shown at 360
 _ACTIONS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 
 
-_TIMELINE = """<div id="{name}" style="max-width:{width}px">
-<style>#{name} .whole {{ width: 100% !important; height: auto !important; display: block; }}</style>
+# Styles stand in the elements: a viewer that removes scripts and style sheets leaves film, figure and sizes.
+_TIMELINE = """<div id="{name}" style="width:100%;max-width:{width}px">
 {film}
 <div style="position:relative">
-<img class="whole" alt="Q-values over the steps" src="data:image/png;base64,{image}">
+<img alt="Q-values over the steps" width="{width}" style="width:100%;height:auto" src="data:image/png;base64,{image}">
 <div class="now" style="position:absolute;width:2px;background:{ink};left:{left}%;top:{top}%;height:{height}%"></div>
 </div>
 <script>(() => {{
@@ -47,7 +48,7 @@ def q_curve(q_values, action_names=None):
     with figure_style():
         figure = new_figure(height=2.8)
         figure.set_layout_engine("none")  # the panel's place must be known to the line that moves over it
-        panel = figure.add_axes((0.13, 0.22, 0.84, 0.62))
+        panel = figure.add_axes((0.13, 0.2, 0.84, 0.66))
         prepare(panel, "Q-value")
         for name, color, values in zip(names, itertools.cycle(_ACTIONS), q_values.T, strict=False):
             panel.plot(np.arange(len(values)), values, color=color, linewidth=1.8, label=name)
@@ -59,16 +60,18 @@ def q_curve(q_values, action_names=None):
 def timeline_html(path, figure, width=600):
     """Return a film with the figure of its Q-values below it and a line in it that moves with the film.
 
+    Film and figure together are low enough to be seen at once.
+
     Args:
         path: the MP4 of the episode.
         figure: of `q_curve`, for the same episode.
-        width: of both, in pixels at most; less where the page is narrower.
+        width: of the figure, in pixels at most; less where the page is narrower.
     """
     box = figure.axes[0].get_position()  # of the panel within the figure, in fractions
     return _TIMELINE.format(
         name=f"timeline-{secrets.token_hex(4)}",
         width=int(width),
-        film=video_html(path).replace("<video ", '<video class="whole" ', 1),
+        film=video_html(path, height=300),
         image=base64.b64encode(png(figure)).decode("ascii"),
         left=100 * box.x0,
         span=100 * box.width,
@@ -91,10 +94,11 @@ def show_run(runner):
 
 
 class InsideView(gym.Wrapper):
-    """An environment whose pictures show, beside the game, the frames that the network sees and its Q-values.
+    """An environment whose pictures show the game, beside it the frames that the network sees, and below its Q-values.
 
-    The bars are the Q-values above the lowest of that state, on one scale for the whole film: what the actions differ
-    by is often a hundredth of what they are worth, and the number at each bar says that. The best one is dark.
+    The bars are the Q-values above the lowest of that state, on one scale for the whole film, which ends at the most
+    so far: what the actions differ by is often a hundredth of what they are worth, and the number at each bar says
+    that. The best one is dark.
 
     Args:
         env: a `gymnasium.Env` with `render_mode="rgb_array"`. Its states are shown where they are grey frames,
@@ -122,7 +126,7 @@ class InsideView(gym.Wrapper):
         return self._state, *rest
 
     def render(self):
-        """The picture, uint8 [420, width, 3]."""
+        """The picture, uint8 [height, 600, 3]."""
         picture = self.env.render()
         q_values = self._agent.q_values(np.asarray(self._state)[None])[0]
         if self._figure is None:
@@ -136,8 +140,9 @@ class InsideView(gym.Wrapper):
         self._scale = max(self._scale, above.max())
         for bar, number, value, length in zip(self._bars, self._numbers, q_values, above, strict=True):
             bar.set(width=length / self._scale, color=_ACTIONS[0] if value == q_values.max() else _ACTIONS[4])
-            number.set(text=f"{value:.2f}", x=length / self._scale + 0.03)
-        for artist in [*self._images, *self._bars, *self._numbers]:
+            number.set(text=f"{value:.2f}", x=length / self._scale + 0.01)
+        self._end.set_text(f"+{self._scale:.2g}")
+        for artist in [*self._images, *self._bars, *self._numbers, self._end]:
             artist.axes.draw_artist(artist)
         return np.array(canvas.buffer_rgba())[..., :3]
 
@@ -145,37 +150,52 @@ class InsideView(gym.Wrapper):
         """Draw once what stays, and keep it as the background of every picture: a whole figure a step is too slow."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        height = 420
-        widths = [height * picture.shape[1] / picture.shape[0], height if len(self._frames) else 0, 270]  # pixels
-        whole = 2 * round(sum(widths) / 2)
-        self._figure = new_figure(height=height / 100, width=whole / 100)
+        shape, below = picture.shape, 80 + 32 * len(self._names)  # the bars, in pixels, below the game
+        scale = min((_WIDTH / 2 if len(self._frames) else _WIDTH) / shape[1], 400 / shape[0])
+        width, height = scale * shape[1], scale * shape[0]
+        whole = 2 * round((height + below) / 2)
+        self._figure = new_figure(height=whole / 100, width=_WIDTH / 100)
         self._figure.set_layout_engine("none")
         self._figure.set_dpi(100)
         canvas = FigureCanvasAgg(self._figure)
-        panels = [self._figure.add_axes((0, 0, widths[0] / whole, 1))]
+
+        def panel(left, bottom, width, height):
+            return self._figure.add_axes((left / _WIDTH, bottom / whole, width / _WIDTH, height / whole))
+
+        left = 0 if len(self._frames) else (_WIDTH - width) / 2
+        panels = [panel(left, whole - height, width, height)]
+        size = min((_WIDTH - width) / 2 - 10, height / 2 - 25)  # of each frame, two beside and two below one another
         for number in range(len(self._frames)):
             row, column = divmod(number, 2)
-            left, size = widths[0] + (0.03 + 0.49 * column) * height, 0.45 * height
-            panel = self._figure.add_axes((left / whole, 0.505 - 0.49 * row, size / whole, 0.45))
+            place = (width + 10 + column * (size + 6), whole - (row + 1) * (height / 2) + 2)
+            panels.append(panel(*place, size, size))
             before = len(self._frames) - 1 - number
-            panel.set_title(f"{before} step{'s' * (before > 1)} ago" if before else "now", fontsize=9, pad=2)
-            panels.append(panel)
+            title = f"{before} step{'s' * (before > 1)} ago" if before else "now"
+            panels[-1].set_title(title, fontsize=11, pad=3)
         self._images = [
             panel.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto", animated=True)
             for panel, pixels in zip(panels, [picture, *self._frames], strict=True)
         ]
-        for panel in panels:
-            panel.axis("off")
-        left = widths[0] + widths[1] + 80
-        bars = self._figure.add_axes((left / whole, 0.15, (whole - left - 15) / whole, 0.7))
-        bars.set(title="Q-values", xlim=(0, 1.35), ylim=(len(self._names) - 0.5, -0.5), xticks=[])
-        bars.set_yticks(range(len(self._names)), self._names)
-        bars.spines[["top", "right", "bottom"]].set_visible(False)
-        places = range(len(self._names))
-        self._bars = bars.barh(places, [0] * len(self._names), height=0.6, animated=True)
-        self._numbers = [bars.text(0, place, "", va="center", animated=True) for place in places]
+        for one in panels:
+            one.axis("off")
+        self._draw_bars(panel(100, 42, _WIDTH - 110, below - 74))
         canvas.draw()
         self._background = canvas.copy_from_bbox(self._figure.bbox)
+
+    def _draw_bars(self, bars):
+        """A bar and a number for each action, and a scale below them that says how long the longest bar would be."""
+        places = range(len(self._names))
+        bars.set(xlim=(0, 1.15), ylim=(len(self._names) - 0.5, -0.5))
+        bars.set_title("Q-values; a bar is the part above the lowest one", fontsize=11, loc="left", pad=5)
+        bars.set_yticks(places, self._names)
+        bars.set_xticks([0, 0.5, 1], ["0", "", ""], fontsize=11)
+        bars.grid(axis="x", color="#dddddd")
+        bars.set_axisbelow(True)
+        bars.spines[["top", "right"]].set_visible(False)
+        self._bars = bars.barh(places, [0] * len(self._names), height=0.7, animated=True)
+        self._numbers = [bars.text(0, place, "", va="center", animated=True) for place in places]
+        under = {"xytext": (0, -6), "textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 11}
+        self._end = bars.annotate("", (1, 0), xycoords=("data", "axes fraction"), animated=True, **under)
 
 
 def policy_map(agent, x, y, state=None, action_names=None, points=81):
@@ -199,18 +219,20 @@ def policy_map(agent, x, y, state=None, action_names=None, points=81):
     norm = BoundaryNorm(np.arange(len(names) + 1) - 0.5, colors.N)
     place = {"origin": "lower", "extent": (*x[2:], *y[2:]), "aspect": "auto"}
     with figure_style():
-        figure = new_figure(height=6.5)
+        figure = new_figure(height=5.8)
         upper, lower = figure.subplots(2, sharex=True)
-        for panel in (upper, lower):
-            prepare(panel, y[1])
+        for panel, title in ((upper, "Highest Q-value"), (lower, "Action that has it")):
+            prepare(panel, "")
+            panel.set_title(title, fontsize=12, loc="left")
             panel.grid(visible=False)
             panel.xaxis.get_major_locator().set_params(integer=False)
         image = upper.imshow(q_values.max(-1), cmap="viridis", interpolation="bilinear", **place)
-        figure.colorbar(image, ax=upper, label="Highest Q-value")
+        figure.colorbar(image, ax=upper)
         image = lower.imshow(q_values.argmax(-1), cmap=colors, norm=norm, interpolation="nearest", **place)
-        bar = figure.colorbar(image, ax=lower, label="Action", ticks=range(len(names)))
+        bar = figure.colorbar(image, ax=lower, ticks=range(len(names)))
         bar.ax.set_yticklabels(names)
         lower.set_xlabel(x[1])
+        figure.supylabel(y[1], fontsize=12)  # once: two of them, one above the other, run into each other
     return figure
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from keras_dqn.records.evaluation import mean_interval
+from keras_dqn.records.evaluation import FEWEST_FOR_AN_INTERVAL, interval_or_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # The colours of Okabe and Ito, which colour-blind readers tell apart, on opaque white: the same in dark surroundings.
 _SCORE, _MEAN, _EPSILON, _LOSS, _EACH_LOSS = "#56b4e9", "#0072b2", "#009e73", "#d55e00", "#e69f00"
-_CURVES = (_MEAN, _LOSS, _EPSILON, "#cc79a7", _EACH_LOSS, _SCORE)
+_EVALUATION = "#cc79a7"
+_CURVES = (_MEAN, _LOSS, _EPSILON, _EVALUATION, _EACH_LOSS, _SCORE)
 INK, _GRID = "#222222", "#dddddd"
 _PROGRESS = {"episodes": "Episode", "steps": "Environment steps"}  # what runs are drawn over: the label of the axis
 _POINTS = 4000  # a line of more is thinned out: the picture has 900 pixels
@@ -41,23 +42,25 @@ def learning_curve(
     """Draw the score of each episode with its mean over the last `window` episodes, then the epsilon, then the loss.
 
     `history` has `scores`, `epsilons` and `losses`, one number for each finished episode; the loss is NaN where there
-    was no update. `solved_score` becomes a line. Raises ValueError if there is no episode or the numbers do not match.
+    was no update. Its `evaluations`, where it has some, are a line of their own with a point for each, placed among the
+    episodes by the `lengths` of these. `solved_score` becomes a line, and the first evaluation that reaches it a star.
+    Raises ValueError if there is no episode or the numbers do not match.
     """
     scores, epsilons, losses = (np.asarray(x, np.float64) for x in (history.scores, history.epsilons, history.losses))
     if not len(scores) or not len(scores) == len(epsilons) == len(losses):
         counts = f"{len(scores)} scores, {len(epsilons)} epsilons, {len(losses)} losses"
         raise ValueError(f"A learning curve needs a score, epsilon and loss for each episode. Received: {counts}")
     with figure_style():
-        figure = new_figure(height=7)
+        figure = new_figure(height=5.8)
         panels = figure.subplots(3, sharex=True, height_ratios=(3, 1, 1))
         for panel, label in zip(panels, ("Score (sum of rewards)", "Epsilon", "Loss"), strict=True):
             prepare(panel, label)
-        _draw_scores(panels[0], scores, solved_score, window)
+        _draw_scores(panels[0], scores, _evaluations(history, "episodes"), solved_score, window)
         _draw_epsilons(panels[1], epsilons)
         _draw_losses(panels[2], losses)
         panels[2].set(xlabel="Episode", xlim=(0.5, len(scores) + 0.5))
         figure.align_ylabels()
-        figure.suptitle(title or "", fontsize=15)
+        figure.suptitle(title or "", fontsize=14)
     return figure
 
 
@@ -83,15 +86,16 @@ def losses(history: Any, *, window: int | None = None, title: str | None = None)
         panel.set(xlabel="Update", xlim=(0.5, len(values) + 0.5))
         panel.xaxis.set_major_formatter(_short_numbers())
         _legend(panel)
-        figure.suptitle(title or "", fontsize=15)
+        figure.suptitle(title or "", fontsize=14)
     return figure
 
 
 def learning_curves(
     curves: Mapping[str, tuple[Any, Any]], *, solved_score: float | None = None, title: str | None = None
 ) -> "Figure":
-    """Draw for each label the mean over seeds with its 95 % interval, and each seed as a thin line behind it.
+    """Draw for each label the mean over seeds, and each seed as a thin line behind it.
 
+    The shade is the 95 % interval of the mean; for fewer than five seeds it goes from the lowest to the highest.
     `curves` has for each label the environment steps [points] and the scores [seeds, points] of the evaluations made
     after them. `solved_score` becomes a line. Raises ValueError if there is no curve or the numbers do not match.
     """
@@ -112,13 +116,13 @@ def learning_curves(
         if solved_score is not None:
             _draw_solved(panel, solved_score)
             shown = np.append(shown, solved_score)
-        # The interval of two or three seeds may be many times as wide as all there is to see; it is cut off.
+        # The interval of five seeds may be several times as wide as all there is to see; it is cut off.
         margin = 0.05 * np.ptp(shown) or 1
         panel.set_ylim(shown.min() - margin, shown.max() + margin)
         panel.set(xlabel="Environment steps", xlim=(0, None))
         panel.xaxis.set_major_formatter(_short_numbers())
         _legend(panel)
-        figure.suptitle(title or "", fontsize=15)
+        figure.suptitle(title or "", fontsize=14)
     return figure
 
 
@@ -132,6 +136,8 @@ def compare_runs(
 ) -> "Figure":
     """Draw for each label a thin line, the score of each episode, and a thick one, its mean over the last `window`.
 
+    Where a run has `evaluations`, they are a line with a point for each in the same colour, and where `solved_score`
+    is given, the first one that reaches it is a star.
     `runs` has for each label a `History`, or anything with `scores` and `lengths`, one number for each finished
     episode. They are drawn over `x`: "episodes", or "steps" of the environment, the sum of the lengths up to the
     episode's end. `solved_score` becomes a line. Raises ValueError if there is no run, one without an episode, or
@@ -140,6 +146,7 @@ def compare_runs(
     if x not in _PROGRESS:
         raise ValueError(f"`x` must be one of {list(_PROGRESS)}. Received: {x!r}")
     arrays = {label: (np.asarray(run.scores, float), np.asarray(run.lengths)) for label, run in runs.items()}
+    evaluations = [_evaluations(run, x) for run in runs.values()]
     for label, (scores, lengths) in arrays.items():
         if not len(scores) or len(scores) != len(lengths):
             counts = f"{len(scores)} scores and {len(lengths)} lengths of {label!r}"
@@ -152,14 +159,18 @@ def compare_runs(
         panel = figure.subplots()
         prepare(panel, f"Score (thick: mean of last {window})")
         styles = cycle(product(("-", "--", ":"), _CURVES))  # no two of many runs look alike
-        for run, name, (dashes, color) in zip(arrays.values(), names, styles, strict=False):
+        for run, made, name, (dashes, color) in zip(arrays.values(), evaluations, names, styles, strict=False):
             _draw_run(panel, *run, x, window, color=color, linestyle=dashes, label=name)
+            _draw_evaluations(panel, *made, solved_score, color=color)
+        if any(len(steps) for steps, _ in evaluations):
+            label = "Greedy evaluations" + " (star: solved)" * (solved_score is not None)
+            panel.plot([], [], color=INK, marker="o", markersize=4, linewidth=1, label=label)
         if solved_score is not None:
             _draw_solved(panel, solved_score)
         panel.set(xlabel=_PROGRESS[x], xlim=(0, None))
         panel.xaxis.set_major_formatter(_short_numbers())
         _legend(panel)
-        figure.suptitle(title or "", fontsize=15)
+        figure.suptitle(title or "", fontsize=14)
     return figure
 
 
@@ -176,14 +187,18 @@ def screens(original: np.ndarray, cleaned: np.ndarray, title: str | None = None)
     if cleaned.dtype.kind == "f":
         cleaned = (cleaned + 1) / 2
     with figure_style():
-        figure = new_figure(height=4.2, width=3 * (1 + len(cleaned)))
-        panels = figure.subplots(1, 1 + len(cleaned), squeeze=False)[0]
+        figure = new_figure(height=4.2)
+        rows = 1 if len(cleaned) == 1 else 2
+        columns = -(-len(cleaned) // rows)
+        grid = figure.add_gridspec(rows, 1 + columns, width_ratios=[1.15 * rows] + [1] * columns)
+        panels = [figure.add_subplot(grid[:, 0])]
+        panels += [figure.add_subplot(grid[divmod(i, columns)[0], 1 + i % columns]) for i in range(len(cleaned))]
         for panel, image in zip(panels, [original, *cleaned], strict=True):
             panel.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             panel.axis("off")
-        panels[0].set_title("The screen")
-        panels[1].set_title("What the network sees", loc="left")
-        figure.suptitle(title or "", fontsize=15)
+        panels[0].set_title("The screen", fontsize=12)
+        panels[1].set_title("What the network sees", fontsize=12, loc="left")
+        figure.suptitle(title or "", fontsize=14)
     return figure
 
 
@@ -191,18 +206,32 @@ def figure_style() -> Any:
     """The one style of all figures, whatever is set around them."""
     from matplotlib import style
 
-    return style.context(["default", {"font.size": 13, "text.color": INK, "axes.labelcolor": INK}])
+    return style.context(["default", {"font.size": 12, "text.color": INK, "axes.labelcolor": INK}])
 
 
 def new_figure(height: float, width: float = 6) -> "Figure":
-    """An empty figure; 6 inches are 900 pixels, and still readable on a phone."""
+    """An empty figure; 6 inches are 900 pixels in a file, 600 in a notebook, and still readable on a phone."""
     from matplotlib.figure import Figure
 
     # Not through pyplot, which keeps every figure in memory and may look for a display.
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
-    # A notebook knows by itself how to show only the figures of pyplot.
-    figure._repr_png_ = partial(png, figure)
+    # A notebook asks this before all else; what pyplot has told it of figures, and their size, depends on imports.
+    figure._ipython_display_ = partial(_display, figure)
     return figure
+
+
+def notebook_picture(figure: "Figure") -> tuple[dict, dict]:
+    """What a notebook shows of a figure, (data, metadata) by MIME type: 100 pixels an inch, drawn sharper than that."""
+    width, height = (round(100 * inches) for inches in figure.get_size_inches())
+    data = {"image/png": png(figure), "text/plain": repr(figure)}
+    return data, {"image/png": {"width": width, "height": height}}
+
+
+def _display(figure: "Figure") -> None:
+    from IPython.display import display
+
+    data, metadata = notebook_picture(figure)
+    display(data, metadata=metadata, raw=True)
 
 
 def _short_numbers() -> Any:
@@ -212,29 +241,64 @@ def _short_numbers() -> Any:
     return EngFormatter(sep="")
 
 
+def _evaluations(history: Any, x: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where the evaluations of a history stand on the axis `x`, and their scores, [evaluations] each."""
+    made = getattr(history, "evaluations", [])
+    steps, scores = (np.array([getattr(one, name) for one in made], float) for name in ("steps", "score"))
+    if x == "steps" or not len(steps):
+        return steps, scores
+    ends = np.cumsum(history.lengths)  # in steps of all environments, as far as their episodes have ended
+    return np.interp(steps, np.append(0, ends), np.arange(len(ends) + 1)), scores
+
+
 def prepare(panel: "Axes", label: str) -> None:
     panel.set_ylabel(label)
     panel.grid(color=_GRID)
     panel.set_axisbelow(True)
-    panel.tick_params(colors=INK, labelsize=12)
+    panel.tick_params(colors=INK, labelsize=11)
     panel.spines[["top", "right"]].set_visible(False)
     panel.xaxis.get_major_locator().set_params(integer=True, nbins=6, min_n_ticks=1)
 
 
-def _draw_scores(panel: "Axes", scores: np.ndarray, solved_score: float | None, window: int) -> None:
+def _draw_scores(
+    panel: "Axes",
+    scores: np.ndarray,
+    evaluations: tuple[np.ndarray, np.ndarray],
+    solved_score: float | None,
+    window: int,
+) -> None:
     _draw_line(panel, scores, color=_SCORE, linewidth=0.8, label="Each episode")
     _draw_line(panel, running_mean(scores, window), color=_MEAN, linewidth=3, label=f"Mean of last {window}")
+    label = "Greedy evaluations"
     if solved_score is not None:
         _draw_solved(panel, solved_score)
+        label += " (star: solved)" * bool((evaluations[1] >= solved_score).any())
+    _draw_evaluations(panel, *evaluations, solved_score, color=_EVALUATION, label=label)
     _legend(panel)
+
+
+def _draw_evaluations(
+    panel: "Axes", places: np.ndarray, scores: np.ndarray, solved_score: float | None, **style: Any
+) -> None:
+    """A point for each evaluation, [evaluations], above all other lines, and a star at the first that solved it."""
+    if not len(places):
+        return
+    edge = {"markeredgecolor": "white", "zorder": 4, "clip_on": False}
+    size = 6 if len(places) < 100 else 3
+    panel.plot(places, scores, marker="o", markersize=size, linewidth=1.5, markeredgewidth=0.5, **edge, **style)
+    solved = np.flatnonzero(scores >= solved_score) if solved_score is not None else []
+    if len(solved):
+        first = solved[0]
+        panel.plot(places[first], scores[first], marker="*", markersize=17, linestyle="", **edge, color=style["color"])
 
 
 def _draw_seeds(panel: "Axes", steps: np.ndarray, scores: np.ndarray, label: str, color: str) -> None:
     for seed in scores:
         _draw_at(panel, steps, seed, color=color, linewidth=0.7, alpha=0.35)
-    low, high = np.transpose([mean_interval(column) for column in scores.T])
-    panel.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)  # nothing for one seed: NaN
-    seeds = "1 seed" if len(scores) == 1 else f"mean of {len(scores)} seeds"
+    low, high = np.transpose([interval_or_range(column) for column in scores.T])
+    panel.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
+    few = ", min and max" * (len(scores) < FEWEST_FOR_AN_INTERVAL)
+    seeds = "1 seed" if len(scores) == 1 else f"mean{few} of {len(scores)} seeds"
     _draw_at(panel, steps, scores.mean(0), color=color, linewidth=3, label=f"{label}, {seeds}")
 
 

@@ -3,25 +3,33 @@
 import base64
 import contextlib
 import html
+import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.wrappers import RecordVideo
 
+from keras_dqn.checks import check_above_zero, check_whole
+
 # What every browser plays is H.264 in yuv420p, which needs even sizes; faststart lets it begin before all has arrived.
-_H264 = "-c:v libx264 -pix_fmt yuv420p -vf pad=ceil(iw/2)*2:ceil(ih/2)*2 -movflags +faststart -f mp4"
+_MP4 = "-c:v libx264 -pix_fmt yuv420p -vf pad=ceil(iw/2)*2:ceil(ih/2)*2 -movflags +faststart -f mp4"
+# 64 colours are enough for these games, and without dithering what stands still costs nothing.
+_GIF = "-filter_complex split[a][b];[a]palettegen=max_colors=64[p];[b][p]paletteuse=dither=none -f gif"
+_WHITE = (255, 255, 255)
 _NEEDS_RENDER = "Filming needs an `env.render()` that returns uint8 RGB images of one size."
 _NEEDS_WRITING = (
-    "Filming needs a folder that can be written, with space left, and ffmpeg: `pip install moviepy imageio-ffmpeg`."
+    "Filming needs a folder that can be written, with space left, and ffmpeg: `pip install imageio-ffmpeg`."
 )
 
 
@@ -51,7 +59,9 @@ class VideoRecorder(RecordVideo):
         if not isinstance(env, gymnasium.Env) or render_mode != "rgb_array":
             raise ValueError(f'Filming needs one env with render_mode="rgb_array". Received: {render_mode!r} of {env}')
         if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
-            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # else pygame looks for a display, and complains
+            # Else pygame looks for a display and for a sound card, and complains of each that it does not find.
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+            os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
         if max_frames < 1:
             raise ValueError(f"max_frames must be at least 1. Received: {max_frames}")
         self._path = None if callable(path) else _mp4_path(path)
@@ -94,7 +104,7 @@ class VideoRecorder(RecordVideo):
         frames, self.recorded_frames, self.recording = self.recorded_frames, [], False
         with self._never_stopping_the_run(_NEEDS_WRITING):
             if frames:
-                _write_mp4(frames, self._path, self.frames_per_sec)
+                write_film(frames, self._path, self.frames_per_sec)
                 self.paths = [*dict.fromkeys([*self.paths, self._path])]
 
     def _capture_frame(self):
@@ -138,20 +148,26 @@ def _ffmpeg() -> str:
     return executable
 
 
-def _write_mp4(frames: list[np.ndarray], path: Path, frames_per_second: float) -> None:
-    """Write uint8 frames [height, width, 3] to an H.264 MP4, whole or not at all; OSError holds the words of ffmpeg."""
+def write_film(frames: Iterable[np.ndarray], path: Path, frames_per_second: float) -> None:
+    """Write uint8 frames [height, width, 3], all of one size, to an H.264 MP4, or to a GIF, whole or not at all.
+
+    The suffix of the path decides. Raises OSError with the words of ffmpeg where it fails.
+    """
     from keras_dqn.records.atomic import atomic_write
 
-    height, width = frames[0].shape[:2]
+    frames = iter(frames)
+    first = next(frames)
+    height, width = first.shape[:2]
     raw = f"-loglevel error -y -f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {frames_per_second} -i -"
+    codec = _GIF if path.suffix.lower() == ".gif" else _MP4
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary, tempfile.TemporaryFile() as messages:
-        command = [_ffmpeg(), *raw.split(), *_H264.split(), f"file:{temporary}"]
+        command = [_ffmpeg(), *raw.split(), *codec.split(), f"file:{temporary}"]
         # A process group of its own: Ctrl-C is for Python, which then ends ffmpeg.
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=messages, process_group=0) as ffmpeg:
             try:
                 with contextlib.suppress(BrokenPipeError), ffmpeg.stdin as pipe:  # ffmpeg itself says why it stopped
-                    for frame in frames:
+                    for frame in itertools.chain([first], frames):
                         pipe.write(frame)
                 status = ffmpeg.wait()
             except BaseException:
@@ -172,21 +188,54 @@ def in_notebook() -> bool:
     return any(c.__name__ == "ZMQInteractiveShell" or c.__module__.startswith("google.colab") for c in classes)
 
 
-def video_html(path: Path | str, height: int = 400) -> str:
+def still(path: Path | str) -> tuple[bytes, int, int] | None:
+    """A frame from the middle of a film, as (JPEG, width, height); None of a file that ffmpeg cannot read."""
+    film = ["-i", f"file:{path}"]
+    try:
+        facts = subprocess.run([_ffmpeg(), *film], capture_output=True).stderr.decode(errors="replace")
+        length = re.search(r"Duration: (\d+):(\d+):(\d+\.\d+)", facts)
+        size = re.search(r"Video: .*?, (\d+)x(\d+)", facts)
+        if not length or not size:
+            return None
+        hours, minutes, seconds = map(float, length.groups())
+        middle = ["-loglevel", "error", "-ss", f"{(60 * (60 * hours + minutes) + seconds) / 2:.2f}"]
+        jpeg = ["-frames:v", "1", "-c:v", "mjpeg", "-q:v", "5", "-f", "image2pipe", "-"]
+        picture = subprocess.run([_ffmpeg(), *middle, *film, *jpeg], capture_output=True).stdout
+    except (OSError, ImportError, RuntimeError):  # the film can be shown all the same
+        return None
+    return (picture, *map(int, size.groups())) if picture else None
+
+
+def video_html(path: Path | str, height: int = 400, caption: str | None = None) -> str:
     """Return a `<video>` that holds the MP4 itself and plays it over and over, never wider than the page.
 
-    It is `height` pixels high; less in a narrow window, as on a phone, by which a film of three to two stays whole.
+    It is `height` pixels high, less where the page is too narrow for that. Below it is the caption, by default the
+    film's path. A notebook that is only opened, not run, shows a still picture in the place of the film.
 
     Raises FileNotFoundError for a missing file and ValueError for an empty one.
     """
     film = Path(path).read_bytes()
     if not film:
         raise ValueError(f"A film to show must not be empty. Received: {path}")
-    source = f'<source src="data:video/mp4;base64,{base64.b64encode(film).decode("ascii")}" type="video/mp4">'
-    fallback = f"This browser cannot play {html.escape(str(path))}."
-    # CartPole's and MountainCar's films are three to two: at 60 % of the window's width they leave room for margins.
-    attributes = f'autoplay muted loop playsinline controls style="height:min({height}px,60vw);max-width:100%"'
-    return f"<video {attributes}> {source}{fallback}</video>"
+    caption = html.escape(str(path) if caption is None else caption)
+    source = f'<source src="{_data(film, "video/mp4")}" type="video/mp4">'
+    poster, picture, style, frame = "", "", f"height:{height}px;max-width:100%", "margin:0"
+    if (found := still(path)) is not None:
+        jpeg, film_width, film_height = found
+        width, image = round(height * film_width / film_height), _data(jpeg, "image/jpeg")
+        # The ratio is said, so that the place is kept while the film loads; a viewer that removes the styles of a
+        # notebook which it does not trust leaves the width.
+        style = f"width:100%;height:auto;aspect-ratio:{film_width}/{film_height}"
+        frame = f"margin:0;width:{width}px;max-width:100%"
+        poster = f'width="{width}" poster="{image}" '
+        picture = f'<img src="{image}" width="{width}" alt="A still picture of {caption}">'
+    attributes = f'autoplay muted loop playsinline controls {poster}style="display:block;{style}"'
+    below = f'<figcaption style="font-size:90%;opacity:0.75">{caption}</figcaption>'
+    return f'<figure style="{frame}"><video {attributes}>{source}{picture}</video>{below}</figure>'
+
+
+def _data(content: bytes, mime: str) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def show_video(path: Path | str, height: int = 400) -> None:
@@ -207,8 +256,8 @@ def comparison_html(films: Mapping[str, Path | str], height: int = 300) -> str:
         raise ValueError(f'Films to compare are {{"before": "a.mp4", "after": "b.mp4"}}. Received: {films!r}')
     # The captions take the colour of the notebook, light or dark.
     figures = "".join(
-        f'<figure style="margin:0;max-width:100%"><figcaption style="font-weight:600;padding-bottom:4px">'
-        f"{html.escape(str(caption))}</figcaption>{video_html(path, height)}</figure>"
+        f'<div style="max-width:100%"><div style="font-weight:600;padding-bottom:4px">'
+        f"{html.escape(str(caption))}</div>{video_html(path, height)}</div>"
         for caption, path in films.items()
     )
     return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{figures}</div>'
@@ -247,8 +296,139 @@ def read_frames(path: Path | str) -> tuple[np.ndarray, float]:
     return np.array(frames), float(facts["fps"])
 
 
+def join_videos(
+    films: Mapping[str, Path | str],
+    path: Path | str,
+    *,
+    columns: int | None = None,
+    one_after_the_other: bool = False,
+    width: int = 640,
+    start: float = 0.0,
+    seconds: float | None = None,
+    frames_per_second: float | None = None,
+) -> Path:
+    """Write several films as one MP4 or GIF, each below its caption.
+
+    Side by side, those that end sooner begin again until the longest has ended. MoviePy, 1.0.3 or newer, reads them.
+
+    Args:
+        films: caption: the film. An empty caption takes no room.
+        path: the .mp4 or .gif to write.
+        columns: how many are beside one another before a new row begins; by default all.
+        one_after_the_other: in time, instead of side by side.
+        width: of the picture, in pixels; each row is that wide.
+        start: where each film begins, in seconds.
+        seconds: where the joint film ends; by default with the last of its films.
+        frames_per_second: of it; by default those of the first film.
+
+    Returns:
+        The path.
+
+    Raises ValueError for what is no film, and for a number out of its range, OSError if the file cannot be written.
+
+    Example:
+        join_videos({"before": "videos/cartpole_random.mp4", "after": "videos/cartpole.mp4"}, "both.gif")
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".mp4", ".gif"):
+        raise ValueError(f"Joined films are an .mp4 or a .gif. Received: {path}")
+    if not isinstance(films, Mapping) or not films:
+        raise ValueError(f'Films to join are {{"before": "a.mp4", "after": "b.mp4"}}. Received: {films!r}')
+    columns = len(films) if columns is None else check_whole("columns", columns)
+    columns = 1 if one_after_the_other else min(columns, len(films))
+    check_whole("width", width)
+    for name, value in (("start", start or 1), ("seconds", seconds), ("frames_per_second", frames_per_second)):
+        if value is not None:
+            check_above_zero(name, value)
+    moviepy = _moviepy()
+    with contextlib.ExitStack() as opened:
+        clips = [opened.enter_context(_clip(moviepy, film, start)) for film in films.values()]
+        length = seconds or (sum if one_after_the_other else max)(clip.duration - start for clip in clips)
+        rate = frames_per_second or clips[0].fps
+        groups = [slice(i, i + columns) for i in range(0, len(clips), columns)]
+        rows = [_row(moviepy, list(films)[some], clips[some], width, start, length) for some in groups]
+        if one_after_the_other:
+            parts = [
+                moviepy.VideoClip(row.get_frame, duration=clip.duration - start)
+                for row, clip in zip(rows, clips, strict=True)
+            ]
+            joined = moviepy.concatenate_videoclips(parts, method="compose", bg_color=_WHITE)
+        else:
+            joined = moviepy.clips_array([[row] for row in rows], bg_color=_WHITE)
+        times = np.arange(max(round(min(length, joined.duration) * rate), 1)) / rate
+        write_film((np.ascontiguousarray(joined.get_frame(time), np.uint8) for time in times), path, rate)
+    return path
+
+
+def _moviepy() -> Any:
+    """MoviePy's functions, which moved from one module to another with its version 2."""
+    try:
+        import moviepy
+
+        if not hasattr(moviepy, "VideoFileClip"):
+            with warnings.catch_warnings(action="ignore"):  # of its own old regular expressions
+                import moviepy.editor as moviepy
+    except ImportError as error:
+        raise ImportError(f"Joining films needs MoviePy: `pip install moviepy`. Received: {error}") from error
+    return moviepy
+
+
+@contextlib.contextmanager
+def _clip(moviepy: Any, path: Path | str, start: float) -> Iterator[Any]:
+    """MoviePy's film of that path, open; a ValueError if it is none or ends before."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no such film. Received: {path}")
+    try:
+        clip = moviepy.VideoFileClip(str(path), audio=False)
+    except (OSError, KeyError, ValueError, IndexError, AttributeError) as error:
+        raise ValueError(f"A film must be one that ffmpeg reads. Received: {path}, {error}") from error
+    with contextlib.closing(clip):
+        if clip.duration <= start:
+            raise ValueError(f"{path} ends at {clip.duration:g} s. Received: start={start:g}")
+        yield clip
+
+
+def _row(moviepy: Any, captions: list, clips: list, width: int, start: float, seconds: float) -> Any:
+    """Films of one height beside one another, each below its caption and begun again when it ends, as one of MoviePy's.
+
+    Together they are `width` pixels wide.
+    """
+    from PIL import Image
+
+    ratios = [clip.size[0] / clip.size[1] for clip in clips]
+    height = round(width / sum(ratios))
+    edges = np.round(np.cumsum([0, *ratios]) / sum(ratios) * width).astype(int)
+
+    def tile(clip, caption, size):
+        above = _caption(str(caption), size[0]) if any(map(str, captions)) else np.empty((0, size[0], 3), np.uint8)
+
+        def frame(time):
+            place = start + (time + 1e-6) % (clip.duration - start)
+            picture = Image.fromarray(clip.get_frame(min(place, clip.duration - 1 / clip.fps)))
+            return np.concatenate([above, np.asarray(picture.resize(size, Image.Resampling.BICUBIC))])
+
+        return moviepy.VideoClip(frame, duration=seconds)
+
+    sizes = [(int(right - left), height) for left, right in itertools.pairwise(edges)]
+    return moviepy.clips_array([[tile(*one) for one in zip(clips, captions, sizes, strict=True)]])
+
+
+def _caption(text: str, width: int) -> np.ndarray:
+    """A strip of white with a line of text in its middle, small enough to fit, uint8 [height, width, 3]."""
+    from matplotlib import font_manager
+    from PIL import Image, ImageDraw, ImageFont
+
+    strip = Image.new("RGB", (width, 28), "white")
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 17)
+    font = font.font_variant(size=max(min(17, 17 * (width - 8) / font.getlength(text or " ")), 6))
+    ImageDraw.Draw(strip).text((width / 2, 14), text, "#222222", font, anchor="mm")
+    return np.asarray(strip)
+
+
 def animation_html(path: Path | str, width: int = 400) -> str:
     """Return the frames of an MP4 as matplotlib's animation, `width` pixels wide, with buttons for single frames.
+
+    A notebook that is only opened, not run, shows a still picture in its place.
 
     Raises as `read_frames` does.
     """
@@ -269,7 +449,10 @@ def animation_html(path: Path | str, width: int = 400) -> str:
 
     # JPEG is a third of the size of PNG here; and beyond its limit, in MB, matplotlib would leave frames out.
     with rc_context({"animation.frame_format": "jpeg", "animation.embed_limit": 100}):
-        return FuncAnimation(figure, draw, frames=len(frames)).to_jshtml(fps=frames_per_second, default_mode="loop")
+        animation = FuncAnimation(figure, draw, frames=len(frames))
+        content = animation.to_jshtml(fps=frames_per_second, default_mode="loop")
+    picture = f'<img src="{_data(still(path)[0], "image/jpeg")}" width="{width}" alt="A still picture of {path}" id="'
+    return content.replace('<img id="', picture, 1)
 
 
 def show_animation(path: Path | str, width: int = 400) -> None:
@@ -280,8 +463,8 @@ def show_animation(path: Path | str, width: int = 400) -> None:
 def show_html(content: str, text: str) -> None:
     """Show in a notebook the HTML that was made of films; elsewhere print the text, which says where they are."""
     if in_notebook():
-        from IPython.display import HTML, display
+        from IPython.display import display
 
-        display(HTML(content))
+        display({"text/html": content, "text/plain": text}, raw=True)
     else:
         print(text)

@@ -46,7 +46,8 @@ class QBars {
       row.classList.toggle("chosen", i === chosen);
     });
     const [left, right] = this.section.querySelectorAll(".axis span");
-    left.textContent = text(bottom, 1);
-    right.textContent = text(top, 1);
+    const digits = [1, 2, 3].find((some) => text(bottom, some) !== text(top, some)) ?? 4; // two different numbers
+    left.textContent = text(bottom, digits);
+    right.textContent = text(top, digits);
   }
 }
