@@ -63,9 +63,9 @@ def mlp(
 class Dueling(keras.layers.Layer):
     """A head that splits value and advantage: Q(s, a) = V(s) + A(s, a) - mean of A(s, ·) (Wang et al. 2016).
 
-    keras-rl has the value in the first column. Its files are known by their Lambda layer, and the column is moved as they
-    are loaded; they are taken for its default, `dueling_type="avg"`. Where a file of other origin has the value first,
-    nothing in it may say so: `load_weights(brain, path, value_first=True)`.
+    keras-rl has the value in the first column. Its files are known by their Lambda layer, and the column is moved as
+    they are loaded; they are taken for its default, `dueling_type="avg"`. Where a file of other origin has the value
+    first, nothing in it may say so: `load_weights(brain, path, value_first=True)`.
 
     Args:
         action_size: number of actions, and of outputs.
