@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import struct
 import tracemalloc
@@ -442,6 +443,28 @@ def test_a_crafted_keras_file_is_refused_at_little_cost(name, files, network, tm
 def test_a_compressed_keras_file_is_read(files, saved, tmp_path):
     (tmp_path / "x.keras").write_bytes(rezip(files[ZIP], zipfile.ZIP_DEFLATED))
     assert [array.tobytes() for array in read_weights(saved, tmp_path / "x.keras")] == bits(saved)
+
+
+def test_a_way_without_end_is_refused(saved, network, tmp_path):
+    """Ways grow with each group, and all of them together with its square."""
+    save_unsealed(saved, tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        group = file
+        for number in range(100):
+            group = group.create_group(f"{number:0900}")
+    assert_refused_at_little_cost(network, tmp_path / "x.h5", "at most 4096 letters for the way to a tensor")
+
+
+def test_a_text_that_many_refer_to_is_not_copied_for_all(saved, network, tmp_path):
+    save_unsealed(saved, tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file.attrs["texts"] = ["x" * 50_000, *("y" * 8 for _ in range(2000))]
+    content = bytearray((tmp_path / "x.h5").read_bytes())
+    heaps = [match.start() for match in re.finditer(b"GCOL", content)]
+    (first,) = [at for heap in heaps if (at := content.find(struct.pack("<IQI", 50_000, heap, 1))) >= 0]
+    content[first : first + 16 * 2001] = content[first : first + 16] * 2001
+    (tmp_path / "x.h5").write_bytes(content)
+    assert_refused_at_little_cost(network, tmp_path / "x.h5", "expected less bookkeeping")
 
 
 # ---------------------------------------------------------------- names, pipes, files that change, checksums

@@ -66,7 +66,8 @@ class Experiment:
             f"{settings['environment']}, recipe `{settings['recipe']}`, at most {budget} a seed. Every "
             f"{settings['evaluate_every']:,} steps an evaluation of 100 greedy episodes decides which weights are "
             f"best. {solved}. Scores are means of 100 other greedy episodes, which chose nothing; in brackets the 95 % "
-            "interval over seeds, of fewer than five the lowest and the highest. Seconds are those of making the agent, compiling and training, without evaluations"
+            "interval over seeds, of fewer than five the lowest and the highest. Seconds are "
+            "those of making the agent, compiling and training, without evaluations"
             f"{threads}. {versions}."
         )
 

@@ -6,6 +6,7 @@ block, so that each file comes to an end whatever it says. After the HDF5 File F
 """
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -46,10 +47,14 @@ class Blocks:
         """That many bytes from `address` on."""
         if address + length > len(self.content):
             raise HDF5Error(f"expected {length} bytes at {address}. Received: a file of {len(self.content)}")
+        self._pay(length, address)
+        return self.content[address : address + length]
+
+    def _pay(self, length: int, address: int) -> None:
+        """Takes the cost of a piece of metadata from the budget, also where it is looked at again."""
         self._left -= length + 8
         if self._left < 0:
             raise HDF5Error(f"expected less bookkeeping. Received: more at {address}")
-        return self.content[address : address + length]
 
     def take_signed(self, signature: bytes, address: int, length: int, version: int = 0) -> bytes:
         """A block that begins with `signature` and a version, and ends with its checksum."""
@@ -139,11 +144,10 @@ class Blocks:
             if signature != b"TREE" or kind != 0 or level not in (None, found):
                 received = f"{signature!r}, kind {kind}, level {found} where {level} was due"
                 raise HDF5Error(f"expected a tree of names at {address}. Received: {received}")
-            children = fields("8xQ" * used, self.take(address + 24, 16 * used))
-            if found:
-                pending += [(child, found - 1) for child in children]
-                continue
-            for child in children:
+            for (child,) in struct.iter_unpack("<8xQ", self.take(address + 24, 16 * used)):
+                if found:
+                    pending.append((child, found - 1))
+                    continue
                 if child in seen:
                     raise HDF5Error(f"expected each list of names once. Received: {child} twice")
                 seen.add(child)
@@ -190,17 +194,17 @@ class Blocks:
         if filters or not (0 < start <= most and width and longest):
             raise HDF5Error(f"expected a heap of plain messages at {heap}. Received: filters, or blocks of no size")
         offset_size, length_size = (bits + 7) // 8, min((most.bit_length() + 6) // 8, (longest.bit_length() + 7) // 8)
-        blocks = [(0, start, root)]
+        blocks = [(-1, 0, NOWHERE), (0, start, root)]
         if rows:
-            blocks = list(self._direct_blocks(root, rows, (width, start, most), offset_size))
+            blocks[1:] = self._direct_blocks(root, rows, (width, start, most), offset_size)
         contents = {}
         for record in self._records(tree):
             offset = number(record, skip + 1, offset_size)
             length = number(record, skip + 1 + offset_size, length_size)
-            inside = [block for block in blocks if block[0] <= offset and offset + length <= block[0] + block[1]]
-            if record[skip] or not inside:
+            first, size, address = blocks[bisect_right(blocks, (offset, NOWHERE)) - 1]
+            if record[skip] or offset + length > first + size:
                 raise HDF5Error(f"expected a message in the heap at {heap}. Received: one elsewhere, {record!r}")
-            first, size, address = inside[0]
+            self._pay(length, heap)
             if address not in contents:
                 contents[address] = self._direct_block(address, size, 13 + offset_size, bool(flags & 2))
             yield contents[address][offset - first : offset - first + length]
@@ -254,6 +258,7 @@ class Blocks:
             return b""
         if address not in self._collections:
             self._collections[address] = dict(self._collection(address))
+        self._pay(length, address)
         found = self._collections[address].get(index, b"")
         if length > len(found):
             raise HDF5Error(f"expected a text of {length} bytes at {address}. Received: {len(found)}")

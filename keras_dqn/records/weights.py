@@ -25,6 +25,7 @@ from keras_dqn.records.weight_bytes import WeightFileError, hdf5_bytes
 
 logger = logging.getLogger("keras_dqn")
 
+LONGEST_PATH = 4 * LONGEST_NAME
 TOP_LEVEL = "top_level_model_weights"  # Keras' group for weights that the model holds outside its layers
 CHECKSUM = "sha256"  # an attribute of the files that are written here, of all their tensors
 OF_KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
@@ -160,7 +161,8 @@ def _pair_by_layer(file: File, root: Group, place: str, model) -> tuple[list[tup
 def _pair_by_number(file: File, root: Group, model) -> list[tuple]:
     """The layout of `.weights.h5`: numbered tensors, filed under classes and attributes, like layers/dense_1/vars/0."""
     _, tensors = _walk(file, root, "/", model, skip=("optimizer", "metrics"))
-    tensors = {name.replace("_layer_checkpoint_dependencies", "layers"): tensor for name, tensor in tensors.items()}
+    if "layers" not in root.links:  # up to TensorFlow 2.12 they had another name
+        tensors = {name.replace("_layer_checkpoint_dependencies", "layers"): found for name, found in tensors.items()}
     expected = {
         f"{place}vars/{number}": variable
         for place, variables in _places(model, "", set())
@@ -181,6 +183,8 @@ def _walk(file: File, root: Group, place: str, model, skip: Iterable[str] = ()) 
                 continue
             if len(groups) + len(tensors) == limit:  # a circle of hard links ends here too
                 raise _error(place, f"at most {limit} groups and tensors", "more")
+            if len(prefix) > LONGEST_PATH:
+                raise _error(place, f"at most {LONGEST_PATH} letters for the way to a tensor", len(prefix))
             child = _child(file, parent, place + prefix, name)
             if isinstance(child, Tensor):
                 tensors[prefix + name] = child
