@@ -238,6 +238,9 @@ def check_contents(path, notebook, folder):
     frames = [count_frames(film, folder) for film in films(notebook)]
     assert len(frames) == expected.films
     assert min(frames, default=6) > 5
+    markup = "".join(output.data.get("text/html", "") for output in outputs(notebook) if "data" in output)
+    stills = re.findall(r'<video [^>]*poster="data:image/jpeg;base64,[^"]+"', markup)
+    assert len(stills) == expected.films, "where films do not play, pictures are seen"
     moving = animations(notebook)
     assert len(moving) == expected.animations
     for film in moving:
@@ -245,6 +248,10 @@ def check_contents(path, notebook, folder):
         assert not np.array_equal(film[0], film[-1]), "nothing moves"
     drawn = figures(notebook)
     assert len(drawn) == expected.figures
+    for output in outputs(notebook):
+        if "image/png" in output.get("data", {}):
+            width = image.imread(BytesIO(base64.b64decode(output.data["image/png"]))).shape[1]
+            assert output.metadata.get("image/png", {}).get("width", width) <= 620, "wider than a page"
     for figure in drawn:
         assert figure.shape[0] > 300 and figure.shape[1] > 300
         assert figure[..., :3].std() > 0.05, "a blank figure"
