@@ -4,6 +4,7 @@ An epoch is an episode where episodes are counted, and `STEPS_PER_EPOCH` environ
 batch is a replay. The words are Keras's, so its own callbacks and other people's work as they are.
 """
 
+import importlib.util
 import math
 import time
 from contextlib import ExitStack
@@ -203,6 +204,7 @@ class Training:
         self.runner, self.agent, self.history, self.seconds = runner, runner.agent, runner.history, seconds
         self.steps = self._steps_before = runner.agent.steps
         self._model = runner.agent.brain
+        self._model.stop_training = False
         self._listeners = listeners
         self._epochs = next(one for one in listeners if isinstance(one, Epochs))
         self._guard = Interruptions() if guard is None else guard
@@ -239,7 +241,6 @@ class Training:
             on_step(step)
 
     def __enter__(self):
-        self._model.stop_training = False
         self._guard.__enter__()
         self._epochs.on_train_begin()
         return self
@@ -261,6 +262,9 @@ def check_training(runner, callbacks, evaluate_every, stop_score, learning_rate)
     for one in callbacks:
         if not isinstance(one, keras.callbacks.Callback):
             raise ValueError(f"`callbacks` must be keras.callbacks.Callback objects. Received: {one!r}")
+        if isinstance(one, keras.callbacks.TensorBoard) and importlib.util.find_spec("tensorboard") is None:
+            pip = "pip install tensorboard"
+            raise ImportError(f"Keras's TensorBoard needs the package tensorboard: {pip}. Received: {one!r}")
     if runner.agent.weight_backup is not None:
         check_writable(runner.agent.weight_backup)
     if evaluate_every is not None:
