@@ -46,6 +46,9 @@ class Position:
             envs: of the kind and the number that the saved ones were.
             tally: of episodes that begin now.
             seed: of the reset.
+
+        Returns:
+            `states`, `ended` and `due`.
         """
         self.envs, self.tally = envs, tally
         self.states, _ = envs.reset(seed=seed)
@@ -54,6 +57,7 @@ class Position:
             self.states, self.ended, self.due = (self.saved[name] for name in ("states", "ended", "due"))
             _put(envs, self.saved["environments"], self.ended)
             vars(tally).update(copy.deepcopy(self.saved["tally"]))  # it counts on in its arrays
+        return self.states, self.ended, self.due
 
     def snapshot(self):
         """All of it, as dicts and lists of arrays and numbers; None where the loop has not begun.

@@ -53,8 +53,7 @@ def play(agent, env, replay_every="episode", seed=None, learn=True, shape_reward
     """
     envs, period = as_vector(env), _replay_period(replay_every)
     position, tally = position or Position(), _Tally(envs.num_envs)
-    position.begin(envs, tally, seed)
-    states, ended, due = position.states, position.ended, position.due
+    states, ended, due = position.begin(envs, tally, seed)
     agent.check_states(states)
     if position.saved is None:
         agent.begin_episodes()
