@@ -45,7 +45,7 @@ PINS = {
     "CartPole best": "f1dc10c600e00ce9",
     "CartPole best, 3 environments": "4b5ac560c643c284",
     "MountainCar notebook": "dca415d730d01bf3",
-    "MountainCar best": "faae59d833388a28",
+    "MountainCar best": "30afa3e8e5fe639e",
     "Breakout nature": "a04cc4f20f94edf6",
     "Breakout hackathon2018": "0bd03a3643deb4ef",
 }
@@ -62,7 +62,8 @@ def this_machine():
     """Processor and versions, which decide how numbers are rounded."""
     processor = platform.machine()
     try:
-        lines = dict(map(str.strip, line.split(":", 1)) for line in open("/proc/cpuinfo") if ":" in line)
+        text = Path("/proc/cpuinfo").read_text()
+        lines = dict(map(str.strip, line.split(":", 1)) for line in text.splitlines() if ":" in line)
         processor = " ".join(lines[name] for name in ("vendor_id", "cpu family", "model"))
     except (OSError, KeyError):
         pass

@@ -184,6 +184,7 @@ class Agent:
         self.epsilon.stepped(self.steps)
         if ends := np.count_nonzero(steps.ended):
             self.episodes += int(ends)
+            self.explore.end_episodes(steps.environment[steps.ended])
             if self._copies_due is not None and self._copies_due(self.episodes):
                 self.learner.copy_to_target()
         self._waits = self._waits and not bool(steps.terminal.any())
