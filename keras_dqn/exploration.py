@@ -167,7 +167,8 @@ class HeldEpsilonGreedy(EpsilonGreedy):
         self._left[:] = 0
 
     def end_episodes(self, environments):
-        self._left[environments] = 0
+        if len(self._left):
+            self._left[environments] = 0
 
     def __call__(self, actions, epsilon, allowed=None):
         if epsilon == 0:

@@ -183,8 +183,6 @@ class Agent(NotebookNames):
     def replay(self, sample_batch_size: int | None = None) -> np.ndarray | None:
         """Learn from memory: K gradient updates of B transitions, one after the other; then explore a little less.
 
-        The same updates as `replay_as_written`, to float32 rounding.
-
         Args:
             sample_batch_size: K times B, how many different transitions to draw; by default the settings'.
 
@@ -369,9 +367,7 @@ def play(
     max_steps: int = MAX_STEPS,
     position: Position | None = None,
 ) -> Iterator[Step]:
-    """Play and learn without end: a generator of `Step`s. This is the only training loop.
-
-    Bars, plots and files listen to what it yields, and whoever iterates decides when it is enough.
+    """Play and learn without end: a generator of `Step`s, which others listen to. This is the only training loop.
 
     Args:
         agent: acts, remembers and replays.
