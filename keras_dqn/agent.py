@@ -13,6 +13,7 @@ from keras_dqn.learner import Learner, mse_loss
 from keras_dqn.memory import ReplayMemory, Transition
 from keras_dqn.n_step import NStep
 from keras_dqn.networks import NumpyForward, mlp
+from keras_dqn.rollout import RolloutMemory, Steps, check_rollout
 from keras_dqn.weights import load_weights, save_weights
 
 NEVER = 2**62  # updates: a target model that no count of updates moves
@@ -50,6 +51,12 @@ class Agent:
         exploration: epsilon as a function of the steps made (see `exploration`), instead of the decay by replays.
         hold_random_actions: the most steps that a random action is held (see `exploration.HeldActions`).
         learning_starts: do not learn before this many steps are remembered.
+        rollout: learn from rollouts of so many steps, over all environments together, instead of from a memory of
+            transitions: each is drawn whole and forgotten (see `RolloutMemory`); `sample_batch_size` and `memory_size`
+            are then what follows from it.
+        epochs: how often a rollout is gone through, in another order each time.
+        q_lambda: mixes the returns of a rollout, 0 for one-step targets (see `rollout.lambda_return`).
+        learning_rate_schedule: the optimizer's learning rate as a function of the steps made, for each replay anew.
         wait_for_terminal: do not learn before the first terminal transition; where reaching the end is the goal, there
             is nothing to learn from before.
         brain: any Keras model, states [B, *state_shape] to Q-values [B, action_size]; one that is compiled keeps its
@@ -97,12 +104,19 @@ class Agent:
         hold_random_actions=1,
         learning_starts=0,
         wait_for_terminal=False,
+        rollout=None,
+        epochs=2,
+        q_lambda=0.65,
+        learning_rate_schedule=None,
         brain=None,
         network=None,
         seed=None,
         load_backup=True,
     ):
         check_whole("action_size", action_size)
+        if rollout is not None:
+            beside = (target_update, n_step, store_frames)
+            sample_batch_size = memory_size = check_rollout(rollout, epochs, minibatch_size, q_lambda, *beside)
         check_whole("sample_batch_size", sample_batch_size)
         check_whole("minibatch_size", minibatch_size)
         if sample_batch_size % minibatch_size:
@@ -156,9 +170,13 @@ class Agent:
         network_seed, memory_seed, exploration_seed = seeds.spawn(3)
         if store_frames:  # these make the n steps when they are sampled
             self.memory = FrameMemory(memory_size, n_step, gamma, seed=memory_seed, padding=frame_padding)
+        elif rollout is not None:
+            self.memory = RolloutMemory(rollout, lambda states: self._forward(states), gamma, q_lambda, memory_seed)
         else:
             self.memory = ReplayMemory(memory_size, seed=memory_seed)
-        self._stores_frames = store_frames
+        self._stores_frames, self._rolls_out = store_frames, rollout is not None
+        self._acting_q_values = None  # [N, actions], of the states that were acted in last
+        self.learning_rate_schedule = learning_rate_schedule
         self._random = np.random.default_rng(exploration_seed)
         self.steps = 0  # transitions remembered since exploration began
         self.exploration = exploration
@@ -208,7 +226,8 @@ class Agent:
             epsilon: probability of a random action.
             random: the `np.random.Generator` to explore with; by default the agent's own.
         """
-        return self.explore(self._forward(states).argmax(-1), epsilon, random)
+        self._acting_q_values = self._forward(states)
+        return self.explore(self._acting_q_values.argmax(-1), epsilon, random)
 
     def explore(self, actions, epsilon, random=None):
         """The greedy actions, [N] int, with those replaced that are random: `act_batch` without the network."""
@@ -240,7 +259,7 @@ class Agent:
         """What is remembered from now on is of other episodes: those under way go on nowhere."""
         if self._n_step is not None:
             self._n_step.clear()
-        if self._stores_frames:
+        if self._stores_frames or self._rolls_out:
             self.memory.begin_episodes()
 
     def remember(self, state, action, reward, next_state, done, truncated=False):
@@ -259,6 +278,7 @@ class Agent:
         if not isinstance(action, int | np.integer) or not 0 <= action < self.action_size:
             raise ValueError(f"`action` must be a whole number from 0 to {self.action_size - 1}. Received: {action!r}")
         actions, rewards = np.array([action]), np.array([reward], float)
+        self._acting_q_values = None  # nobody knows whether this is a state that was acted in
         self.remember_batch(state, actions, rewards, next_state, np.array([bool(done)]), np.array([bool(truncated)]))
 
     def remember_batch(
@@ -287,11 +307,16 @@ class Agent:
                 raise ValueError(f"`reward` must be finite. Received: {rewards}")
         if self._watches_ends:
             self._watch_ends(terminated, truncated)
+        episode_ended = terminated | truncated
         if stops is not None and not self._stores_frames:
             terminated = terminated | stops
         if self._stores_frames:
             games = np.arange(len(states)) if environments is None else environments
             self.memory.add(games, states, actions, rewards, next_states, terminated, truncated, stops)
+        elif self._rolls_out:
+            games = np.arange(len(states)) if environments is None else environments
+            steps = Steps(states, actions, rewards, next_states, terminated, episode_ended, games)
+            self.memory.remember(steps._replace(q_values=self._taken_q_values(games)))
         elif self._n_step is None:
             discounts = self._discounts.take(terminated)
             self.memory.add(Transition(states, actions, rewards.astype(np.float32), discounts, next_states))
@@ -304,6 +329,11 @@ class Agent:
         self.steps += len(states)
         if self.exploration is not None:
             self.exploration_rate = self.exploration(self.steps)
+
+    def _taken_q_values(self, environments):
+        """The Q-values of the pass that chose these environments' actions, once; None if there was none."""
+        q_values, self._acting_q_values = self._acting_q_values, None
+        return None if q_values is None else q_values[environments]
 
     def _watch_ends(self, terminated, truncated):
         """Do what waits for episodes to end, [N] bool."""
@@ -330,6 +360,7 @@ class Agent:
         batches = self._sample(sample_batch_size)
         if batches is None:
             return None
+        self._schedule_learning_rate()
         losses = self.learner.update(batches)
         if self._numpy_forward is not None:
             self._numpy_forward.refresh(self.learner.flat_weights)
@@ -354,6 +385,7 @@ class Agent:
         batches = self._sample(sample_batch_size)
         if batches is None:
             return None
+        self._schedule_learning_rate()
         losses = []
         for state, action, reward, discount, next_state in zip(*batches, strict=True):
             target = reward[0]
@@ -373,10 +405,16 @@ class Agent:
             count = check_whole("sample_batch_size", sample_batch_size)
             if count % size:
                 raise ValueError(f"`sample_batch_size` must be a multiple of {size}. Received: {count}")
+        if self._rolls_out:
+            return self.memory.sample(count // size, size) if self.memory.ready() and not self._waits else None
         if self._waits or len(self.memory) < max(count, self.learning_starts):
             return None
         batch = self.memory.sample(count)
         return Transition(*(field.reshape(count // size, size, *field.shape[1:]) for field in batch))
+
+    def _schedule_learning_rate(self):
+        if self.learning_rate_schedule is not None:
+            self.learner.learning_rate = self.learning_rate_schedule(self.steps)
 
     def explore_anew(self):
         """Explore as at first, as a new training does."""
@@ -491,6 +529,8 @@ class Agent:
             check_whole("target_update", target_update)
             target_brain = keras.models.clone_model(self.brain)
         options = {"target_brain": target_brain, "target_update": target_update, **options}
+        if self._rolls_out:
+            options["bootstrap"] = self.memory.bootstraps
         return Learner(self.brain, self.brain.optimizer, **options)
 
     def _one(self, state, name):

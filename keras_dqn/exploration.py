@@ -1,6 +1,7 @@
 """How much the agent explores, as functions of its steps, and for how long a random action is held."""
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +25,32 @@ def pieces(*points):
     """Epsilon in straight lines between points (steps, epsilon), constant before the first and after the last."""
     steps_at, epsilons = zip(*points, strict=True)
     return lambda steps: float(np.interp(steps, steps_at, epsilons))
+
+
+@dataclass(frozen=True)
+class OverTraining:
+    """A number that goes from `start` to `end` in a straight line over a fraction of a training's steps, then stays.
+
+    Args:
+        start, end: epsilons, or learning rates.
+        fraction: of the steps that the training is to make; 1 for all of them.
+        steps: how many these are where nobody says so; `of` makes it the number that was asked for.
+    """
+
+    start: float
+    end: float
+    fraction: float = 1.0
+    steps: int = 10_000_000
+
+    def of(self, steps):
+        """The same over a training of so many steps; unchanged for None."""
+        return self if steps is None else replace(self, steps=steps)
+
+    def __call__(self, steps):
+        return self.start + (self.end - self.start) * min(steps / (self.fraction * self.steps), 1.0)
+
+    def __str__(self):
+        return f"{self.start:g} to {self.end:g} over {self.fraction * self.steps:g} steps"
 
 
 class HeldActions:

@@ -73,6 +73,8 @@ class Learner:
         target_update: every how many updates the target model moves to the brain.
         tau: how far it moves: 1 copies the brain ("hard"), less moves that fraction of the way ("soft").
         double: whether the brain picks the next action and the target model values it.
+        bootstrap: False leaves out the pass over the next states, where every discount is known to be 0: a rollout's
+            rewards are whole returns.
         jit_compile: whether to compile with XLA; by default where there is no convolution, which XLA slows on a CPU.
     """
 
@@ -85,6 +87,7 @@ class Learner:
         target_update=None,
         tau=1.0,
         double=False,
+        bootstrap=True,
         jit_compile=None,
     ):
         if loss not in LOSSES:
@@ -93,7 +96,10 @@ class Learner:
             raise ValueError(
                 "`double` needs a target model: without one, both networks are the same. Received: target_brain=None"
             )
+        if target_brain is not None and not bootstrap:
+            raise ValueError("A target model values next states; without `bootstrap` nobody asks. Received: one")
         self.brain, self.target_brain, self.optimizer = brain, target_brain, optimizer
+        self.bootstrap = bootstrap
         self.loss, self.target_update, self.tau, self.double = LOSSES[loss], target_update, tau, double
         if not optimizer.built:
             optimizer.build(brain.trainable_variables)
@@ -148,7 +154,7 @@ class Learner:
         """
         # With small networks the call costs as much as the arithmetic: so one array where that can be, made into a
         # tensor here, and a function that is looked up by shape and not by all its arguments.
-        arrays = _packed(batches)
+        arrays = _packed(batches) if self.bootstrap else (batches.state, batches.action, batches.reward)
         layout = tuple((array.shape, array.dtype) for array in arrays)
         arrays = [tf.constant(array) for array in arrays]
         if layout not in self._compiled:
@@ -177,7 +183,7 @@ class Learner:
 
     def _updated(self, *arrays):
         """The compiled function: one gradient step a round, until all K are made or one is not finite."""
-        batches = _unpacked(arrays)
+        batches = _unpacked(arrays) if self.bootstrap else Transition(*arrays, arrays[2], arrays[2])
         count = batches.reward.shape[0]
 
         def gradient_step(k, finite, losses):
@@ -218,6 +224,8 @@ class Learner:
 
     def _targets(self, batch):
         """The minibatch's targets, [B]; evaluation mode, since the networks judge here and do not learn."""
+        if not self.bootstrap:
+            return batch.reward
         if self.target_brain is None:
             return q_learning_targets(batch.reward, batch.discount, self.brain(batch.next_state, training=False))
         next_q = self.target_brain(batch.next_state, training=False)

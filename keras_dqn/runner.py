@@ -14,6 +14,7 @@ from keras_dqn.agent import Agent
 from keras_dqn.checks import check_above_zero, check_fraction, check_whole, seed_sequence
 from keras_dqn.environments import as_vector, make_env, make_vector_env, sizes
 from keras_dqn.evaluation import EVALUATION_SEED, evaluate
+from keras_dqn.exploration import OverTraining
 from keras_dqn.history import Episode, Evaluated, History
 from keras_dqn.inside import InsideView
 from keras_dqn.live import LiveCurve
@@ -194,6 +195,8 @@ class Runner:
             **self.recipes[self.recipe],
             **options,
         }
+        schedules = {name: value for name, value in options.items() if isinstance(value, OverTraining)}
+        options |= {name: schedule.of(self.steps) for name, schedule in schedules.items()}
         self.settings = self._plain_settings(options)
         self.replay_every = options.pop("replay_every")
         _replay_period(self.replay_every)  # refused here, before anything begins
@@ -223,6 +226,7 @@ class Runner:
         plain = {
             name: value for name, value in options.items() if value is None or isinstance(value, int | float | str)
         }
+        plain |= {name: str(value) for name, value in options.items() if isinstance(value, OverTraining)}
         plain.pop("weight_backup", None)
         return {"game": self.name, "recipe": self.recipe, "num_envs": self.num_envs, **plain}
 
@@ -342,6 +346,8 @@ class Runner:
             raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
         if learning_rate is not None:
             check_above_zero("learning_rate", learning_rate)
+            if (schedule := self.agent.learning_rate_schedule) is not None:
+                raise ValueError(f"`learning_rate` follows a schedule, {schedule}. Received: {learning_rate!r}")
         self.agent.check_memory_fits()
 
     def _open_records(self, checkpoints, resume, tensorboard):
