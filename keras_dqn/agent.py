@@ -115,8 +115,16 @@ class Agent:
     ):
         check_whole("action_size", action_size)
         if rollout is not None:
-            beside = (target_update, n_step, store_frames)
-            sample_batch_size = memory_size = check_rollout(rollout, epochs, minibatch_size, q_lambda, *beside)
+            sample_batch_size = memory_size = check_rollout(
+                rollout,
+                epochs,
+                minibatch_size,
+                q_lambda,
+                target_update=target_update,
+                target_update_episodes=target_update_episodes,
+                n_step=None if n_step == 1 else n_step,
+                store_frames=store_frames or None,
+            )
         check_whole("sample_batch_size", sample_batch_size)
         check_whole("minibatch_size", minibatch_size)
         if sample_batch_size % minibatch_size:
@@ -403,6 +411,8 @@ class Agent:
         size, count = self.minibatch_size, self.sample_batch_size
         if sample_batch_size is not None:
             count = check_whole("sample_batch_size", sample_batch_size)
+            if self._rolls_out:
+                raise ValueError(f"`sample_batch_size` is the rollout's, {self.sample_batch_size}. Received: {count}")
             if count % size:
                 raise ValueError(f"`sample_batch_size` must be a multiple of {size}. Received: {count}")
         if self._rolls_out:
@@ -488,6 +498,11 @@ class Agent:
         rate, waits = float(counters["exploration_rate"]), bool(counters["waits"])
         self.steps, self.episodes, self.exploration_rate, self._waits = steps, episodes, rate, waits
         self.learner.updates = updates
+
+    @property
+    def steps_before_learning(self):
+        """How many steps an empty memory needs before it is learned from."""
+        return self.memory.capacity if self._rolls_out else max(self.learning_starts, self.sample_batch_size)
 
     def check_memory_fits(self):
         """Raise a ValueError if the memory, once full, takes more than this machine has free."""

@@ -7,7 +7,7 @@ import gymnasium as gym
 
 from keras_dqn.environments import check_known
 from keras_dqn.exploration import linear
-from keras_dqn.recipes import BEST
+from keras_dqn.recipes import BEST, PARALLEL
 from keras_dqn.runner import Runner
 
 
@@ -18,6 +18,7 @@ class AnyGame(Runner):
     recipes = {
         "juvin": {},  # the Agent's own defaults
         "best": {**BEST, "exploration": linear(1.0, 0.05, 10_000)},  # of the games that have one, not tuned to this
+        "parallel": PARALLEL,
     }
 
 

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from ale_py.roms import get_all_rom_ids
 
 from keras_dqn.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
 from keras_dqn.backend import keras, tf
@@ -12,6 +13,7 @@ from keras_dqn.evaluation import evaluate_together
 from keras_dqn.exploration import OverTraining, exponential, pieces
 from keras_dqn.normalisation import LayerNormRelu
 from keras_dqn.runner import Runner
+from keras_dqn.weights import pretrained_names
 
 
 def nature_cnn(state_shape, action_size, seed=None, dtype="float32", normalisation=None):
@@ -150,6 +152,7 @@ NATURE = {  # double DQN (van Hasselt et al. 2016) with n-step returns, for 1,00
     "sample_batch_size": 64,
     "minibatch_size": 32,
     "replay_every": 8,
+    "num_envs": 8,
     "gamma": 0.99,
     "loss": "huber",
     "double": True,
@@ -163,7 +166,8 @@ PARALLEL = {  # PQN (Gallici et al. 2025), for 10,000,000 steps
     "optimizer": lambda: keras.optimizers.Adam(2.5e-4, epsilon=1e-8, global_clipnorm=10.0),
     "learning_rate_schedule": OverTraining(2.5e-4, 0.0),
     "exploration": OverTraining(1.0, 0.01, fraction=0.1),
-    "rollout": 2048,  # steps: 64 games, 32 of each
+    "num_envs": 64,
+    "rollout": 2048,  # steps: 32 of each game
     "replay_every": 2048,
     "epochs": 2,
     "minibatch_size": 128,
@@ -200,7 +204,7 @@ class Breakout(Runner):
     Args:
         game: ALE's name of it: "breakout", "pong", "space_invaders". Files are named after it.
         sticky: probability that the emulator repeats the last action instead, in each frame.
-        num_envs: how many games are played at once; by default 8, and 1 in "hackathon2018".
+        num_envs: how many games are played at once; by default 8, 64 in "parallel" and 1 in "hackathon2018".
         shape_reward: rewards to learn from; by default clipped in "nature" (see `clipped`).
         precision: "mixed_bfloat16" computes the network of "nature" with half the bits, which is faster where the
             processor can; weights and Q-values stay float32, and the files are the same.
@@ -220,7 +224,6 @@ class Breakout(Runner):
     pretrained_recipe = "nature"
     recipes = {"nature": NATURE, "parallel": PARALLEL, "hackathon2018": HACKATHON2018}
     _games = {"nature": AtariGames, "parallel": AtariGames, "hackathon2018": AtariScreens}  # what each recipe looks at
-    _num_envs = {"nature": 8, "parallel": 64, "hackathon2018": 1}
     _shape_reward = {"nature": clipped, "parallel": clipped}
 
     def __init__(
@@ -248,7 +251,7 @@ class Breakout(Runner):
         super().__init__(
             episodes,
             recipe,
-            num_envs=self._num_envs.get(known, 1) if num_envs is None else num_envs,
+            num_envs=num_envs,
             shape_reward=shape_reward or self._shape_reward.get(known),
             **options,
         )
@@ -276,6 +279,14 @@ class Breakout(Runner):
     def _progress(self, history):
         games = {"frames": f"{self.agent.steps * self.frames_per_step:,}", "games": len(history)}
         return {**games, **super()._progress(history), "loss": f"{history[-1].loss:.4f}"}
+
+    def _pretrained_name(self):
+        name = f"{self.name}{'' if self.recipe == 'nature' else '_' + self.recipe}"
+        if name not in (known := pretrained_names()):
+            games, endings = get_all_rom_ids(), ["", *(f"_{recipe}" for recipe in self.recipes)]
+            there = [other for other in known if any(other.removesuffix(ending) in games for ending in endings)]
+            raise ValueError(f"No weights of this game and recipe ship with it, but {there}. Received: {name!r}")
+        return name
 
     def make_env(self, render_mode=None):
         """One new game, behind gymnasium's interface."""

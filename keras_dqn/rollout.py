@@ -188,8 +188,8 @@ class RolloutMemory:
 
     @staticmethod
     def bytes_needed(capacity, state_shape):
-        """How many bytes the arrays take, for frames of a byte a pixel."""
-        return capacity * (int(np.prod(state_shape)) + 8 + 8 + 3 * 4 + 2)
+        """How many bytes a checkpoint takes for it: none."""
+        return 0
 
     def snapshot(self):
         """What a checkpoint saves: nothing. A rollout that is not full is played anew."""
@@ -202,8 +202,11 @@ class RolloutMemory:
         self.begin_episodes()
 
 
-def check_rollout(rollout, epochs, minibatch_size, q_lambda, target_update, n_step, store_frames):
+def check_rollout(rollout, epochs, minibatch_size, q_lambda, **others):
     """Return how many transitions are drawn from a rollout, over all epochs.
+
+    Args:
+        **others: settings of the agent that have no place beside a rollout, None where they are not made.
 
     Raises:
         ValueError: an argument is out of its range or has no place beside a rollout.
@@ -213,8 +216,6 @@ def check_rollout(rollout, epochs, minibatch_size, q_lambda, target_update, n_st
     check_fraction("q_lambda", q_lambda)
     if rollout % check_whole("minibatch_size", minibatch_size):
         raise ValueError(f"`minibatch_size` must divide the rollout of {rollout} steps. Received: {minibatch_size}")
-    others = {"target_update": target_update, "n_step": None if n_step == 1 else n_step}
-    others["store_frames"] = store_frames or None
     for name, value in others.items():
         if value is not None:
             raise ValueError(f"`{name}` has no place beside the lambda-returns of a rollout. Received: {value!r}")

@@ -148,7 +148,7 @@ class Runner:
         weights: what to start from: "backup" loads the agent's backup file if it is there, as the notebook does;
             "pretrained" the weights that ship with keras_dqn; a path, that .h5 file; None, fresh weights.
         seed: covers weights, sampling, exploration and environments: same seed, same machine, same bits.
-        num_envs: how many environments play at once.
+        num_envs: how many environments play at once; by default as many as the recipe says, or one.
         shape_reward: rewards to learn from instead of the true ones; see `play`.
         video_folder: where films go.
         steps: how many environment steps `train` makes, instead of counting episodes; the last episode may be cut off.
@@ -163,7 +163,7 @@ class Runner:
     name = None  # of the game: "cartpole"
     environment = None  # gymnasium's id: "CartPole-v1"
     solved_score = None  # mean score that counts as solved
-    recipes = {}  # name: options of `Agent`, and `replay_every`; the first is the default
+    recipes = {}  # name: options of `Agent`, `replay_every` and `num_envs`; the first is the default
     pretrained_recipe = None  # whose pretrained weights are taken where no recipe is named
     action_names = None  # what the actions are called, in their order
     frames_per_step = None  # of the emulator, where a step is several
@@ -174,7 +174,7 @@ class Runner:
         recipe=None,
         weights="backup",
         seed=None,
-        num_envs=1,
+        num_envs=None,
         shape_reward=None,
         video_folder="videos",
         steps=None,
@@ -183,11 +183,12 @@ class Runner:
     ):
         self.episodes = check_whole("episodes", episodes)
         self.steps = None if steps is None else check_whole("steps", steps)
-        self.num_envs = check_whole("num_envs", num_envs)
         first = next(iter(self.recipes))
         self.recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
         if self.recipe not in self.recipes:
             raise ValueError(f"`recipe` must be one of {list(self.recipes)}. Received: {recipe!r}")
+        usual = self.recipes[self.recipe].get("num_envs", 1)
+        self.num_envs = check_whole("num_envs", usual if num_envs is None else num_envs)
         options = {
             # one file a recipe, since their networks differ
             "weight_backup": f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5",
@@ -195,11 +196,18 @@ class Runner:
             **self.recipes[self.recipe],
             **options,
         }
+        options.pop("num_envs", None)
         schedules = {name: value for name, value in options.items() if isinstance(value, OverTraining)}
         options |= {name: schedule.of(self.steps) for name, schedule in schedules.items()}
         self.settings = self._plain_settings(options)
         self.replay_every = options.pop("replay_every")
         _replay_period(self.replay_every)  # refused here, before anything begins
+        rollout = options.get("rollout")
+        if rollout is not None and (self.replay_every == "episode" or self.replay_every > rollout):
+            raise ValueError(
+                f"A rollout is learned from when it is full: `replay_every` must be its {rollout} steps. "
+                f"Received: {self.replay_every!r}"
+            )
         self.shape_reward = shape_reward
         self.video_folder = Path(video_folder)
         agent_seed, env_seed = seed_sequence(seed).spawn(2)

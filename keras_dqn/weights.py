@@ -414,10 +414,19 @@ def _remove_abandoned(target: Path) -> None:
 
 def pretrained(name: str) -> Path:
     """Returns the weight file shipped for `name`, like "cartpole"; raises ValueError, listing those there are."""
-    package = Path(__file__).resolve().parent
-    folders = (package.parent / "weights", package / "pretrained")  # of a checkout; of a wheel, which goes first
-    files = [file for folder in folders for file in sorted(folder.glob("*_weight.h5"))]
-    known = {file.name.removesuffix("_weight.h5"): file for file in files}
+    known = _shipped()
     if name not in known:
         raise ValueError(f"Expected the name of a pretrained network, one of {sorted(known)}. Received: {name!r}")
     return known[name]
+
+
+def pretrained_names() -> list[str]:
+    """Returns the names of the shipped weight files: "breakout", "cartpole", …"""
+    return sorted(_shipped())
+
+
+def _shipped() -> dict[str, Path]:
+    package = Path(__file__).resolve().parent
+    folders = (package.parent / "weights", package / "pretrained")  # of a checkout; of a wheel, which goes first
+    files = [file for folder in folders for file in sorted(folder.glob("*_weight.h5"))]
+    return {file.name.removesuffix("_weight.h5"): file for file in files}
