@@ -10,8 +10,9 @@ Beside them: `networks` (the brains), `recipes` (what the games' own have in com
 the agent may do beyond the notebook), `history`, `weights`, `video`, `plots`, `playable` (games for the keyboard),
 `page` (the same in a notebook or a browser), `pytorch` (the same agent in PyTorch), `experiment` (trainings from
 several seeds), `inside` (what a network thinks), `live` (curves that grow), `bench`, and `checks`.
-For Atari: `atari` (its games) and `frame_memory` (what keeps their frames once each); for long trainings: `records`
-(what they leave behind), `checkpoint` and `training_log`.
+For Atari: `atari` (its games) and `frame_memory` (what keeps their frames once each); for learning from parallel games
+without a memory of transitions: `rollout` and `normalisation`; for long trainings: `records` (what they leave behind),
+`checkpoint` and `training_log`.
 """
 
 import importlib
@@ -31,6 +32,7 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "MountainCar": "mountain_car",
     "PlayableCartPole": "playable",
     "ReplayMemory": "memory",
+    "RolloutMemory": "rollout",
     "Transition": "memory",
     "WeightFileError": "weights",
     "compare": "experiment",

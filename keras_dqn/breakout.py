@@ -205,9 +205,9 @@ class Breakout(Runner):
         game: ALE's name of it: "breakout", "pong", "space_invaders". Files are named after it.
         sticky: probability that the emulator repeats the last action instead, in each frame.
         num_envs: how many games are played at once; by default 8, 64 in "parallel" and 1 in "hackathon2018".
-        shape_reward: rewards to learn from; by default clipped in "nature" (see `clipped`).
-        precision: "mixed_bfloat16" computes the network of "nature" with half the bits, which is faster where the
-            processor can; weights and Q-values stay float32, and the files are the same.
+        shape_reward: rewards to learn from; by default clipped, except in "hackathon2018" (see `clipped`).
+        precision: "mixed_bfloat16" computes the network with half the bits, which is faster where the processor can;
+            weights and Q-values stay float32, and the files are the same. Not in "hackathon2018".
         Others as `Runner` has them.
 
     Raises:

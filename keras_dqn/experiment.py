@@ -14,6 +14,7 @@ import io
 import json
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from keras_dqn.agent import Agent
 from keras_dqn.backend import keras, tf
 from keras_dqn.checks import check_whole
 from keras_dqn.evaluation import mean_interval
+from keras_dqn.exploration import OverTraining, over_training
 from keras_dqn.runner import Runner
 from keras_dqn.weights import atomic_write
 
@@ -159,7 +161,7 @@ class _Training:
             "evaluate_every": evaluate_every,
             "stop_score": stop_score,
             "goal": self.goal,
-            "options": {**game.recipes[self.recipe], **options},
+            "options": over_training({**game.recipes[self.recipe], **options}, options.get("steps")),
             "versions": _versions(frameworks),
         }
         self.settings = json.loads(json.dumps(settings, default=_described))
@@ -417,6 +419,10 @@ def _described(value):
     """What JSON has no type for: an array as a list, a function as its name and what it closes over."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
+    if isinstance(value, OverTraining):
+        return str(value)
+    if isinstance(value, partial):
+        return [_described(value.func), value.keywords]
     if not hasattr(value, "__qualname__"):
         raise ValueError(
             "The options of an experiment are numbers, texts and functions, as no object may go from seed to seed. "

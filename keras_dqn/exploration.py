@@ -53,6 +53,11 @@ class OverTraining:
         return f"{self.start:g} to {self.end:g} over {self.fraction * self.steps:g} steps"
 
 
+def over_training(options, steps):
+    """The options with every `OverTraining` among them over a training of so many steps; None changes none."""
+    return {name: value.of(steps) if isinstance(value, OverTraining) else value for name, value in options.items()}
+
+
 class HeldActions:
     """Temporally extended epsilon-greedy: a random action is held for a random number of steps (Dabney et al. 2020).
 

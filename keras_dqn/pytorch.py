@@ -44,11 +44,14 @@ class QNetwork(nn.Module):
         center=0,
         scale=1,
         initializer="torch",
+        normalisation=None,
     ):
         super().__init__()
         if activation != "relu" or initializer != "torch":
             received = f"{activation!r}, {initializer!r}"
             raise ValueError(f"`activation` must be 'relu' in torch, and `initializer` 'torch'. Received: {received}")
+        if normalisation is not None:
+            raise ValueError(f"`normalisation` is not there in torch: it must be None. Received: {normalisation!r}")
         self.rescales = np.any(center) or np.any(np.asarray(scale) != 1)
         self.center, self.scale = torch.as_tensor(center).float(), torch.as_tensor(scale).float()
         self.dueling = dueling

@@ -14,7 +14,7 @@ from keras_dqn.agent import Agent
 from keras_dqn.checks import check_above_zero, check_fraction, check_whole, seed_sequence
 from keras_dqn.environments import as_vector, make_env, make_vector_env, sizes
 from keras_dqn.evaluation import EVALUATION_SEED, evaluate
-from keras_dqn.exploration import OverTraining
+from keras_dqn.exploration import OverTraining, over_training
 from keras_dqn.history import Episode, Evaluated, History
 from keras_dqn.inside import InsideView
 from keras_dqn.live import LiveCurve
@@ -197,8 +197,7 @@ class Runner:
             **options,
         }
         options.pop("num_envs", None)
-        schedules = {name: value for name, value in options.items() if isinstance(value, OverTraining)}
-        options |= {name: schedule.of(self.steps) for name, schedule in schedules.items()}
+        options = over_training(options, self.steps)
         self.settings = self._plain_settings(options)
         self.replay_every = options.pop("replay_every")
         _replay_period(self.replay_every)  # refused here, before anything begins

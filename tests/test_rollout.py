@@ -1,11 +1,13 @@
 """Rollouts: their lambda-returns against a table worked out by hand and against a slow, obvious version."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_dqn import Agent, CartPole, Learner, Transition, game_for, play
+from keras_dqn import Agent, CartPole, Learner, Transition, game_for, play, train_seeds
 from keras_dqn.backend import keras
 from keras_dqn.environments import make_vector_env
 from keras_dqn.exploration import OverTraining
@@ -496,6 +498,32 @@ def test_what_becomes_of_a_rollout_is_said(capsys):
         cartpole = CartPole(recipe="parallel", weights=None, seed=0, steps=100 + 100 * resume, **SMALL)
         cartpole.train(progress=False, checkpoints="checkpoints", resume=resume)
     assert "64 steps are played before learning goes on" in capsys.readouterr().out
+
+
+def test_an_experiment_of_several_seeds_writes_down_what_it_was():
+    experiment = train_seeds(
+        CartPole, "parallel", seeds=1, steps=200, folder="results", progress=False, evaluate_every=100, **SMALL
+    )
+    settings = json.loads((experiment.folder / "settings.json").read_text())
+    assert settings["options"]["exploration"] == "1 to 0.05 over 100 steps"
+    assert experiment.results[0].steps >= 200
+
+
+def test_the_torch_version_says_that_it_has_no_normalisation():
+    from keras_dqn.pytorch import TorchAgent
+
+    with pytest.raises(ValueError, match="`normalisation`.* Received: 'layer'"):
+        CartPole(recipe="parallel", weights=None, agent_class=TorchAgent)
+
+
+def test_a_torch_agent_learns_from_rollouts_too():
+    from keras_dqn.pytorch import TorchAgent
+
+    cartpole = CartPole(
+        recipe="parallel", weights=None, agent_class=TorchAgent, network={"hidden": (8,)}, seed=0, steps=200, **SMALL
+    )
+    cartpole.train(progress=False)
+    assert cartpole.agent.learner.updates == 3 * 4 * 64 // 32
 
 
 @pytest.mark.parametrize("replay_every", ["episode", 65])
