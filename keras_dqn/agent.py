@@ -179,7 +179,9 @@ class Agent:
         if store_frames:  # these make the n steps when they are sampled
             self.memory = FrameMemory(memory_size, n_step, gamma, seed=memory_seed, padding=frame_padding)
         elif rollout is not None:
-            self.memory = RolloutMemory(rollout, lambda states: self._forward(states), gamma, q_lambda, memory_seed)
+            self.memory = RolloutMemory(
+                rollout, lambda states: self._forward(states), gamma, q_lambda, epochs, memory_seed
+            )
         else:
             self.memory = ReplayMemory(memory_size, seed=memory_seed)
         self._stores_frames, self._rolls_out = store_frames, rollout is not None
@@ -365,11 +367,11 @@ class Agent:
         Raises:
             FloatingPointError: a loss or gradient is not finite; that update was not made.
         """
-        batches = self._sample(sample_batch_size)
-        if batches is None:
-            return None
         self._schedule_learning_rate()
-        losses = self.learner.update(batches)
+        losses = [self.learner.update(batches) for batches in self._drawn(sample_batch_size)]
+        if not losses:
+            return None
+        losses = np.concatenate(losses)
         if self._numpy_forward is not None:
             self._numpy_forward.refresh(self.learner.flat_weights)
         self._explore_less()
@@ -390,21 +392,31 @@ class Agent:
                 "The notebook's replay has minibatches of 1, the loss mse and no target model. Received: "
                 f"minibatch_size={self.minibatch_size}, {learner.loss.__name__}, target_update={learner.target_update}"
             )
-        batches = self._sample(sample_batch_size)
-        if batches is None:
-            return None
         self._schedule_learning_rate()
         losses = []
-        for state, action, reward, discount, next_state in zip(*batches, strict=True):
-            target = reward[0]
-            if discount[0] != 0:
-                target = reward[0] + discount[0] * np.amax(self.brain.predict(next_state, verbose=0)[0])
-            target_f = self.brain.predict(state, verbose=0)
-            target_f[0][action[0]] = target
-            losses.append(self.brain.fit(state, target_f, epochs=1, verbose=0).history["loss"][0])
+        for batches in self._drawn(sample_batch_size):
+            for state, action, reward, discount, next_state in zip(*batches, strict=True):
+                target = reward[0]
+                if discount[0] != 0:
+                    target = reward[0] + discount[0] * np.amax(self.brain.predict(next_state, verbose=0)[0])
+                target_f = self.brain.predict(state, verbose=0)
+                target_f[0][action[0]] = target
+                losses.append(self.brain.fit(state, target_f, epochs=1, verbose=0).history["loss"][0])
+        if not losses:
+            return None
         self.refresh()
         self._explore_less()
         return np.array(losses, np.float32)
+
+    def _drawn(self, sample_batch_size):
+        """What one replay learns from: minibatches [K, B, ...], once, or of a rollout once an epoch; nothing too early.
+
+        One epoch at a time: a rollout of frames takes as much memory as the rest of a training.
+        """
+        batches = self._sample(sample_batch_size)
+        while batches is not None:
+            yield batches
+            batches = self._sample(None) if self._rolls_out else None
 
     def _sample(self, sample_batch_size):
         """K minibatches of B transitions, `Transition` of arrays [K, B, ...]; None while the memory holds too few."""
@@ -498,11 +510,6 @@ class Agent:
         rate, waits = float(counters["exploration_rate"]), bool(counters["waits"])
         self.steps, self.episodes, self.exploration_rate, self._waits = steps, episodes, rate, waits
         self.learner.updates = updates
-
-    @property
-    def steps_before_learning(self):
-        """How many steps an empty memory needs before it is learned from."""
-        return self.memory.capacity if self._rolls_out else max(self.learning_starts, self.sample_batch_size)
 
     def check_memory_fits(self):
         """Raise a ValueError if the memory, once full, takes more than this machine has free."""

@@ -176,7 +176,7 @@ class Checkpoints:
         if len(agent.memory):
             remarks.append(f"The memory goes on with {len(agent.memory):,} steps; environments begin new episodes")
         else:
-            steps = agent.steps_before_learning
+            steps = max(agent.learning_starts, agent.sample_batch_size)
             remarks.append(f"The memory was not saved: {steps:,} steps are played before learning goes on")
         return path, progress, remarks
 

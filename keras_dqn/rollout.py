@@ -56,6 +56,7 @@ class RolloutMemory:
             acted in.
         gamma: discount a step.
         q_lambda: see `lambda_return`.
+        epochs: how often a rollout is drawn before it is forgotten.
         seed: of the order that steps are drawn in; an int, a `np.random.SeedSequence`, or None for fresh entropy.
 
     Raises:
@@ -64,10 +65,11 @@ class RolloutMemory:
 
     bootstraps = False  # every discount is 0
 
-    def __init__(self, capacity, q_values, gamma=0.99, q_lambda=0.65, seed=None):
+    def __init__(self, capacity, q_values, gamma=0.99, q_lambda=0.65, epochs=1, seed=None):
         self.capacity = check_whole("rollout", capacity)
         self.q_values = q_values
         self.gamma, self.q_lambda = check_fraction("gamma", gamma), check_fraction("q_lambda", q_lambda)
+        self.epochs = check_whole("epochs", epochs)
         self.random = np.random.default_rng(seed)
         self._arrays = None  # by name, [capacity + N, ...], from the first steps on
         self.begin_episodes()
@@ -108,38 +110,37 @@ class RolloutMemory:
     def begin_episodes(self):
         """Forget a rollout that is not full: nothing will follow its episodes, and it is soon made anew."""
         self._size, self._starts, self._newest = 0, [], None
+        self._returns, self._drawn = None, 0  # of the rollout that is being drawn, and how often it was
 
     def ready(self, shape=None):
         """Whether the rollout is full."""
         return self._size >= self.capacity
 
     def sample(self, *shape):
-        """Draw the rollout in a random order, as often as it fits into the shape, and empty it.
+        """Draw the whole rollout in a random order; the last time, empty it.
 
         Args:
-            *shape: (K, B), K minibatches of B steps; K times B is the rollout's size times the number of epochs.
+            *shape: (K, B), K minibatches of B steps, together the rollout's.
 
         Returns:
             A `Transition` of arrays [K, B, ...]: `reward` is the lambda-return, `discount` 0; `next_state` is `state`
             again, since nobody looks at it.
 
         Raises:
-            ValueError: the rollout is not full, or does not fit into the shape a whole number of times.
+            ValueError: the rollout is not full, or is of another size.
         """
-        epochs, rest = divmod(int(np.prod(shape)), self.capacity)
-        if not self.ready() or epochs == 0 or rest:
+        if not self.ready() or int(np.prod(shape)) != self.capacity:
             raise ValueError(
-                f"A full rollout is drawn whole: {self.capacity} steps, {self._size} of which are there, once or "
-                f"several times. Received: {shape}"
+                f"A rollout is drawn whole, {self.capacity} steps, {self._size} of which are there. Received: {shape}"
             )
-        returns = self.lambda_returns()
-        order = np.concatenate([self.random.permutation(self.capacity) for _ in range(epochs)]).reshape(shape)
-        states = self._arrays["state"][order]
-        transitions = Transition(
-            states, self._arrays["action"][order], returns[order], np.zeros(shape, np.float32), states
-        )
-        self._carry_over()
-        return transitions
+        if self._returns is None:  # those of all epochs are of the weights that acted
+            self._returns = self.lambda_returns()
+        order = self.random.permutation(self.capacity).reshape(shape)
+        states, actions, returns = self._arrays["state"][order], self._arrays["action"][order], self._returns[order]
+        self._drawn += 1
+        if self._drawn == self.epochs:
+            self._carry_over()
+        return Transition(states, actions, returns, np.zeros(shape, np.float32), states)
 
     def lambda_returns(self):
         """The lambda-returns of the rollout's steps, float32 [capacity], from the last to the first."""
@@ -170,6 +171,7 @@ class RolloutMemory:
         for array in self._arrays.values():
             array[: self._size] = array[beyond]
         self._starts = [0] if self._size else []
+        self._returns, self._drawn = None, 0
 
     def _allocate(self, steps):
         self._environments = len(steps.action)
@@ -203,7 +205,7 @@ class RolloutMemory:
 
 
 def check_rollout(rollout, epochs, minibatch_size, q_lambda, **others):
-    """Return how many transitions are drawn from a rollout, over all epochs.
+    """Return how many transitions are drawn from a rollout at a time: all of it.
 
     Args:
         **others: settings of the agent that have no place beside a rollout, None where they are not made.
@@ -219,4 +221,4 @@ def check_rollout(rollout, epochs, minibatch_size, q_lambda, **others):
     for name, value in others.items():
         if value is not None:
             raise ValueError(f"`{name}` has no place beside the lambda-returns of a rollout. Received: {value!r}")
-    return rollout * epochs
+    return rollout

@@ -181,16 +181,21 @@ def test_a_return_lies_between_those_of_lambda_0_and_1(reward, value, later, q_l
 def test_a_rollout_is_drawn_whole_in_another_order_each_epoch_and_forgotten():
     memory, history = played(np.random.default_rng(3), 4, 40)
     returns = dict(zip([step["state"] for step in history], memory.lambda_returns(), strict=False))
-    kept = len(memory) - 40
-    drawn = memory.sample(10, 8)
-    assert drawn.state.shape == (10, 8, 1) and drawn.next_state is drawn.state and not drawn.discount.any()
-    assert drawn.reward.dtype == np.float32 and drawn.action.shape == (10, 8)
-    first, second = drawn.state[:5].ravel(), drawn.state[5:].ravel()
-    assert sorted(first) == sorted(second) == sorted(returns) and first.tolist() != second.tolist()
-    assert drawn.reward.ravel().tolist() == [returns[state] for state in drawn.state.ravel()]
-    assert drawn.action.ravel().tolist() == [
-        next(step["environment"] for step in history if step["state"] == state) % 3 for state in drawn.state.ravel()
-    ]
+    kept, memory.epochs, orders = len(memory) - 40, 2, []
+    for _ in range(2):
+        assert memory.ready()
+        drawn = memory.sample(5, 8)
+        assert drawn.state.shape == (5, 8, 1) and drawn.next_state is drawn.state and not drawn.discount.any()
+        assert drawn.reward.dtype == np.float32 and drawn.action.shape == (5, 8)
+        states = drawn.state.ravel().tolist()
+        assert sorted(states) == sorted(returns)
+        assert drawn.reward.ravel().tolist() == [returns[state] for state in states]
+        assert drawn.action.ravel().tolist() == [
+            next(step["environment"] for step in history if step["state"] == state) % 3 for state in states
+        ]
+        orders.append(states)
+        memory.q_values = None  # the second time nobody asks a network that has learned since
+    assert orders[0] != orders[1]
     assert len(memory) == kept and not memory.ready()
 
 
@@ -208,7 +213,7 @@ def test_steps_beyond_a_rollout_are_of_the_next():
 def test_two_rollouts_are_worth_what_the_slow_version_says():
     """The second begins with steps that were left over from the first."""
     random, capacity, history = np.random.default_rng(5), 10, []
-    memory = RolloutMemory(capacity, worth, gamma=0.9, q_lambda=0.65)
+    memory = RolloutMemory(capacity, worth, gamma=0.9, q_lambda=0.65, epochs=2)
     states = random.normal(size=(4, 1))
     for _ in range(5):
         next_states, rewards = random.normal(size=(4, 1)), random.normal(size=4)
@@ -221,6 +226,7 @@ def test_two_rollouts_are_worth_what_the_slow_version_says():
             expected = slow_returns(history, capacity, 0.9, 0.65)
             np.testing.assert_allclose(memory.lambda_returns(), expected, rtol=1e-5, atol=1e-5)
             memory.sample(2, 5)
+            memory.sample(5, 2)
             history = history[capacity:]
     assert not history  # both were full
 
@@ -264,8 +270,9 @@ def full(capacity=4):
         (lambda: RolloutMemory(0, worth), "`rollout`.* Received: 0"),
         (lambda: RolloutMemory(8, worth, q_lambda=1.5), "`q_lambda`.* Received: 1.5"),
         (lambda: RolloutMemory(8, worth, gamma=-1), "`gamma`.* Received: -1"),
+        (lambda: RolloutMemory(8, worth, epochs=0), "`epochs`.* Received: 0"),
         (lambda: full(4).sample(1, 5), r"4 steps.* Received: \(1, 5\)"),
-        (lambda: full(4).sample(0, 4), r"4 steps.* Received: \(0, 4\)"),
+        (lambda: full(4).sample(2, 4), r"4 steps.* Received: \(2, 4\)"),
         (lambda: RolloutMemory(4, worth).sample(1, 4), r"0 of which are there.* Received: \(1, 4\)"),
         (
             lambda: full(4).remember(of_one_round((0, 0, 1.0, 0, False, False))),
@@ -434,7 +441,7 @@ def test_what_an_agent_refuses(options, message):
 
 def test_a_replay_of_another_size_is_refused():
     agent = Agent(4, 2, **ROLLOUT)
-    with pytest.raises(ValueError, match="`sample_batch_size`.* Received: 8"):
+    with pytest.raises(ValueError, match="`sample_batch_size` is the rollout's, 16. Received: 8"):
         agent.replay(8)
 
 
