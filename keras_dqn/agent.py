@@ -317,7 +317,7 @@ class Agent:
                 raise ValueError(f"`reward` must be finite. Received: {rewards}")
         if self._watches_ends:
             self._watch_ends(terminated, truncated)
-        episode_ended = terminated | truncated
+        ended = terminated | truncated if self._rolls_out else None  # a lost life ends no episode
         if stops is not None and not self._stores_frames:
             terminated = terminated | stops
         if self._stores_frames:
@@ -325,7 +325,7 @@ class Agent:
             self.memory.add(games, states, actions, rewards, next_states, terminated, truncated, stops)
         elif self._rolls_out:
             games = np.arange(len(states)) if environments is None else environments
-            steps = Steps(states, actions, rewards, next_states, terminated, episode_ended, games)
+            steps = Steps(states, actions, rewards, next_states, terminated, ended, games)
             self.memory.remember(steps._replace(q_values=self._taken_q_values(games)))
         elif self._n_step is None:
             discounts = self._discounts.take(terminated)
