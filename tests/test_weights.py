@@ -816,7 +816,7 @@ def test_a_folder_that_cannot_be_written_is_refused(number, error, tmp_path, mon
 
 
 def test_pretrained_files_are_found_in_a_checkout_and_in_a_wheel(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "__file__", str(tmp_path / "keras_dqn" / "weights.py"))
+    monkeypatch.setattr(weights, "__file__", str(tmp_path / "keras_dqn" / "records" / "weights.py"))
     checkout, wheel = tmp_path / "weights", tmp_path / "keras_dqn" / "pretrained"
     with pytest.raises(ValueError, match=r"one of \[\]. Received: 'cartpole'"):
         weights.pretrained("cartpole")

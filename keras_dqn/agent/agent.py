@@ -8,6 +8,7 @@ from typing import NamedTuple, Unpack
 import numpy as np
 
 from keras_dqn.agent.names import NotebookNames
+from keras_dqn.agent.resuming import Resumable
 from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords
 from keras_dqn.agent.tally import Tally
 from keras_dqn.checks import all_finite, check_fraction, check_states, check_whole, one_state, seed_sequence
@@ -17,12 +18,12 @@ from keras_dqn.environments.vector import MAX_STEPS, as_vector, one_number
 from keras_dqn.exploration import ByReplays, BySteps, EpsilonGreedy, HeldEpsilonGreedy
 from keras_dqn.learner.compiled import AnyLearner, make_learner
 from keras_dqn.learner.literal import LiteralLearner
-from keras_dqn.memory import FrameMemory, Memory, NStep, OneStep, ReplayMemory, Steps
+from keras_dqn.memory import FrameMemory, Memory, NStep, OneStep, ReplayMemory, RolloutMemory, Steps
 
 LARGEST = float(np.finfo(np.float32).max) ** 2  # a sum of squares below this is of numbers that float32 can hold
 
 
-class Agent(NotebookNames):
+class Agent(NotebookNames, Resumable):
     """A deep Q-learning agent with the names and defaults of the CartPole notebook (G. Juvin 2017).
 
     Args:
@@ -71,7 +72,9 @@ class Agent(NotebookNames):
         self.state_shape = tuple(np.atleast_1d(state_size).tolist())
         self.weight_backup = None if weight_backup is None else Path(weight_backup)
         network_seed, memory_seed, exploration_seed = seed_sequence(seed).spawn(3)
-        self.memory = _make_memory(self.settings, memory_seed) if memory is None else memory
+        if memory is None:
+            memory = _make_memory(self.settings, memory_seed, lambda states: self.learner.q_values(states))
+        self.memory = memory
         self.epsilon, self.explore = _make_exploration(self.settings.exploration, self.action_size, exploration_seed)
         self.learner = self.make_learner(brain, network, network_seed)
         self._n_step = self.settings.memory.n_step
@@ -79,6 +82,7 @@ class Agent(NotebookNames):
         self.steps = 0  # remembered since exploration began
         self.episodes = 0  # ended ones
         self._waits = self.settings.memory.wait_for_terminal
+        self._acted = None  # [N, actions], the Q-values of the states that were acted in last
         copy_every = self.settings.learner.target_update_episodes
         self._copies_due = None if copy_every is None else Every(copy_every)
         if load_backup and self.weight_backup is not None:
@@ -86,7 +90,8 @@ class Agent(NotebookNames):
 
     def make_learner(self, brain, network, seed) -> AnyLearner:
         """The learner of a brain; the agent of another library makes another."""
-        return make_learner(brain, network, self.state_shape, self.action_size, self.settings.learner, seed)
+        bootstrap = self.memory.bootstraps
+        return make_learner(brain, network, self.state_shape, self.action_size, self.settings.learner, seed, bootstrap)
 
     # ---------------------------------------------------------------- one state at a time, as the notebook does
 
@@ -124,6 +129,7 @@ class Agent(NotebookNames):
         terminal = bool(one_number("done", done))
         flags = np.array([terminal]), np.array([terminal or bool(one_number("truncated", truncated))])
         actions, rewards = np.array([int(whole)]), np.array([one_number("reward", reward)])
+        self._acted = None  # nobody knows whether this is a state that was acted in
         self.remember_batch(Steps(state, actions, rewards, next_state, *flags, np.zeros(1, int), rewards))
 
     def q_values(self, states) -> np.ndarray:
@@ -143,7 +149,7 @@ class Agent(NotebookNames):
             epsilon: probability of a random action; by default `exploration_rate`.
             allowed: [N, action_size] bool, which actions may be taken; None for all.
         """
-        q_values = self.learner.q_values(states)
+        self._acted = q_values = self.learner.q_values(states)
         if allowed is not None:
             q_values = np.where(allowed, q_values, -np.inf)
         return self.explore(q_values.argmax(-1), self.epsilon.rate if epsilon is None else epsilon, allowed)
@@ -170,6 +176,8 @@ class Agent(NotebookNames):
             self.check_states(next_state, "next_state")
         if not float(np.vdot(reward, reward)) < self._largest_reward and not all_finite(reward * self._n_step):
             raise ValueError(f"`reward` must be finite in float32, over {self._n_step} steps. Received: {reward}")
+        if not self.memory.bootstraps and self._acted is not None:
+            steps, self._acted = steps._replace(q_values=self._acted[steps.environment]), None
         self.memory.remember(steps)
         self.steps += len(steps.action)
         self.epsilon.stepped(self.steps)
@@ -199,12 +207,17 @@ class Agent(NotebookNames):
         return self._replay(LiteralLearner.of(self.learner), sample_batch_size)
 
     def _replay(self, learner, sample_batch_size):
-        shape = self.settings.learner.minibatches(sample_batch_size)
+        shape = self.settings.minibatches(sample_batch_size)
         if self._waits or not self.memory.ready(shape):
             return None
-        losses = learner.update(self.memory.sample(*shape))
+        self._schedule_learning_rate()
+        losses = [learner.update(self.memory.sample(*shape)) for _ in range(self.memory.epochs)]
         self.epsilon.replayed()
-        return losses
+        return losses[0] if len(losses) == 1 else np.concatenate(losses)
+
+    def _schedule_learning_rate(self):
+        if (rate := self.settings.learner.learning_rate_schedule) is not None:
+            self.learner.learning_rate = rate(self.steps)
 
     def explore_anew(self):
         """Explore as at first, as a new training does."""
@@ -240,44 +253,17 @@ class Agent(NotebookNames):
         else:
             print("Backup weights for model not found")
 
-    @property
-    def generators(self) -> dict[str, np.random.Generator]:
-        """The agent's own `np.random.Generator`s, by name."""
-        return {"exploration": self.explore.random, "memory": self.memory.random}
-
-    @property
-    def memory_bytes(self) -> int:
-        """How many bytes the memory takes once it is full."""
-        return self.memory.bytes_needed(self.memory.capacity, self.state_shape)
-
-    def counters(self) -> dict:
-        """How far learning and exploration are, in plain numbers."""
-        return {
-            "steps": self.steps,
-            "episodes": self.episodes,
-            "updates": self.learner.updates,
-            "exploration_rate": self.exploration_rate,
-            "settled": self.epsilon.settled,
-            "waits": self._waits,
-        }
-
-    def restore_counters(self, counters: dict):
-        """Go on from there; nothing is changed where one is missing."""
-        names = ("steps", "episodes", "updates", "waits", "exploration_rate", "settled")
-        steps, episodes, updates, waits, rate, settled = (counters[name] for name in names)
-        self.steps, self.episodes, self._waits, self.learner.updates = steps, episodes, waits, updates
-        self.epsilon.rate, self.epsilon.settled = rate, settled
-        if self._copies_due is not None:
-            self._copies_due = Every(self._copies_due.n, episodes)
-
     def check_states(self, states, name="state"):
         """Raise a ValueError unless states are [N, *state_shape] and finite."""
         check_states(states, self.state_shape, name)
 
 
-def _make_memory(settings, seed):
-    """The memory that the settings describe."""
+def _make_memory(settings, seed, q_values):
+    """The memory that the settings describe; `q_values` is for one that has to value states."""
     own, gamma = settings.memory, settings.learner.gamma
+    if own.rollout is not None:
+        q_lambda = 0.65 if own.q_lambda is None else own.q_lambda
+        return RolloutMemory(own.rollout, q_values, gamma, q_lambda, own.epochs or 2, seed)
     if own.store_frames:  # these make the n steps when they are sampled
         padding = own.frame_padding or "zero"
         return FrameMemory(own.memory_size, own.n_step, gamma, seed, padding, own.learning_starts)

@@ -2,9 +2,10 @@
 
 from keras_dqn.backend import keras, tf
 from keras_dqn.checks import seed_sequence
+from keras_dqn.networks.normalisation import LayerNormRelu
 
 
-def nature_cnn(state_shape, action_size, seed=None, dtype="float32"):
+def nature_cnn(state_shape, action_size, seed=None, dtype="float32", normalisation=None):
     """The network of Mnih et al. 2015 (Nature): three convolutions and a Dense layer of 512 on stacks of frames.
 
     Args:
@@ -12,10 +13,17 @@ def nature_cnn(state_shape, action_size, seed=None, dtype="float32"):
         action_size: number of actions, and of outputs (linear).
         seed: of the initial weights; an int, a `np.random.SeedSequence`, or None for fresh entropy.
         dtype: Keras dtype policy of the hidden layers; "mixed_bfloat16" is faster where the processor has it.
+        normalisation: "layer" normalises what goes into each relu over all of its units, from orthogonal initial
+            weights (PQN, Gallici et al. 2025); None is the paper's network.
 
     Returns:
         A built `keras.Sequential`, uint8 [B, stack, height, width] to Q-values, float32 [B, action_size].
+
+    Raises:
+        ValueError: there is no such normalisation.
     """
+    if normalisation is not None:
+        return _normalised_cnn(state_shape, action_size, seed, dtype, normalisation)
     layers, seeds = keras.layers, iter(seed_sequence(seed).generate_state(5).tolist())
 
     def convolution(number, filters, size, stride):
@@ -40,6 +48,24 @@ def nature_cnn(state_shape, action_size, seed=None, dtype="float32"):
         ],
         name="nature_cnn",  # and no name with a number of Keras': see `networks.mlp`
     )
+
+
+def _normalised_cnn(state_shape, action_size, seed, dtype, normalisation):
+    if normalisation != "layer":
+        raise ValueError(f'`normalisation` must be "layer" or None. Received: {normalisation!r}')
+    layers, seeds = keras.layers, iter(seed_sequence(seed).generate_state(5).tolist())
+
+    def options(name, gain=2**0.5, dtype=dtype):
+        kernel = keras.initializers.Orthogonal(gain, seed=next(seeds))
+        return {"kernel_initializer": kernel, "dtype": dtype, "name": name}
+
+    network = [keras.Input(state_shape, dtype="uint8"), ScaledFrames(dtype=dtype)]
+    for number, (filters, size, stride) in enumerate(((32, 8, 4), (64, 4, 2), (64, 3, 1)), 1):
+        network.append(layers.Conv2D(filters, size, stride, **options(f"convolution_{number}")))
+        network.append(LayerNormRelu(dtype=dtype, name=f"normalization_{number}"))
+    network += [layers.Flatten(), layers.Dense(512, **options("hidden")), LayerNormRelu(name="normalization_hidden")]
+    network.append(layers.Dense(action_size, **options("output", 1.0, "float32")))
+    return keras.Sequential(network, name="nature_cnn")
 
 
 @keras.saving.register_keras_serializable("keras_dqn")

@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_dqn.backend import keras, tf
 from keras_dqn.checks import seed_sequence
+from keras_dqn.networks.normalisation import LayerNormRelu
 
 
 def mlp(
@@ -15,6 +16,7 @@ def mlp(
     center=0.0,
     scale=1.0,
     initializer="glorot",
+    normalisation=None,
     seed=None,
 ):
     """A Sequential of Dense layers; by default the CartPole notebook's 24-24 network.
@@ -28,13 +30,19 @@ def mlp(
         center, scale: states go in as (state - center) / scale, one number or one an element, by a layer of its own, so
             that whoever has the weights file has the scaling too.
         initializer: of the weights: "glorot" is Keras' own (Glorot uniform, biases 0), "torch" is PyTorch's, uniform
-            between ±1 / sqrt(inputs) for kernels and biases. That matters where states are few and small numbers: then
-            PyTorch's units are not all zero at the same place, and those of Keras are.
+            between ±1 / sqrt(inputs) for kernels and biases: then not all units are zero at the same place.
+        normalisation: "layer" normalises what goes into each hidden layer's relu over its units (`LayerNormRelu`).
         seed: of the initial weights; an int, a `np.random.SeedSequence`, or None for fresh entropy.
 
     Returns:
         A built `keras.Sequential`, float32 [B, state_size] to [B, action_size].
+
+    Raises:
+        ValueError: an initializer or a normalisation is unknown, or the latter is to come before another activation.
     """
+    if normalisation is not None and (normalisation != "layer" or activation != "relu"):
+        received = f"{normalisation!r} with the activation {activation!r}"
+        raise ValueError(f'`normalisation` must be None, or "layer" before relu. Received: {received}')
     if initializer not in ("glorot", "torch"):
         raise ValueError(f'`initializer` must be "glorot" or "torch". Received: {initializer!r}')
     widths = [state_size, *hidden]
@@ -54,7 +62,10 @@ def mlp(
     if np.any(center) or np.any(np.asarray(scale) != 1):
         inverse = np.broadcast_to(1 / np.asarray(scale, float), (state_size,))
         layers.append(keras.layers.Rescaling(inverse.tolist(), (-np.asarray(center) * inverse).tolist()))
-    layers += [dense(layer, width, activation) for layer, width in enumerate(hidden)]
+    for layer, width in enumerate(hidden):
+        layers.append(dense(layer, width, "linear" if normalisation else activation))
+        if normalisation:
+            layers.append(LayerNormRelu(name=f"normalization_{layer + 1}"))
     last = dense(len(hidden), action_size + dueling, "linear")
     # TensorFlow keeps some 40 kB for each name that a variable ever had, and Keras' own names have ever new numbers.
     return keras.Sequential([*layers, Dueling(action_size, last, name="dueling") if dueling else last], name="mlp")

@@ -167,7 +167,8 @@ def read_training(path, names, agent, settings, generators, fresh):
     if (held := state["held_actions"]) is not None and _holds(agent):
         changes.append(_held_change(agent.explore, held, f"{file}: held_actions"))
     position = None
-    if fresh is not None and None not in (fresh["environments"], state["position"]) and not different:
+    goes_on = fresh is not None and None not in (fresh["environments"], state["position"]) and not different
+    if goes_on and agent.memory.bootstraps:  # a rollout begins anew, and its environments with it
         position = check_position(state["position"], fresh, f"{file}: position")
         if (joiner := _joiner(agent)) is not None:
             pending = _read_pending(state["pending"], agent, fresh["states"], f"{file}: pending")
@@ -315,7 +316,7 @@ def _transitions_description(agent, arrays, state_dtype):
     state = Array((size, *agent.state_shape), _state_dtype(arrays.get("state"), state_dtype))
     allowed = {"allowed": Array((size, agent.action_size), np.dtype(bool), 0, 1)} if "allowed" in arrays else {}
     return {
-        **dict.fromkeys(Transition._fields[:5], state),
+        **dict.fromkeys(Transition._fields, state),
         **allowed,
         "action": Array((size,), np.dtype(int), 0, agent.action_size - 1),
         "reward": Array((size,), np.dtype(np.float32)),

@@ -18,7 +18,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from keras_dqn.records.atomic import atomic_write
+from keras_dqn.records.atomic import atomic_write as atomic_write
+from keras_dqn.records.atomic import check_writable as check_writable
 from keras_dqn.records.hdf5 import File, Group, Tensor
 from keras_dqn.records.hdf5_blocks import LONGEST_NAME
 from keras_dqn.records.weight_bytes import WeightFileError, hdf5_bytes
@@ -431,10 +432,19 @@ def _tensor_names(layer, variables: Iterable, place: str) -> list[str]:
 
 def pretrained(name: str) -> Path:
     """Returns the weight file shipped for `name`, like "cartpole"; raises ValueError, listing those there are."""
-    package = Path(__file__).resolve().parents[1]
-    folders = (package.parent / "weights", package / "pretrained")  # of a checkout; of a wheel, which goes first
-    files = [file for folder in folders for file in sorted(folder.glob("*_weight.h5"))]
-    known = {file.name.removesuffix("_weight.h5"): file for file in files}
+    known = _shipped()
     if name not in known:
         raise ValueError(f"Expected the name of a pretrained network, one of {sorted(known)}. Received: {name!r}")
     return known[name]
+
+
+def pretrained_names() -> list[str]:
+    """Returns the names of the shipped weight files: "breakout", "cartpole", …"""
+    return sorted(_shipped())
+
+
+def _shipped() -> dict[str, Path]:
+    package = Path(__file__).resolve().parents[1]
+    folders = (package.parent / "weights", package / "pretrained")  # of a checkout; of a wheel, which goes first
+    files = [file for folder in folders for file in sorted(folder.glob("*_weight.h5"))]
+    return {file.name.removesuffix("_weight.h5"): file for file in files}

@@ -11,6 +11,7 @@ from keras_dqn.agent.agent import fresh_position, replay_period
 from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords, described
 from keras_dqn.checks import check_fraction, check_whole, seed_sequence
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
+from keras_dqn.exploration import over_training
 from keras_dqn.records.history import History
 from keras_dqn.records.weights import pretrained
 from keras_dqn.runner.callbacks import TrainKeywords
@@ -52,7 +53,7 @@ class Runner:
         weights: what to start from: "backup" loads the agent's backup file if it is there, as the notebook does;
             "pretrained" the weights that ship with keras_dqn; a path, that .h5 file; None, fresh weights.
         seed: covers weights, sampling, exploration and environments: same seed, same machine, same bits.
-        num_envs: how many environments play at once.
+        num_envs: how many environments play at once; by default as many as the recipe says, or one.
         shape_reward: rewards to learn from instead of the true ones; see `play`.
         video_folder: where films go.
         steps: how many environment steps `train` makes, instead of counting episodes; the last episode may be cut off.
@@ -69,7 +70,7 @@ class Runner:
     environment = None  # gymnasium's id: "CartPole-v1"
     solved_score = None  # mean score that counts as solved
     environment_options = {}  # of `gymnasium.make`
-    recipes = {}  # name: options of `Agent`, and `replay_every`; the first is the default
+    recipes = {}  # name: options of `Agent`, `replay_every` and `num_envs`; the first is the default
     pretrained_recipe = None  # whose pretrained weights are taken where no recipe is named
     action_names = None  # what the actions are called, in their order
     frames_per_step = None  # of the emulator, where a step is several
@@ -80,7 +81,7 @@ class Runner:
         recipe: str | None = None,
         weights: str | Path | None = "backup",
         seed=None,
-        num_envs: int = 1,
+        num_envs: int | None = None,
         shape_reward=None,
         video_folder: str | Path = "videos",
         steps: int | None = None,
@@ -91,11 +92,13 @@ class Runner:
         check_keywords(type(self).__name__, options, _known(agent_class))
         self.episodes = check_whole("episodes", episodes)
         self.steps = None if steps is None else check_whole("steps", steps)
-        self.num_envs, self.max_steps = check_whole("num_envs", num_envs), check_whole("max_steps", max_steps)
+        self.max_steps = check_whole("max_steps", max_steps)
         first = next(iter(self.recipes))
         self.recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
         if self.recipe not in self.recipes:
             raise ValueError(f"`recipe` must be one of {list(self.recipes)}. Received: {recipe!r}")
+        usual = self.recipes[self.recipe].get("num_envs", 1)
+        self.num_envs = check_whole("num_envs", usual if num_envs is None else num_envs)
         options = {
             # one file a recipe, since their networks differ
             "weight_backup": f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5",
@@ -103,8 +106,10 @@ class Runner:
             **self.recipes[self.recipe],
             **options,
         }
+        options.pop("num_envs", None)
+        options = over_training(options, self.steps)
         self.replay_every = options.pop("replay_every")
-        replay_period(self.replay_every)  # refused here, before anything begins
+        _check_period(self.replay_every, options.get("rollout"))
         self.shape_reward = shape_reward
         self.video_folder = Path(video_folder)
         agent_seed, env_seed = seed_sequence(seed).spawn(2)
@@ -296,3 +301,13 @@ def _known(agent_class):
     own = [*inspect.signature(Agent).parameters.values(), *inspect.signature(agent_class).parameters.values()]
     names = {one.name for one in own if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
     return {*names, *Settings.names(), "replay_every"} - {"state_size", "action_size", "seed", "load_backup"}
+
+
+def _check_period(replay_every, rollout):
+    """Refuse before anything begins what is no period, or one in which a rollout would run over."""
+    period = replay_period(replay_every)
+    if rollout is not None and (replay_every == "episode" or period > rollout):
+        raise ValueError(
+            f"A rollout is learned from when it is full: `replay_every` must be its {rollout} steps. "
+            f"Received: {replay_every!r}"
+        )

@@ -153,6 +153,8 @@ def _check(runner, callbacks, evaluate_every, stop_score, learning_rate):
         raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
     if learning_rate is not None:
         check_above_zero("learning_rate", learning_rate)
+        if (schedule := runner.agent.settings.learner.learning_rate_schedule) is not None:
+            raise ValueError(f"`learning_rate` follows a schedule, {schedule}. Received: {learning_rate!r}")
     runner.agent.memory.check_fits(runner.agent.state_shape)
 
 
