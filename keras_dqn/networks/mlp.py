@@ -37,8 +37,7 @@ def mlp(
     Returns:
         A built `keras.Sequential`, float32 [B, state_size] to [B, action_size].
 
-    Raises:
-        ValueError: an initializer or a normalisation is unknown, or the latter is to come before another activation.
+    Raises ValueError for an unknown initializer or normalisation, or the latter before another activation than relu.
     """
     if normalisation is not None and (normalisation != "layer" or activation != "relu"):
         received = f"{normalisation!r} with the activation {activation!r}"
