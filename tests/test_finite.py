@@ -62,6 +62,16 @@ def test_frames(n_step, reward):
     assert np.isfinite(agent.memory.sample(50).reward).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_float32_rewards_are_summed_without_a_warning():
+    agent = Agent(2, 2, weight_backup=None, n_step=3, seed=0)
+    steps = one_step()
+    with pytest.raises(ValueError, match="`reward` must be finite in float32, over 3 steps. Received: .*e.38"):
+        agent.remember_batch(steps._replace(reward=np.array([-3e38], np.float32)))
+    agent.remember_batch(steps._replace(reward=np.array([1e38], np.float32)))
+    assert agent.steps == 1
+
+
 def test_the_notebooks_way_in():
     agent = Agent(2, 2, weight_backup=None, seed=0)
     zeros = np.zeros(2)

@@ -177,7 +177,9 @@ class Agent:
         if not largest < LARGEST or next_state.shape[1:] != self.state_shape:
             self.check_states(state, "state")
             self.check_states(next_state, "next_state")
-        if not float(np.vdot(reward, reward)) < self._largest_reward and not all_finite(reward * self._n_step):
+        if not float(np.vdot(reward, reward)) < self._largest_reward and not all_finite(
+            reward.astype(float) * self._n_step
+        ):
             raise ValueError(f"`reward` must be finite in float32, over {self._n_step} steps. Received: {reward}")
         self.memory.remember(steps)
         self.steps += len(steps.action)
