@@ -94,6 +94,10 @@ class Agent:
             f"learner={self.learner!r})"
         )
 
+    def __reduce__(self):
+        keep = "`save_model(path)` keeps the weights, `Checkpoints` a whole training"
+        raise TypeError(f"An agent can be neither pickled nor copied: {keep}. Received: {self!r}")
+
     def make_learner(self, brain, network, seed) -> AnyLearner:
         """The learner of a brain; the agent of another library makes another."""
         return make_learner(brain, network, self.state_shape, self.action_size, self.settings.learner, seed)
@@ -177,9 +181,8 @@ class Agent:
         if not largest < LARGEST or next_state.shape[1:] != self.state_shape:
             self.check_states(state, "state")
             self.check_states(next_state, "next_state")
-        if not float(np.vdot(reward, reward)) < self._largest_reward and not all_finite(
-            reward.astype(float) * self._n_step
-        ):
+        fits = float(np.vdot(reward, reward)) < self._largest_reward
+        if not fits and not all_finite(reward.astype(float) * self._n_step):
             raise ValueError(f"`reward` must be finite in float32, over {self._n_step} steps. Received: {reward}")
         self.memory.remember(steps)
         self.steps += len(steps.action)
