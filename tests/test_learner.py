@@ -91,7 +91,8 @@ def test_untaken_actions_and_other_states_get_no_gradient():
 
 def test_a_target_model_is_another_object_with_equal_weights():
     brain = mlp(4, 2, seed=0)
-    target = keras.models.clone_model(brain)
+    target = keras.models.clone_model(brain)  # begins with the brain's seeds
+    brain.set_weights([weight + 0.5 for weight in brain.get_weights()])
     Learner(brain, keras.optimizers.Adam(), target_brain=target, target_update=10)
     for ours, theirs in zip(brain.weights, target.weights, strict=True):
         assert ours is not theirs

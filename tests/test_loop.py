@@ -159,6 +159,12 @@ def test_weights_that_somebody_assigned_are_acted_on():
     assert agent.steps == 6
 
 
+def test_steps_and_episodes_of_all_environments_count():
+    agent = Agent(2, 3, weight_backup=None, seed=0)
+    happened = first(5, play(agent, Told(), learn=False))
+    assert agent.steps == happened[-1].steps == 9 and agent.episodes == 1
+
+
 def test_epsilon_of_an_episode_is_that_of_its_last_step():
     happened = first(6, play(Listener(), Counter((3,)), 1))
     assert [episode.epsilon for step in happened for episode in step.episodes] == [1 / 4, 1 / 32]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keras_dqn.memory.replay import ReplayMemory, Transition
@@ -77,6 +77,8 @@ def test_samples_are_copies():
 
 
 @given(capacity=st.integers(1, 9), before=st.integers(1, 30), after=st.integers(0, 30))
+@example(capacity=9, before=3, after=2)  # not full
+@example(capacity=5, before=7, after=1)  # the oldest in the middle
 def test_a_restored_memory_goes_on_as_the_other_would(capacity, before, after):
     memory, restored = ReplayMemory(capacity), ReplayMemory(capacity)
     memory.add(transitions(range(before)))
