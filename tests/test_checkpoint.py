@@ -468,8 +468,6 @@ def test_the_log_has_a_row_every_so_many_steps_and_none_twice(monkeypatch):
     assert float(rows[-1]["mean_score_100"]) == pytest.approx(history.mean_score(), rel=1e-4)
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds)
-    expected = 100 / (seconds[5] - seconds[4])
-    assert float(rows[5]["steps_per_second"]) == pytest.approx(expected, rel=0.2)
 
 
 def test_the_log_counts_frames_and_tensorboard_gets_the_same(monkeypatch):

@@ -39,6 +39,8 @@ def test_an_agent_follows_its_schedule_by_steps_and_not_by_replays():
     assert agent.exploration_rate == 0
     agent.explore_anew()
     assert agent.exploration_rate == 1
+    agent.remember(np.zeros(2), 0, 1, np.zeros(2), False)
+    assert agent.exploration_rate == 1 - 1 / 64, "its steps count anew"
 
 
 def test_random_actions_are_held_for_their_time():

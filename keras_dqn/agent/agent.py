@@ -88,6 +88,10 @@ class Agent(NotebookNames, Resumable):
         if load_backup and self.weight_backup is not None:
             self._load_backup()
 
+    def __reduce__(self):
+        keep = "`save_model(path)` keeps the weights, `Checkpoints` a whole training"
+        raise TypeError(f"An agent can be neither pickled nor copied: {keep}. Received: {self!r}")
+
     def make_learner(self, brain, network, seed) -> AnyLearner:
         """The learner of a brain; the agent of another library makes another."""
         bootstrap = self.memory.bootstraps
@@ -174,7 +178,8 @@ class Agent(NotebookNames, Resumable):
         if not largest < LARGEST or next_state.shape[1:] != self.state_shape:
             self.check_states(state, "state")
             self.check_states(next_state, "next_state")
-        if not float(np.vdot(reward, reward)) < self._largest_reward and not all_finite(reward * self._n_step):
+        fits = float(np.vdot(reward, reward)) < self._largest_reward
+        if not fits and not all_finite(reward.astype(float) * self._n_step):
             raise ValueError(f"`reward` must be finite in float32, over {self._n_step} steps. Received: {reward}")
         if not self.memory.bootstraps and self._acted is not None:
             steps, self._acted = steps._replace(q_values=self._acted[steps.environment]), None

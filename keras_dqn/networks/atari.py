@@ -42,7 +42,7 @@ def nature_cnn(state_shape, action_size, seed=None, dtype="float32", normalisati
             convolution(1, 32, 8, 4),
             convolution(2, 64, 4, 2),
             convolution(3, 64, 3, 1),
-            layers.Flatten(),
+            layers.Flatten(dtype=dtype),
             dense("hidden", 512, "relu", dtype),
             dense("output", action_size, "linear", "float32"),
         ],
@@ -121,13 +121,14 @@ def difference_cnn(state_shape, action_size, seed=None):
     def kernel():
         return keras.initializers.GlorotUniform(seed=next(seeds))
 
-    network = [keras.Input(state_shape, dtype="uint8"), ScreenDifference()]
+    network = [keras.Input(state_shape, dtype="uint8"), ScreenDifference(dtype="float32")]
     for number, filters in enumerate((16, 32, 32, 32), 1):
         network += [
-            layers.Conv2D(filters, 5, 2, kernel_initializer=kernel(), name=f"convolution_{number}"),
+            layers.Conv2D(filters, 5, 2, kernel_initializer=kernel(), dtype="float32", name=f"convolution_{number}"),
             # momentum and epsilon are what PyTorch, where this is from, has by default
-            layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"normalization_{number}"),
-            layers.Activation("relu"),
+            layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype="float32", name=f"normalization_{number}"),
+            layers.Activation("relu", dtype="float32"),
         ]
-    network += [layers.Flatten(), layers.Dense(action_size, kernel_initializer=kernel(), name="output")]
+    network.append(layers.Flatten(dtype="float32"))
+    network.append(layers.Dense(action_size, kernel_initializer=kernel(), dtype="float32", name="output"))
     return keras.Sequential(network, name="difference_cnn")

@@ -133,6 +133,10 @@ class Runner:
         own = [f"{name}={value!r}" for name, value in self.settings.items() if name != "game"]
         return f"{type(self).__name__}({budget}, {', '.join(own)}, environment={self.environment!r})"
 
+    def __reduce__(self):
+        keep = "`agent.save_model(path)` keeps the weights, `train(checkpoints=…)` a whole training"
+        raise TypeError(f"A game can be neither pickled nor copied: {keep}. Received: {self!r}")
+
     @property
     def generators(self):
         """The random generators beside those of the agent, by name."""
