@@ -161,7 +161,7 @@ def test_help_at_every_level(command, capsys):
         (("run", "cartpole", "--max-frames", "0"), "max_frames must be at least 1. Received: 0"),
         (("run", "cartpole", "--epsilon", "7"), "`epsilon` must be a number from 0 to 1. Received: 7.0"),
         (("train", "cartpole", "--steps", "0"), "`steps` must be a whole number, 1 or more. Received: 0"),
-        (("train", "--env", "FrozenLake-v1"), "must be a vector of numbers. Received: Discrete(16)"),
+        (("train", "--env", "Blackjack-v1"), "must be a vector of numbers"),
         (("run", "--env", "Pendulum-v1"), "needs discrete actions 0, 1, 2, … Received: Box(-2.0, 2.0, (1,), float32)"),
         (("train", "--env", "Acrobat-v1"), "the nearest are ['Acrobot-v1'"),
         (("evaluate", "--env", "no_module:X-v0"), "No module named 'no_module'"),
