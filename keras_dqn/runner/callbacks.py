@@ -90,6 +90,7 @@ class KeepBest(TrainingCallback):
         else:
             runner.best_weights.try_again()
         if self.stop_score is not None and runner.best_score >= self.stop_score:
+            training.reached = training.history.evaluations[-1]
             training.stop()
 
     def close(self, error):
@@ -197,7 +198,10 @@ class Training:
         steps: of all environments, those before this training included where it goes on with one.
         history: the runner's.
         comments: lines that the game has to say of the episodes that ended with the last step.
+        reached: the `Evaluated` that ended the training, or None.
     """
+
+    reached: Evaluated | None = None
 
     def __init__(self, runner, listeners, seconds=0.0, guard=None):
         self.runner, self.agent, self.history, self.seconds = runner, runner.agent, runner.history, seconds
