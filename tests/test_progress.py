@@ -104,13 +104,13 @@ def test_the_time_left_does_not_count_the_compilation(monkeypatch):
 @pytest.mark.parametrize("columns", [40, 60, 80])
 def test_a_narrow_terminal_keeps_score_and_epsilon(columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setenv("LINES", "24")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     bar = bar_of(CartPole(11, weights=None))
     bar.training.history.append(EPISODE)
     bar.on_step(Step(21, [EPISODE], None))
     bar.close(None)
     line = last_bar(capsys.readouterr().err)
-    assert re.search(r"\d\d:\d\d, score=21, epsilon=1.00", line) and len(line) <= columns
+    assert re.search(r"%[|].+[|] \d\d:\d\d, score=21, epsilon=1.00", line) and len(line) < columns
 
 
 def test_ctrl_c_says_how_far_it_came_and_where_the_weights_are(capsys):

@@ -1,9 +1,13 @@
 """The commands that do not train: plot, run, film, evaluate, play, export-html, bench."""
 
+import sys
+import warnings
 from pathlib import Path
 
 import keras_dqn
-from keras_dqn.commands.options import make_runner
+from keras_dqn.commands.options import check_game, check_suffix, check_weights, trained_runner
+from keras_dqn.games import ON_A_PAGE
+from keras_dqn.records.atomic import check_writable
 
 
 def plot(options):
@@ -30,9 +34,18 @@ def _labels(files):
 
 def run(options):
     """Play one episode and film it."""
-    make_runner(options).run(
-        options.epsilon, options.seed, options.video, inside=options.inside, max_frames=options.max_frames
-    )
+    check_game(options)
+    check_suffix(options.video, "--video", [".mp4"])
+    runner = trained_runner(options)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        runner.run(options.epsilon, options.seed, options.video, inside=options.inside, max_frames=options.max_frames)
+    for warning in said:
+        if runner.last_run.paths:
+            print(" ".join(str(warning.message).split()), file=sys.stderr)
+    if not runner.last_run.paths:
+        reason = " ".join(" ".join(str(warning.message) for warning in said).split())
+        raise OSError(f"There is no film. Received: {reason}")
 
 
 def film(options):
@@ -46,7 +59,9 @@ def film(options):
 
 def evaluate(options):
     """Play many episodes without learning and print their statistics."""
-    print(make_runner(options).evaluate(options.episodes, seed=options.seed or 0, epsilon=options.epsilon))
+    check_game(options)
+    runner = trained_runner(options, refuse=True)
+    print(runner.evaluate(options.episodes, seed=options.seed or 0, epsilon=options.epsilon))
 
 
 def play(options):
@@ -56,6 +71,10 @@ def play(options):
 
 def export_html(options):
     """Write a page to play on, with or without an agent."""
+    if options.game not in ON_A_PAGE:
+        raise ValueError(f"The games of a page are {', '.join(ON_A_PAGE)}. Received: {options.game!r}")
+    check_weights(options.weights)
+    check_writable(options.out)
     weights = None if options.weights == "none" else options.weights
     keras_dqn.page.write_page(options.game, options.out, weights, options.recipe)
     print(f"Page: {options.out}")

@@ -1,88 +1,184 @@
 """The command line: its commands, their options, and what a command that fails says."""
 
-import argparse
+import os
 import sys
 
 import keras_dqn
-from keras_dqn.commands.options import add_game
+from keras_dqn.commands.options import Parser, UsageError, above_zero, add_game, fraction, not_negative, whole
 from keras_dqn.commands.others import bench, evaluate, export_html, film, play, plot, run
 from keras_dqn.commands.train import add_records, add_training, compare, train
 from keras_dqn.games import IN_A_WINDOW, ON_A_PAGE
 
+PROGRAM = "keras-dqn"
+
 
 def main(arguments=None):
-    """Run one command; returns its exit status: 0, 2 after an error that was explained, 130 after Ctrl-C or SIGTERM."""
-    options = make_parser().parse_args(arguments)
+    """Run one command; returns its exit status.
+
+    It is 0, 2 after an error that was explained, 130 after Ctrl-C or SIGTERM, 141 where nobody reads on.
+    """
     try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read what is printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(arguments):
+    parser, message = make_parser(), None
+    try:
+        options, unknown = parser.parse_known_args(arguments)
+        parser = options.parser
+        if unknown:
+            parser.refuse(unknown)
         options.command(options)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
+    except UsageError as error:
+        message = str(error)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
-        print(f"keras_dqn: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        message = parser.spoken(str(error))
+    if message is None:
+        return 0
+    print(f"keras_dqn: error: {message}", file=sys.stderr)
+    return 2
 
 
 def make_parser():
-    parser = argparse.ArgumentParser("python -m keras_dqn", description="Deep Q-learning in Keras.")
+    """The parser of all commands; each has `command`, the function that runs it, and its `parser` among its options."""
+    parser = Parser(PROGRAM, description="Deep Q-learning in Keras.", usage=f"{PROGRAM} COMMAND [OPTION …]")
     parser.add_argument("--version", action="version", version=keras_dqn.__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", prog=PROGRAM)
 
-    def command(function, text, game=True, weights=True):
+    def command(function, arguments, text, example):
+        """The parser of one command."""
+        name = function.__name__.replace("_", "-")
         subparser = commands.add_parser(
-            function.__name__.replace("_", "-"),
+            name,
             help=text,
             description=text,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            usage=f"{PROGRAM} {name} {arguments}[OPTION …]",
+            epilog=f"example:\n  {PROGRAM} {name} {example}",
         )
-        subparser.set_defaults(command=function)
-        if game:
-            add_game(subparser)
-        if game and weights:
-            subparser.add_argument(
-                "--weights",
-                default="backup",
-                help="start from: 'backup' (what an earlier training left in this folder, if anything), 'pretrained', "
-                "'none', or an .h5 file",
-            )
-            subparser.add_argument("--game", dest="atari_game", help="with breakout: another Atari game, like pong")
-            subparser.add_argument(
-                "--sticky", type=float, help="with breakout: probability that a frame repeats the action before it"
-            )
+        subparser.set_defaults(command=function, parser=subparser)
         return subparser
 
-    subparser = command(train, "Train an agent; its weights are saved whatever ends it, Ctrl-C too.")
-    add_training(subparser, episodes=200)
+    _add_trainings(command)
+    _add_players(command)
+    _add_pictures(command)
+    subparser = command(bench, "[breakout] ", "Measure speed and memory on this machine.", "--repeats 3")
+    subparser.add_argument("game", nargs="?", choices=["breakout"], help="measure the training of Breakout instead")
     subparser.add_argument(
-        "--seeds", type=int, metavar="N", help="train N times from fresh weights, with seeds from --seed on, into --out"
+        "--repeats", type=whole, default=5, metavar="N", help="runs of each measurement; the median is shown"
     )
-    subparser.add_argument(
-        "--out",
+    return parser
+
+
+def _add_trainings(command):
+    subparser = command(
+        train,
+        "GAME ",
+        "Train an agent; its weights are saved whatever ends it, Ctrl-C too.",
+        "cartpole --recipe best --evaluate-every 500 --stop-score 490",
+    )
+    group = add_game(subparser)
+    group.add_argument(
+        "--weights",
+        default="backup",
         metavar="FILE",
-        help="the .h5 file for the weights (default: named after game and recipe); with --seeds, the folder for "
-        "tables, plot and weights (default: one in results/)",
+        help="start from: 'backup' (what an earlier training left in this folder, if anything), 'pretrained', 'none', "
+        "or an .h5 file",
     )
-    subparser.add_argument("--record-every", type=int, metavar="N", help="film every N-th episode into videos/")
-    subparser.add_argument("--plot", metavar="FILE", help="write the learning curve (png, svg or pdf)")
-    subparser.add_argument(
-        "--history", metavar="FILE", help="write the history: all of it (json), or a row an episode (csv)"
-    )
-    subparser.add_argument("--verbose", action="store_true", help="print the score of each episode")
+    add_training(subparser, episodes=200)
     add_records(subparser)
 
     subparser = command(
         compare,
+        "GAME ",
         "Train in Keras and in PyTorch from the same seeds and with the same budget; tables and a plot. Interrupted, "
         "it keeps what has ended, and the same command goes on.",
-        weights=False,
+        "cartpole --recipe pytorch --seeds 10",
     )
-    add_training(subparser, episodes=600)
-    subparser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many seeds, from --seed on")
-    subparser.add_argument("--out", metavar="FOLDER", help="for tables, plot and weights (default: one in results/)")
+    add_game(subparser, weights=False)
+    group = add_training(subparser, episodes=600)
+    group.add_argument("--seeds", type=whole, default=10, metavar="N", help="how many seeds, from --seed on")
+    group.add_argument("--out", metavar="FOLDER", help="for tables, plot and weights; one in results/ if not given")
+
+
+def _add_players(command):
+    subparser = command(
+        run,
+        "GAME ",
+        "Play one episode without learning, film it, print its score.",
+        "cartpole --weights pretrained --video pole.mp4",
+    )
+    _add_weights_to_play(subparser)
+    group = subparser.add_argument_group("the film")
+    group.add_argument("--video", metavar="FILE", help="the MP4 to write; videos/<game>.mp4 if not given")
+    group.add_argument(
+        "--inside", action="store_true", help="film beside the game what the network sees, and its Q-values"
+    )
+    group.add_argument("--max-frames", type=whole, default=3000, metavar="N", help="where the film ends")
 
     subparser = command(
-        plot, "Draw a history that train --history wrote: its learning curve; of several, one figure.", game=False
+        evaluate,
+        "GAME ",
+        "Play episodes with fixed seeds without learning; print mean, spread and interval.",
+        "cartpole --weights pretrained --episodes 100",
+    )
+    group = _add_weights_to_play(subparser)
+    group.add_argument(
+        "--episodes", "--games", type=whole, default=100, metavar="N", help="episode i is reset with seed + i"
+    )
+
+    subparser = command(
+        play, "GAME ", "Play with the keyboard in a window: a or left arrow, d or right arrow.", "cartpole"
+    )
+    subparser.add_argument("game", choices=IN_A_WINDOW, help="the game")
+
+    subparser = command(
+        export_html,
+        "GAME --out FILE ",
+        "Write an HTML file to play on, against an agent; any browser opens it.",
+        "cartpole --weights pretrained --out cartpole.html",
+    )
+    subparser.add_argument("game", help=" or ".join(ON_A_PAGE))
+    subparser.add_argument(
+        "--weights", default="none", metavar="FILE", help="the agent's: 'pretrained', an .h5 file, or 'none'"
+    )
+    subparser.add_argument(
+        "--recipe", metavar="NAME", help="the one whose network the weights are of; the game's first one if not given"
+    )
+    subparser.add_argument("--out", metavar="FILE", required=True, help="the .html file to write")
+
+
+def _add_weights_to_play(subparser):
+    group = add_game(subparser)
+    group.add_argument(
+        "--weights",
+        default="backup",
+        metavar="FILE",
+        help="'backup' (what a training left in this folder, its best weights if it kept any), 'pretrained', 'none', "
+        "or an .h5 file",
+    )
+    group.add_argument(
+        "--epsilon", type=fraction, default=0.0, metavar="P", help="probability of a random action; 1 is all random"
+    )
+    return group
+
+
+def _add_pictures(command):
+    subparser = command(
+        plot,
+        "FILE … --out FIGURE ",
+        "Draw a history that train --history wrote: its learning curve; of several, one figure.",
+        "juvin.json best.json --x steps --out runs.png",
     )
     subparser.add_argument("files", nargs="+", metavar="FILE", help="a history (json or csv)")
     subparser.add_argument("--out", metavar="FIGURE", required=True, help="the png, svg or pdf to write")
@@ -93,15 +189,12 @@ def make_parser():
         "--solved-score", type=float, metavar="SCORE", help="draw a line at the score that solves it"
     )
 
-    subparser = command(run, "Play one episode without learning, film it, print its score.")
-    subparser.add_argument("--epsilon", type=float, default=0.0, help="probability of a random action; 1 is all random")
-    subparser.add_argument("--video", metavar="FILE", help="the MP4 to write (default: videos/<game>.mp4)")
-    subparser.add_argument(
-        "--inside", action="store_true", help="film beside the game what the network sees, and its Q-values"
+    subparser = command(
+        film,
+        "--compare FILM … --out FILE ",
+        "Join films into one MP4 or GIF, each below its caption.",
+        "--compare random=a.mp4 trained=b.mp4 --out both.gif",
     )
-    subparser.add_argument("--max-frames", type=int, default=3000, metavar="N", help="where the film ends")
-
-    subparser = command(film, "Join films into one MP4 or GIF, each below its caption.", game=False)
     subparser.add_argument(
         "--compare",
         nargs="+",
@@ -110,33 +203,13 @@ def make_parser():
         help="an MP4, or CAPTION=MP4; else its name is the caption",
     )
     subparser.add_argument("--out", metavar="FILE", required=True, help="the .mp4 or .gif to write")
-    subparser.add_argument("--columns", type=int, metavar="N", help="how many beside one another; all if not given")
+    subparser.add_argument("--columns", type=whole, metavar="N", help="how many beside one another; all if not given")
     subparser.add_argument("--one-after-the-other", action="store_true", help="in time, instead of side by side")
-    subparser.add_argument("--width", type=int, default=640, metavar="PIXELS", help="of the whole picture")
-    subparser.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="where each film begins")
-    subparser.add_argument("--seconds", type=float, help="how long the whole is; as long as the films if not given")
-    subparser.add_argument("--frames-per-second", type=float, metavar="N", help="those of the first film if not given")
-
-    subparser = command(evaluate, "Play episodes with fixed seeds without learning; print mean, spread and interval.")
-    subparser.add_argument("--episodes", "--games", type=int, default=100, help="episode i is reset with seed + i")
-    subparser.add_argument("--epsilon", type=float, default=0.0, help="probability of a random action")
-
-    subparser = command(play, "Play with the keyboard in a window: a or left arrow, d or right arrow.", game=False)
-    subparser.add_argument("game", choices=IN_A_WINDOW, help="the game")
-
-    subparser = command(
-        export_html, "Write an HTML file to play on, against an agent; any browser opens it.", game=False
-    )
-    subparser.add_argument("game", help=" or ".join(ON_A_PAGE))
+    subparser.add_argument("--width", type=whole, default=640, metavar="PIXELS", help="of the whole picture")
+    subparser.add_argument("--start", type=not_negative, default=0.0, metavar="SECONDS", help="where each film begins")
     subparser.add_argument(
-        "--weights", default="none", help="the agent's: 'pretrained', an .h5 file, or 'none' to play alone"
+        "--seconds", type=above_zero, metavar="N", help="how long the whole is; as long as the films if not given"
     )
     subparser.add_argument(
-        "--recipe", help="the one whose network the weights are of; the game's first one if not given"
+        "--frames-per-second", type=above_zero, metavar="N", help="those of the first film if not given"
     )
-    subparser.add_argument("--out", metavar="FILE", required=True, help="the .html file to write")
-
-    subparser = command(bench, "Measure speed and memory on this machine.", game=False)
-    subparser.add_argument("game", nargs="?", choices=["breakout"], help="measure the training of Breakout instead")
-    subparser.add_argument("--repeats", type=int, default=5, help="runs of each measurement; the median is shown")
-    return parser

@@ -1,10 +1,19 @@
 """The commands that train: once, from several seeds, beside PyTorch; and the arguments of a training."""
 
+import math
 import time
 
 import keras_dqn
-from keras_dqn.commands.options import game_class, make_runner, typed
-from keras_dqn.records.atomic import check_writable
+from keras_dqn.commands.options import (
+    above_zero,
+    check_game,
+    check_out,
+    finite,
+    game_class,
+    make_runner,
+    not_negative,
+    whole,
+)
 
 
 def train(options):
@@ -12,13 +21,12 @@ def train(options):
     if options.seeds is not None:
         _train_seeds(options)
         return
-    if options.plot is not None:
-        check_writable(keras_dqn.plots.check_figure_path(options.plot))
-    if options.history is not None:
-        check_writable(keras_dqn.history.check_history_path(options.history))
+    _check_single(options)
+    check_game(options)
     settings = {"weight_backup": options.out, "memory_size": options.memory_size, "replay_every": options.replay_every}
     settings = {name: value for name, value in settings.items() if value is not None}
-    runner = make_runner(options, episodes=options.episodes, steps=options.steps, **settings)
+    weights = None if options.weights == "none" or options.resume else options.weights
+    runner = make_runner(options, weights, episodes=options.episodes, steps=options.steps, **settings)
     began = time.perf_counter()
     try:
         history = runner.train(
@@ -36,11 +44,7 @@ def train(options):
         if options.history is not None and runner.agent.steps:
             runner.history.save(options.history)
             print(f"History: {options.history}")
-    print(
-        f"{len(history)} episodes, {runner.agent.steps} steps, {runner.agent.learner.updates} updates "
-        f"in {time.perf_counter() - began:.1f} s; mean score of the last {min(100, len(history))}: "
-        f"{history.mean_score():.1f}"
-    )
+    print(_summary(runner, options.stop_score, time.perf_counter() - began))
     print(f"Weights: {runner.agent.weight_backup}")
     if runner.best_score is not None:
         print(f"Best weights: {runner.best_backup}, mean score {runner.best_score:.1f}")
@@ -52,30 +56,58 @@ def train(options):
         print(f"Learning curve: {options.plot}")
 
 
+def _summary(runner, stop_score, seconds):
+    """One line on what a training did."""
+    history = runner.history
+    text = f"{len(history)} episodes, {runner.agent.steps} steps, {runner.agent.learner.updates} updates "
+    text += f"in {seconds:.1f} s"
+    best = max((evaluation.score for evaluation in history.evaluations), default=-math.inf)
+    if stop_score is not None and best >= stop_score:  # that is what it came to, and not its episodes of exploration
+        return text
+    return f"{text}; mean score of the last {min(100, len(history))}: {history.mean_score():.1f}"
+
+
+def _check_single(options):
+    """Refuse what a single training cannot do, before TensorFlow is loaded and hours are spent."""
+    if options.stop_score is not None and options.evaluate_every is None:
+        raise ValueError(f"--stop-score needs --evaluate-every. Received: --stop-score {options.stop_score:g}")
+    if options.resume and options.weights not in ("backup", "none"):
+        raise ValueError(f"--resume takes the weights from the checkpoint. Received: --weights {options.weights}")
+    if options.checkpoints is None and options.game != "breakout":  # which has a folder of its own
+        for name in ("checkpoint_minutes", "checkpoint_memory", "weights_every", "resume", "tensorboard"):
+            if getattr(options, name) not in (None, False):
+                raise ValueError(f"{typed(name)} needs --checkpoints FOLDER. Received: {options.game or options.env}")
+    check_out(options.out, "--out", [".h5"])
+    check_out(options.plot, "--plot", [".png", ".svg", ".pdf"])
+    check_out(options.history, "--history", [".json", ".csv"])
+
+
 def _train_seeds(options):
     """Train from several seeds."""
     names = ["plot", "history", "record_every", "verbose", "memory_size", "precision", "replay_every", "sticky"]
-    names += ["learning_rate", "checkpoints", "checkpoint_memory", "weights_every", "resume", "tensorboard"]
-    single = {name: getattr(options, name) for name in names}
+    names += ["learning_rate", "checkpoints", "checkpoint_minutes", "checkpoint_memory", "weights_every", "resume"]
+    single = {name: getattr(options, name) for name in [*names, "tensorboard"]}
     single["game"] = options.atari_game
     single["weights"] = None if options.weights in ("backup", "none") else options.weights
     for name, value in single.items():
         if value is not None and value is not False:
             raise ValueError(
-                f"`{typed(name)}` is for a single training; with --seeds each starts afresh. Received: {value}"
+                f"{typed(name)} is for a single training; with --seeds each starts afresh. Received: {value}"
             )
-    _experiment(keras_dqn.train_seeds, options)
+    check_game(options)
+    _experiment("train_seeds", options)
 
 
 def compare(options):
     """Train in Keras and in PyTorch from the same seeds."""
-    _experiment(keras_dqn.compare, options)
+    check_game(options)
+    _experiment("compare", options)
 
 
 def _experiment(function, options):
     """Train from several seeds and print the tables."""
     given = {"evaluate_every": options.evaluate_every, "stop_score": options.stop_score, "folder": options.out}
-    experiment = function(
+    experiment = getattr(keras_dqn, function)(
         game_class(options),
         options.recipe,
         seeds=options.seeds,
@@ -92,47 +124,83 @@ def _experiment(function, options):
 def _checkpoints(options, runner):
     """What --checkpoints and its like ask for; None where there are to be none."""
     folder = options.checkpoints or getattr(runner, "checkpoint_folder", None)
-    if folder is not None:
-        minutes, memory, weights_every = options.checkpoint_minutes, options.checkpoint_memory, options.weights_every
-        return keras_dqn.Checkpoints(folder, minutes, memory, weights_every)
-    for name in ("checkpoint_memory", "weights_every"):
-        if getattr(options, name):
-            raise ValueError(f"{typed(name)} needs --checkpoints FOLDER. Received: {options.game}")
-    return None
+    if folder is None:
+        return None
+    minutes = {} if options.checkpoint_minutes is None else {"minutes": options.checkpoint_minutes}
+    memory, weights_every = options.checkpoint_memory, options.weights_every
+    return keras_dqn.Checkpoints(folder, memory=memory, weights_every=weights_every, **minutes)
 
 
-def add_training(subparser, episodes):
-    """The arguments of a training, single or one of several."""
-    budget = subparser.add_mutually_exclusive_group()
-    budget.add_argument("--episodes", type=int, default=episodes, help="episodes to play")
-    budget.add_argument("--steps", type=int, help="environment steps to make instead")
-    subparser.add_argument(
+def add_training(parser, episodes):
+    """The arguments of a training, single or one of several; returns their group."""
+    group = parser.add_argument_group("the training")
+    budget = group.add_mutually_exclusive_group()
+    budget.add_argument("--episodes", type=whole, default=episodes, metavar="N", help="episodes to play")
+    budget.add_argument("--steps", type=whole, metavar="N", help="environment steps to make instead")
+    group.add_argument(
         "--evaluate-every",
-        type=int,
+        type=whole,
         metavar="N",
         help="evaluate every N steps and keep the best weights apart (1000 where there are several seeds)",
     )
-    subparser.add_argument("--stop-score", type=float, metavar="SCORE", help="end when an evaluation has this mean")
-    subparser.add_argument("--quiet", action="store_true", help="no progress bar")
+    group.add_argument("--stop-score", type=finite, metavar="SCORE", help="end when an evaluation has this mean")
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+    return group
 
 
-def add_records(subparser):
-    """The arguments of what a long training leaves behind, and of its memory."""
-    subparser.add_argument(
-        "--precision", help="with breakout: mixed_bfloat16 instead of float32, faster on some machines"
+def add_records(parser):
+    """The arguments of a training that `train` alone has: settings, results, and what a long one leaves behind."""
+    group = parser.add_argument_group("settings, instead of the recipe's")
+    group.add_argument(
+        "--precision",
+        choices=("float32", "mixed_bfloat16"),
+        help="with breakout: mixed_bfloat16 is faster on some machines",
     )
-    subparser.add_argument("--memory-size", type=int, metavar="STEPS", help="instead of the recipe's")
-    subparser.add_argument("--replay-every", type=int, metavar="STEPS", help="instead of the recipe's")
-    subparser.add_argument("--learning-rate", type=float, help="instead of the recipe's, or of the checkpoint's")
-    subparser.add_argument(
+    group.add_argument("--memory-size", type=whole, metavar="STEPS", help="how many transitions are remembered")
+    group.add_argument("--replay-every", type=whole, metavar="STEPS", help="how often it learns")
+    group.add_argument("--learning-rate", type=above_zero, metavar="RATE", help="of the checkpoint's, too")
+
+    group = parser.add_argument_group("results")
+    group.add_argument(
+        "--seeds",
+        type=whole,
+        metavar="N",
+        help="train N times from fresh weights, with seeds from --seed on, into --out",
+    )
+    group.add_argument(
+        "--out",
+        metavar="FILE",
+        help="the .h5 file for the weights, else named after game and recipe; with --seeds, the folder for tables, "
+        "plot and weights, else one in results/",
+    )
+    group.add_argument("--record-every", type=whole, metavar="N", help="film every N-th episode into videos/")
+    group.add_argument("--plot", metavar="FILE", help="write the learning curve (png, svg or pdf)")
+    group.add_argument(
+        "--history", metavar="FILE", help="write the history: all of it (json), or a row an episode (csv)"
+    )
+    group.add_argument("--verbose", action="store_true", help="print the score of each episode")
+
+    group = parser.add_argument_group("checkpoints, for long trainings")
+    group.add_argument(
         "--checkpoints",
         metavar="FOLDER",
-        help="write a log and checkpoints there, two of which are kept (default: none; breakout: <game>_checkpoints)",
+        help="write a log and checkpoints there, two of which are kept; none if not given, but breakout: "
+        "<game>_checkpoints",
     )
-    subparser.add_argument("--checkpoint-minutes", type=float, default=5.0, metavar="M", help="between two of them")
-    subparser.add_argument("--checkpoint-memory", action="store_true", help="save the memory too; its size is said")
-    subparser.add_argument(
-        "--weights-every", type=int, metavar="N", help="keep the weights of every N steps there, in files of their own"
+    group.add_argument(
+        "--checkpoint-minutes", type=not_negative, metavar="M", help="between two of them; 5 if not given"
     )
-    subparser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    subparser.add_argument("--tensorboard", metavar="FOLDER", help="write the log for TensorBoard as well")
+    group.add_argument("--checkpoint-memory", action="store_true", help="save the memory too; its size is said")
+    group.add_argument(
+        "--weights-every",
+        type=whole,
+        metavar="N",
+        help="keep the weights of every N steps there, in files of their own",
+    )
+    group.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    group.add_argument("--tensorboard", metavar="FOLDER", help="write the log for TensorBoard as well")
+
+
+def typed(name):
+    """How an option is typed."""
+    return f"--{name.replace('_', '-')}"

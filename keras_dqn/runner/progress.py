@@ -1,6 +1,7 @@
 """What shows how a training goes: a bar, lines of text, and a learning curve that grows."""
 
 import shutil
+import sys
 import time
 
 from tqdm.auto import tqdm
@@ -10,7 +11,7 @@ from keras_dqn.show.plots import learning_curve, notebook_picture
 
 EVERY = 3.0  # seconds between two drawings, at least
 SHARE = 0.05  # of the time that drawing may take
-NARROW = 100  # columns of a terminal; in fewer, the bar gives way to the numbers
+NARROW = 100  # columns of a terminal; in fewer, score and epsilon come first
 
 
 class ProgressBar(TrainingCallback):
@@ -35,10 +36,10 @@ class ProgressBar(TrainingCallback):
         self._bar = tqdm(total=total, initial=done, unit=unit, desc=runner.name, disable=not self.shown)
         if self.shown:
             self._bar.leave = self._bar.pos == 0  # it stays on the screen, unless it is inside another one
-        columns = shutil.get_terminal_size((NARROW, 24)).columns
+        columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else NARROW
         self._is_narrow = self.shown and columns < NARROW and not hasattr(self._bar, "container")
         if self._is_narrow:
-            self._bar.ncols, self._bar.bar_format = columns - 1, "{percentage:3.0f}% {remaining}{postfix}"
+            self._bar.ncols, self._bar.bar_format = columns - 1, "{percentage:3.0f}%|{bar}| {remaining}{postfix}"
         self._compiles = True  # with the first replay
 
     def on_step(self, step):
