@@ -4,6 +4,7 @@ import os
 import sys
 
 import keras_dqn
+from keras_dqn.commands import config
 from keras_dqn.commands.options import Parser, UsageError, above_zero, add_game, fraction, not_negative, whole
 from keras_dqn.commands.others import bench, evaluate, export_html, film, play, plot, run
 from keras_dqn.commands.train import add_records, add_training, compare, train
@@ -28,12 +29,15 @@ def main(arguments=None):
 
 
 def _run(arguments):
-    parser, message = make_parser(), None
+    whole_parser, message = make_parser(), None
+    parser = whole_parser
     try:
         options, unknown = parser.parse_known_args(arguments)
         parser = options.parser
         if unknown:
             parser.refuse(unknown)
+        if getattr(options, "config", None) is not None:
+            options = config.completed(options, lambda: whole_parser.parse_args(arguments))
         options.command(options)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -95,6 +99,12 @@ def _add_trainings(command):
         help="start from: 'backup' (what an earlier training left in this folder, if anything), 'pretrained', 'none', "
         "or an .h5 file",
     )
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="a training in a file (toml), like the one that is left beside the weights of each; what is typed wins",
+    )
+    subparser.set_defaults(agent={})
     add_training(subparser, episodes=200)
     add_records(subparser)
 

@@ -4,6 +4,7 @@ import math
 import time
 
 import keras_dqn
+from keras_dqn.commands.config import agent_settings, description, write
 from keras_dqn.commands.options import (
     above_zero,
     check_game,
@@ -25,8 +26,10 @@ def train(options):
     check_game(options)
     settings = {"weight_backup": options.out, "memory_size": options.memory_size, "replay_every": options.replay_every}
     settings = {name: value for name, value in settings.items() if value is not None}
+    settings = {**agent_settings(options.agent, options.config), **settings}
     weights = None if options.weights == "none" or options.resume else options.weights
-    runner = make_runner(options, weights, episodes=options.episodes, steps=options.steps, **settings)
+    runner = make_runner(options, weights, **_budget(options), **settings)
+    described = description(options, runner)  # before anything of it changes
     began = time.perf_counter()
     try:
         history = runner.train(
@@ -46,6 +49,9 @@ def train(options):
             print(f"History: {options.history}")
     print(_summary(runner, options.stop_score, time.perf_counter() - began))
     print(f"Weights: {runner.agent.weight_backup}")
+    file = runner.agent.weight_backup.with_suffix(".toml")
+    write(file, described)
+    print(f"Settings: {file}")
     if runner.best_score is not None:
         print(f"Best weights: {runner.best_backup}, mean score {runner.best_score:.1f}")
     if options.plot is not None:
@@ -112,13 +118,18 @@ def _experiment(function, options):
         options.recipe,
         seeds=options.seeds,
         seed=options.seed or 0,
-        episodes=options.episodes,
-        steps=options.steps,
         progress=not options.quiet,
+        **_budget(options),
+        **agent_settings(getattr(options, "agent", {}), getattr(options, "config", None)),
         **{name: value for name, value in given.items() if value is not None},
     )
     print(experiment)
     print(f"Results: {experiment.folder}")
+
+
+def _budget(options):
+    """How long to train, as `Runner` takes it."""
+    return {"episodes": options.episodes or options.default_episodes, "steps": options.steps}
 
 
 def _checkpoints(options, runner):
@@ -135,7 +146,8 @@ def add_training(parser, episodes):
     """The arguments of a training, single or one of several; returns their group."""
     group = parser.add_argument_group("the training")
     budget = group.add_mutually_exclusive_group()
-    budget.add_argument("--episodes", type=whole, default=episodes, metavar="N", help="episodes to play")
+    budget.add_argument("--episodes", type=whole, metavar="N", help=f"episodes to play; {episodes} if not given")
+    parser.set_defaults(default_episodes=episodes)
     budget.add_argument("--steps", type=whole, metavar="N", help="environment steps to make instead")
     group.add_argument(
         "--evaluate-every",
