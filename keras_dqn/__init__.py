@@ -8,7 +8,7 @@ remembers and replays and holds the only training loop, `runner` trains, evaluat
 environments and their recipes.
 Beside them: `networks` (the brains), `exploration`, `records` (what is kept: weight files, histories, checkpoints),
 `show` (figures and films), `playable` (games for the keyboard, in a window or on a page), `pytorch` (the same agent in
-PyTorch), `experiment` (trainings from several seeds, and the benchmark), and `checks`.
+PyTorch), `experiment` (trainings from several seeds, and the benchmark), `commands` (the command line), and `checks`.
 """
 
 import importlib

@@ -499,19 +499,21 @@ def test_train_and_resume_from_the_shell(capsys, monkeypatch):
     assert "Restored pong_checkpoints/checkpoint_000001: 40" in out and "Weights: pong_weight.h5" in out and err == ""
     assert main((*train, "--steps", "500")) == 2
     assert "--resume" in capsys.readouterr().err
-    assert main(("evaluate", "breakout", "--games", "2", "--sticky", "0.25", "--epsilon", "1", "--seed", "3")) == 0
+    games = ("--games", "2", "--sticky", "0.25", "--epsilon", "1", "--seed", "3", "--weights", "none")
+    assert main(("evaluate", "breakout", *games)) == 0
     assert "mean " in (out := capsys.readouterr().out) and "2 episodes" in out
     for arguments, message in [
         (("train", "breakout", "--game", "pog"), "nearest are ['pong'"),
         (("evaluate", "cartpole", "--sticky", "0.25"), "are for breakout. Received: cartpole"),
-        (("evaluate", "breakout", "--sticky", "3"), "`sticky` must be a number from 0 to 1. Received: 3.0"),
+        (("evaluate", "breakout", "--sticky", "3"), "--sticky must be a number from 0 to 1. Received: 3"),
         (("train", "cartpole", "--checkpoint-memory"), "needs --checkpoints FOLDER. Received: cartpole"),
         (
             ("train", "cartpole", "--weights-every", "100"),
             "--weights-every needs --checkpoints FOLDER. Received: cartpole",
         ),
         (("train", "breakout", "--resume", "--weights", "x.h5"), "from the checkpoint. Received: --weights x.h5"),
-        (("train", "cartpole", "--resume"), "need `checkpoints`. Received: resume=True"),
+        (("train", "cartpole", "--resume"), "--resume needs --checkpoints FOLDER. Received: cartpole"),
+        (("train", "cartpole", "--checkpoint-minutes", "3"), "--checkpoint-minutes needs --checkpoints FOLDER."),
         (("train", "breakout", "--resume"), "whole checkpoint to go on from in breakout_checkpoints. Received: break"),
     ]:
         assert main(arguments) == 2

@@ -1,5 +1,7 @@
 """The command line as a user types it."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -8,9 +10,12 @@ from pathlib import Path
 import pytest
 from matplotlib import image
 
-from keras_dqn import plots
+from keras_dqn import CartPole, plots
 from keras_dqn.__main__ import main
+from keras_dqn.networks.mlp import mlp
 from keras_dqn.records.history import Episode, History
+from keras_dqn.records.weight_sizes import sizes
+from keras_dqn.records.weights import pretrained, save_weights
 from keras_dqn.runner.runner import Runner
 
 
@@ -37,7 +42,7 @@ def test_train_evaluate_run_from_the_shell():
 
     status, out, err = keras_dqn("run", "cartpole", "--epsilon", "1", "--seed", "3", "--video", "films/random.mp4")
     assert (status, err) == (0, "")
-    assert out.splitlines()[0] == "Found saved weights, loaded into model"
+    assert out.splitlines()[0] == "Weights: cartpole_weight.h5"
     assert "Cumulative reward: " in out and "Video: films/random.mp4" in out
     assert keras_dqn("run", "cartpole", "--epsilon", "1", "--seed", "3", "--video", "films/random.mp4")[1] == out
 
@@ -123,7 +128,7 @@ def test_any_environment_by_its_id(capsys):
     out = capsys.readouterr().out
     assert "1 episodes, 600 steps, 4" in out and "Weights: Acrobot-v1_best_weight.h5" in out
     assert main(["evaluate", "--env", "Acrobot-v1", "--recipe", "best", "--episodes", "2"]) == 0
-    assert capsys.readouterr().out.startswith("Found saved weights, loaded into model\nmean -")
+    assert capsys.readouterr().out.startswith("Weights: Acrobot-v1_best_weight.h5\nmean -")
     options = ["--inside", "--max-frames", "20"]
     assert main(["run", "--env", "Acrobot-v1", "--weights", "none", "--epsilon", "1", "--seed", "0", *options]) == 0
     assert "Video: videos/Acrobot-v1.mp4" in capsys.readouterr().out
@@ -137,7 +142,7 @@ def test_help_at_every_level(command, capsys):
         main([*command, "--help"])
     out = capsys.readouterr().out
     assert left.value.code == 0
-    assert out.startswith("usage: python -m keras_dqn")
+    assert (out.startswith("usage: keras-dqn ") and "None)" not in out and "\nexample:\n" in out) or not command
     if command and command not in [("plot",), ("bench",), ("export-html",)]:
         assert ("--weights" in out) == (command != ("compare",)) and "--env" in out and "--seed" in out
 
@@ -145,30 +150,44 @@ def test_help_at_every_level(command, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "cartpole", "--episodes", "0"), "`episodes` must be a whole number, 1 or more. Received: 0"),
-        (("train", "cartpole", "--recipe", "x"), "`recipe` must be one of ['juvin'"),
+        (("train", "cartpole", "--episodes", "0"), "--episodes must be a whole number, 1 or more. Received: 0"),
+        (("train", "cartpole", "--recipe", "x"), "--recipe must be one of juvin, pytorch, best. Received: x"),
         (("train", "cartpole", "--out", "no/folder/w.h5"), "no/folder/w.h5"),
         (("train", "cartpole", "--plot", "no/folder/p.png"), "no/folder/p.png"),
         (("train", "cartpole", "--plot", "p.bmp"), "p.bmp"),
         (("train", "cartpole", "--history", "no/folder/h.json"), "no/folder/h.json"),
-        (("train", "cartpole", "--history", "h.txt"), "A history is saved as one of .json, .csv. Received: h.txt"),
+        (
+            ("train", "cartpole", "--history", "h.txt"),
+            "a file of the kind .json or .csv. Received: h.txt",
+        ),
         (("plot", "no.json", "--out", "p.png"), "Cannot read: No such file or directory. Received: 'no.json'"),
         (("plot", "no.json", "--out", "p.gif"), "one of .png, .svg, .pdf. Received: p.gif"),
         (("plot", "h.png", "--out", "p.png"), "one of .json, .csv. Received: h.png"),
         (("plot", "h.csv", "h.csv", "--out", "p.png"), "Each history is drawn once. Received: h.csv h.csv"),
-        (("train", "cartpole", "--replay-every", "0"), "`replay_every` must be a whole number, 1 or more. Received: 0"),
-        (("train", "cartpole", "--learning-rate", "0"), "`learning_rate` must be above 0. Received: 0.0"),
-        (("run", "cartpole", "--max-frames", "0"), "max_frames must be at least 1. Received: 0"),
-        (("run", "cartpole", "--epsilon", "7"), "`epsilon` must be a number from 0 to 1. Received: 7.0"),
-        (("train", "cartpole", "--steps", "0"), "`steps` must be a whole number, 1 or more. Received: 0"),
-        (("train", "--env", "Blackjack-v1"), "Received: Tuple(Discrete(32), Discrete(11), Discrete(2))"),
+        (("train", "cartpole", "--replay-every", "0"), "--replay-every must be a whole number, 1 or more. Received: 0"),
+        (("train", "cartpole", "--learning-rate", "0"), "--learning-rate must be a number above 0. Received: 0"),
+        (("run", "cartpole", "--max-frames", "0"), "--max-frames must be a whole number, 1 or more. Received: 0"),
+        (("run", "cartpole", "--epsilon", "7"), "--epsilon must be a number from 0 to 1. Received: 7"),
+        (("train", "cartpole", "--steps", "0"), "--steps must be a whole number, 1 or more. Received: 0"),
+        (("train", "--env", "Blackjack-v1"), "must be a vector of numbers"),
         (("run", "--env", "Pendulum-v1"), "needs discrete actions 0, 1, 2, … Received: Box(-2.0, 2.0, (1,), float32)"),
         (("train", "--env", "Acrobat-v1"), "the nearest are ['Acrobot-v1'"),
         (("evaluate", "--env", "no_module:X-v0"), "No module named 'no_module'"),
         (("evaluate", "--env", "Acrobot-v1", "--weights", "pretrained"), "Received: 'Acrobot-v1'"),
-        (("evaluate", "cartpole", "--episodes", "-1"), "`episodes` must be a whole number, 1 or more. Received: -1"),
+        (("evaluate", "cartpole", "--episodes", "-1"), "--episodes must be a whole number, 1 or more. Received: -1"),
         (("evaluate", "cartpole", "--weights", "missing.h5"), "missing.h5"),
         (("evaluate", "cartpole", "--weights", "."), "Received: a folder"),
+        (("evaluate", "cartpole"), "untrained, as there is no cartpole_weight.h5 here: give --weights pretrained"),
+        (("train", "cartpole", "--seed", "-1"), "--seed must be a whole number, 0 or more. Received: -1"),
+        (("train", "cartpole", "--stop-score", "9"), "--stop-score needs --evaluate-every. Received: --stop-score 9"),
+        (("train", "cartpole", "--out", "model.keras"), "--out must be a file of the kind .h5. Received: model.keras"),
+        (("train", "--env", "ALE/Breakout-v5"), "breakout --game breakout"),
+        (("run", "cartpole", "--video", "film.avi"), "--video must be a file of the kind .mp4. Received: film.avi"),
+        (("export-html", "pong", "--out", "page.html"), "Received: 'pong'"),
+        (
+            ("evaluate", "mountaincar", "--weights", str(pretrained("cartpole"))),
+            "these are weights of a network with 4 inputs and 2 actions; MountainCar has 2 and 3. Received: ",
+        ),
     ],
 )
 def test_errors_are_one_line_and_change_nothing(arguments, message, capsys, tmp_path):
@@ -181,11 +200,13 @@ def test_errors_are_one_line_and_change_nothing(arguments, message, capsys, tmp_
 
 def test_words_it_does_not_know(capsys):
     both = ["train", "cartpole", "--env", "Acrobot-v1"]
-    for arguments in (["fly"], ["train", "pong2"], ["train"], both, ["train", "cartpole", "--seed", "-1"]):
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        assert left.value.code == 2
-    assert "a seed is 0 or more, received -1" in capsys.readouterr().err
+    misspelt = ["train", "cartpole", "--stpes", "9"]
+    for arguments in (["fly"], ["train", "pong2"], ["train"], both, misspelt):
+        assert main(arguments) == 2
+        error, usage = capsys.readouterr().err.splitlines()
+        assert error.startswith("keras_dqn: error: ") and usage.startswith("usage: keras-dqn ")
+        assert usage.endswith("see keras-dqn --help" if arguments == ["fly"] else "see keras-dqn train --help")
+    assert error.endswith("the nearest is --steps. Received: --stpes 9")
 
 
 QUIET = """
@@ -217,12 +238,139 @@ def test_another_keras_backend_is_named():
     assert "needs Keras on TensorFlow" in done.stderr and "Received: 'numpy'" in done.stderr
 
 
+EARLY = """
+import contextlib, io, sys
+from keras_dqn.__main__ import main
+for line in sys.stdin.read().splitlines():
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        assert main(line.split()) == 2, line
+    assert said.getvalue().count("error: ") == 1, line
+    assert not {"tensorflow", "keras"} & set(sys.modules), line
+"""
+TYPOS = """train cartpole --episodes 0
+train cartpole --stop-score 400
+train cartpole --recipe bets
+train cartpole --out model.keras
+train cartpole --out no/folder/w.h5
+train cartpole --plot curve.bmp
+train cartpole --history history.txt
+train cartpole --weights missing.h5
+train cartpole --resume
+train cartpole --seeds 2 --verbose
+train cartpole --checkpoint-minutes 3
+train --env Acrobat-v1
+train breakout --game pog
+train breakout --precision half
+train cartpole --sticky 0.25
+evaluate cartpole --weights .
+run cartpole --video film.avi
+export-html pong --out page.html
+compare cartpole --recipe x
+"""
+
+
+def test_options_are_checked_before_tensorflow_is_loaded():
+    done = subprocess.run([sys.executable, "-c", EARLY], input=TYPOS, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_names_every_recipe_and_every_group(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "cartpole: juvin, pytorch, best; mountaincar: notebook, best; breakout: nature, hackathon2018;" in out
+    for group in ("what is played:", "the training:", "settings, instead of", "results:", "checkpoints, for long"):
+        assert group in out
+
+
+@pytest.mark.parametrize("arguments", [("train", "--help"), ("evaluate", "cartpole", "--weights", "none")])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments):
+    arguments = [*arguments, "--episodes", "1"] if arguments[0] == "evaluate" else arguments
+    command = [sys.executable, "-m", "keras_dqn", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": {**os.environ, "PYTHONUNBUFFERED": ""}}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode == 141 and err.replace("The network is untrained\n", "") == ""
+
+
+def test_a_film_that_cannot_be_made_is_one_line(monkeypatch, capsys):
+    def no_ffmpeg():
+        raise FileNotFoundError("there is no ffmpeg,\nnowhere")
+
+    monkeypatch.setattr("keras_dqn.show.video._ffmpeg", no_ffmpeg)
+    assert main(["run", "cartpole", "--epsilon", "1", "--weights", "none", "--seed", "0"]) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("Cumulative reward: ") and err.count("\n") == 1
+    assert err.startswith("keras_dqn: error: There is no film. Received: Not filming videos/cartpole.mp4 ")
+
+
+def test_an_untrained_network_is_called_so(capsys):
+    assert main(["run", "cartpole", "--seed", "0", "--max-frames", "5"]) == 0
+    assert capsys.readouterr().err == "The network is untrained, as there is no cartpole_weight.h5 here\n"
+    assert main(["evaluate", "cartpole", "--weights", "none", "--episodes", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("mean ") and err == "The network is untrained\n"
+
+
+def test_the_best_weights_are_played_where_there_are_some(capsys):
+    save_weights(CartPole(weights=None, seed=0).agent.brain, "cartpole_weight.h5")
+    scores = {}
+    for name in ("cartpole_weight.h5", "cartpole_weight_best.h5"):
+        if "best" in name:
+            save_weights(CartPole(weights="pretrained").agent.brain, name)
+        assert main(["evaluate", "cartpole", "--episodes", "5"]) == 0
+        first, scores[name] = capsys.readouterr().out.splitlines()
+        assert first == f"Weights: {name}"
+    assert scores["cartpole_weight.h5"] != scores["cartpole_weight_best.h5"]
+
+
+def test_what_the_library_says_of_a_keyword_is_said_of_the_option(monkeypatch, capsys):
+    def refuse(runner, **options):
+        raise ValueError("`stop_score` and `unheard_of` are odd. Received: stop_score=9")
+
+    monkeypatch.setattr(Runner, "train", refuse)
+    assert main(["train", "cartpole", "--weights", "none"]) == 2
+    err = capsys.readouterr().err
+    assert err == "keras_dqn: error: --stop-score and `unheard_of` are odd. Received: stop_score=9\n"
+
+
+def test_a_full_disk_names_the_file(monkeypatch, capsys):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(["train", "cartpole", "--weights", "none", "--episodes", "1", "--quiet"]) == 2
+    error = "[Errno 28] Cannot write: No space left on device. Received: 'cartpole_weight.h5'"
+    assert capsys.readouterr().err == f"keras_dqn: error: {error}\n"
+
+
+@pytest.mark.parametrize(
+    ("network", "found"),
+    [({"hidden": (8, 8)}, (5, 3)), ({"hidden": (8,), "dueling": True}, (5, 3)), ({"hidden": (8,) * 12}, (5, 3))],
+)
+@pytest.mark.parametrize("name", ["ours.h5", "whole.h5", "keras3.weights.h5", "whole.keras"])
+def test_a_weight_file_says_what_network_it_is_of(network, found, name):
+    brain = mlp(5, 3, **network)
+    save = {"ours.h5": lambda path: save_weights(brain, path), "keras3.weights.h5": brain.save_weights}
+    save.get(name, brain.save)(name)
+    assert sizes(name) == found
+
+
+def test_a_file_that_says_nothing_of_its_network():
+    Path("not.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    assert sizes("not.h5") is None and sizes("missing.h5") is None
+    assert sizes(pretrained("breakout")) is None  # its first layers are convolutions
+
+
 @pytest.mark.parametrize(
     "option",
     [
         ("--resume",),
         ("--checkpoints", "folder"),
         ("--checkpoint-memory",),
+        ("--checkpoint-minutes", "5"),
         ("--weights-every", "1000"),
         ("--memory-size", "500"),
         ("--learning-rate", "0.1"),
@@ -234,4 +382,4 @@ def test_another_keras_backend_is_named():
 )
 def test_what_several_seeds_cannot_do_is_refused(option, capsys):
     assert main(["train", "cartpole", "--seeds", "2", *option]) == 2
-    assert f"`{option[0]}` is for a single training; with --seeds each starts afresh" in capsys.readouterr().err
+    assert f"{option[0]} is for a single training; with --seeds each starts afresh" in capsys.readouterr().err

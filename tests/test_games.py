@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from keras_dqn import CartPole, History, MountainCar
+from keras_dqn.games import GAMES, IN_A_WINDOW, ON_A_PAGE
 from keras_dqn.games.breakout import Breakout
 from keras_dqn.networks.mlp import Dueling
+from keras_dqn.playable import page, window
 from keras_dqn.records.history import Episode
 
 
@@ -113,3 +115,16 @@ def test_networks_made_again_have_the_same_names(game, recipe):
 
     first = names()
     assert len(first) > 10 and names() == first
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_registry_says_of_a_game_what_its_runner_says(name):
+    game = GAMES[name]
+    runner = game.runner_class()
+    assert game.environment.removeprefix("keras_dqn.playable:") == (runner.environment or "breakout")
+    assert game.recipes == tuple(runner.recipes)
+
+
+def test_the_window_and_the_page_play_what_the_registry_says():
+    assert window.GAMES == {"cartpole": "keras_dqn/PlayableCartPole-v0", "mountaincar": "MountainCar-v0"} == IN_A_WINDOW
+    assert list(page.GAMES) == ON_A_PAGE == ["cartpole", "playable-cartpole", "mountaincar"]

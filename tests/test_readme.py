@@ -12,8 +12,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from keras_dqn.__main__ import _parser
 from keras_dqn.backend import keras
+from keras_dqn.commands.parser import make_parser
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -36,7 +36,7 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("command", commands())
 def test_a_command_is_one_that_the_program_knows(command):
-    _parser().parse_args(shlex.split(command.replace("[", "").replace("]", "")))
+    make_parser().parse_args(shlex.split(command.replace("[", "").replace("]", "")))
 
 
 def blocks():

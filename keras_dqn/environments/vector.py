@@ -42,7 +42,8 @@ def one_hot(env: gym.Env) -> gym.Env:
 
 def check_known(environment: str):
     """Raise a ValueError that names the nearest known ones unless gymnasium has an environment of that id."""
-    if environment in gym.registry:
+    is_known = environment in gym.registry
+    if is_known and not str(gym.registry[environment].entry_point).startswith("ale_py"):
         return
     game = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"^ALE/|(NoFrameskip|Deterministic)?-v\d+$", "", environment))
     if game.lower() in _atari_games():
@@ -51,6 +52,8 @@ def check_known(environment: str):
             f"Atari's games are played from pixels by `Breakout(game={name!r})`, or on the command line `breakout "
             f"--game {name}`. Received: {environment!r}"
         )
+    if is_known:  # of Atari's games, by their memory
+        return
     near = difflib.get_close_matches(environment, gym.registry, n=3, cutoff=0.3)
     raise ValueError(f"There is no environment of that name; the nearest are {near}. Received: {environment!r}")
 

@@ -165,10 +165,12 @@ class _Training:
             for path in (runner.agent.weight_backup, runner.best_backup):
                 path.unlink(missing_ok=True)  # of a training that was interrupted
             error = None
+            # What has ended is kept, and one that was interrupted begins anew: no checkpoints, though a game may have
+            # a folder for them, where the next seed would find those of the one before.
+            unkept = {"checkpoints": False} if hasattr(runner, "checkpoint_folder") else {}
+            options = {"evaluate_every": self.evaluate_every, "stop_score": self.stop_score, **unkept}
             try:
-                runner.train(
-                    progress=progress, live=False, evaluate_every=self.evaluate_every, stop_score=self.stop_score
-                )
+                runner.train(progress=progress, live=False, **options)
             except FloatingPointError as failure:  # a result, too
                 error = str(failure)
             seconds = time.perf_counter() - began

@@ -6,8 +6,10 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
+from keras_dqn.games import IN_A_WINDOW, PLAYABLE_CARTPOLE
+
 # Name: the environment. The actions of both are 0 left, 1 nothing, 2 right.
-GAMES = {"cartpole": "keras_dqn/PlayableCartPole-v0", "mountaincar": "MountainCar-v0"}
+GAMES = IN_A_WINDOW
 
 
 class PlayableCartPole(CartPoleEnv):
@@ -68,5 +70,5 @@ class PlayableCartPole(CartPoleEnv):
         return frame
 
 
-if GAMES["cartpole"] not in gymnasium.registry:
-    gymnasium.register(GAMES["cartpole"], "keras_dqn.playable:PlayableCartPole", max_episode_steps=1000)
+if PLAYABLE_CARTPOLE not in gymnasium.registry:
+    gymnasium.register(PLAYABLE_CARTPOLE, "keras_dqn.playable:PlayableCartPole", max_episode_steps=1000)

@@ -16,16 +16,14 @@ from string import Template
 import numpy as np
 
 from keras_dqn.backend import keras
-from keras_dqn.games.any_game import game_for
-from keras_dqn.games.cartpole import CartPole
-from keras_dqn.games.mountain_car import MountainCar
+from keras_dqn.games import GAMES as ALL_GAMES
+from keras_dqn.games import ON_A_PAGE
 from keras_dqn.networks.mlp import Dueling
-from keras_dqn.playable.cartpole import GAMES as WINDOW_GAMES
 from keras_dqn.records.atomic import atomic_write, check_writable
 from keras_dqn.runner.runner import Runner
 
 # Name of a game, as games.js has it: its runner, which makes an agent for it.
-GAMES = {"cartpole": CartPole, "playable-cartpole": game_for(WINDOW_GAMES["cartpole"]), "mountaincar": MountainCar}
+GAMES = {name: ALL_GAMES[name].runner_class() for name in ON_A_PAGE}
 _SCRIPTS = ("games.js", "network.js", "scenes.js", "steering.js", "bars.js", "widget.js")
 _ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu")  # as network.js has them
 

@@ -20,9 +20,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     On any failure, Ctrl-C included, the temporary file is removed and what was at `path` stays. Raises OSError.
     """
     with _temporary_beside(path) as (target, temporary):
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            if error.filename is not None or error.errno is None:
+                raise
+            # a full disk does not say which file it was
+            raise OSError(error.errno, f"Cannot write: {error.strerror}. Received", str(path)) from error
         os.replace(temporary, target)
     with suppress(OSError):  # some network drives cannot sync a folder; the file itself is safe by now
         folder = os.open(target.parent, os.O_RDONLY)

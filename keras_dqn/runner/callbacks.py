@@ -88,6 +88,7 @@ class KeepBest(TrainingCallback):
         else:
             runner.best_weights.try_again()
         if self.stop_score is not None and runner.best_score >= self.stop_score:
+            training.reached = training.history.evaluations[-1]
             training.stop()
 
     def close(self, error):

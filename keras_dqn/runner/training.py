@@ -8,6 +8,7 @@ from keras_dqn.backend import keras
 from keras_dqn.checks import check_above_zero, check_whole
 from keras_dqn.environments.position import Position
 from keras_dqn.records.atomic import check_writable, copied_beside
+from keras_dqn.records.evaluation import Evaluated
 from keras_dqn.records.history import History
 from keras_dqn.runner.callbacks import Epochs, KeepBest, TrainingCallback
 from keras_dqn.runner.checkpointing import open_records
@@ -75,7 +76,10 @@ class Training:
         history: the runner's.
         position: the `Position` that the loop begins at.
         comments: lines that the game has to say of the episodes that ended with the last step.
+        reached: the `Evaluated` that ended the training, or None.
     """
+
+    reached: Evaluated | None = None
 
     def __init__(self, runner, env, listeners, records=None):
         self.runner, self.env, self.agent, self.history = runner, env, runner.agent, runner.history

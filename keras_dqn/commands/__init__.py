@@ -1,0 +1,5 @@
+"""The command line."""
+
+from keras_dqn.commands.parser import main
+
+__all__ = ["main"]

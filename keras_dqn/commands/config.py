@@ -1,0 +1,193 @@
+"""A training in a file: options of `train` under their names, the agent's settings in a table of their own.
+
+    game = "cartpole"
+    recipe = "best"
+    evaluate_every = 500
+
+    [agent]
+    gamma = 0.99
+    network = {hidden = [64, 64]}
+    exploration = {schedule = "Linear", start = 1.0, end = 0.05, steps_to_end = 3000}
+    optimizer = {class = "Adam", learning_rate = 0.0005, clipvalue = 1.0}
+
+`keras-dqn train --config FILE` reads it, and a training that has ended leaves one beside its weights, with every
+setting. The file is read as data: a schedule, an optimizer and a network are names and numbers.
+"""
+
+import difflib
+import json
+import tomllib
+from functools import partial
+from pathlib import Path
+
+from keras_dqn import __version__
+from keras_dqn.commands.options import UsageError
+from keras_dqn.records.atomic import atomic_write
+
+INSTEAD = {"game": "env", "env": "game", "episodes": "steps", "steps": "episodes"}  # one takes the place of the other
+NOT_IN_FILES = {"help", "config", "resume"}  # they say what to do with a file or with a training that is there
+
+
+def read(path, parser):
+    """What a file says: ({option of the parser: value}, the table of the agent).
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no TOML, there is no option of such a name, or its value is not one that the option takes.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # UnicodeDecodeError, too
+        raise ValueError(f"{path}: expected TOML. Received: {error}") from error
+    table = content.pop("agent", {})
+    if not isinstance(table, dict):
+        raise ValueError(f"{path}: [agent] must be a table. Received: {table!r}")
+    actions = {action.dest: action for action in parser._actions if action.dest not in NOT_IN_FILES}
+    check_names(path, content, actions)
+    arguments = [argument for name, value in content.items() for argument in _typed(path, actions[name], value)]
+    try:
+        options = parser.parse_args(arguments)
+    except UsageError as error:
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from error
+    return {name: getattr(options, name) for name in content}, table
+
+
+def _typed(path, action, value):
+    """An option as it is typed on the command line, where its value is checked."""
+    if isinstance(value, bool):
+        if action.nargs != 0:
+            raise ValueError(f"{path}: {action.dest} is not true or false. Received: {value}")
+        return action.option_strings[:1] if value else []
+    if action.nargs == 0 or not isinstance(value, str | int | float):
+        kind = "true or false" if action.nargs == 0 else "a text or a number"
+        raise ValueError(f"{path}: {action.dest} must be {kind}. Received: {value!r}")
+    return [f"{action.option_strings[0]}={value}"] if action.option_strings else [str(value)]
+
+
+def check_names(path, names, known):
+    """Raise a ValueError for the first name that is not known, with the nearest that is."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"the nearest is {near[0]}" if near else f"there are {', '.join(sorted(known))}"
+            raise ValueError(f"{path}: there is no setting of that name; {hint}. Received: {name}")
+
+
+def completed(options, parse):
+    """The options of a command line with those of its --config behind them.
+
+    What is typed wins, also over the option that it excludes; and another game or recipe over the agent's settings.
+
+    Args:
+        options: as they were parsed.
+        parse: a function that parses them again.
+    """
+    values, table = read(options.config, options.parser)
+    kept = {name: value for name, value in values.items() if getattr(options, INSTEAD.get(name, ""), None) is None}
+    renewed = any(getattr(options, name) is not None for name in ("game", "env", "recipe"))
+    options.parser.set_defaults(**kept, agent={} if renewed else table)
+    return parse()
+
+
+def agent_settings(table, path):
+    """The table of the agent as keywords of a `Runner`.
+
+    Raises:
+        ValueError: there is no setting of such a name, or its value says nothing.
+    """
+    check_names(path, table, _agent_names())
+    settings = {name: value for name, value in table.items() if name not in ("exploration", "optimizer")}
+    if "exploration" in table:
+        settings["exploration"] = _schedule(table["exploration"], path)
+    if "optimizer" in table:
+        settings["optimizer"] = _optimizer(table["optimizer"], path)
+    return settings
+
+
+def _schedule(value, path):
+    from keras_dqn import exploration
+
+    known = {"Linear", "Exponential", "Blocks", "Pieces"}
+    name, values = _named(value, "schedule", known, f"{path}: exploration")
+    try:
+        if name == "Pieces":
+            return exploration.Pieces(*(tuple(point) for point in values.pop("points")), **values)
+        return getattr(exploration, name)(**values)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path}: exploration must have the fields of {name}. Received: {value!r}") from error
+
+
+def _optimizer(value, path):
+    from keras_dqn.backend import keras
+
+    known = {name for name, one in vars(keras.optimizers).items() if isinstance(one, type)} - {"Optimizer"}
+    name, values = _named(value, "class", known, f"{path}: optimizer")
+    try:
+        _made(name, values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: optimizer must be one of Keras's. Received: {value!r}: {error}") from error
+    return partial(_made, name, values)
+
+
+def _made(name, values):
+    from keras_dqn.backend import keras
+
+    return getattr(keras.optimizers, name)(**values)
+
+
+def _named(value, key, known, place):
+    """The name under the key, which must be known, and the other values."""
+    values = dict(value) if isinstance(value, dict) else {}
+    name = values.pop(key, None)
+    if name not in known:
+        raise ValueError(f"{place} must have as {key} one of {', '.join(sorted(known))}. Received: {value!r}")
+    return name, values
+
+
+# ---------------------------------------------------------------- writing
+
+
+def description(options, runner):
+    """The text of the file that describes a training: the options, and every setting of its agent.
+
+    Code, like the network of Atari's games, comes with the recipe and is left out.
+    """
+    names = {action.dest for action in options.parser._actions} - NOT_IN_FILES - {"memory_size", "replay_every"}
+    asked = {name: value for name, value in vars(options).items() if name in names and value not in (None, False)}
+    asked |= {"recipe": runner.recipe} | ({} if options.steps else {"episodes": runner.episodes})
+    agent = {name: runner.settings[name] for name in _agent_names() if runner.settings.get(name) is not None}
+    if "optimizer" in agent:
+        agent.pop("learning_rate", None)  # it has one
+    if "exploration" in agent and "class" in agent["exploration"]:
+        agent["exploration"] = {"schedule": agent["exploration"]["class"], **agent["exploration"]}
+        del agent["exploration"]["class"]
+    agent = {name: value for name, value in agent.items() if not (isinstance(value, dict) and "function" in value)}
+    return "\n".join([f"# keras_dqn {__version__}", *_lines(asked), "", "[agent]", *_lines(agent), ""])
+
+
+def write(path, text):
+    """Write it, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _agent_names():
+    from keras_dqn.agent.settings import Settings
+
+    return [*Settings.names(), "network", "replay_every"]
+
+
+def _lines(values):
+    return [f"{name} = {_toml(value)}" for name, value in values.items()]
+
+
+def _toml(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items() if one is not None) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return repr(value)

@@ -1,0 +1,168 @@
+"""Trainings in files: what is left of one does it again, the command line wins, and what is wrong is named."""
+
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from keras_dqn import CartPole, MountainCar, game_for
+from keras_dqn.__main__ import main
+from keras_dqn.commands.config import agent_settings, description
+from keras_dqn.commands.parser import make_parser
+from keras_dqn.exploration import Linear, Pieces
+from keras_dqn.games.breakout import Breakout
+
+
+def options_of(*arguments):
+    return make_parser().parse_args(["train", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("game", "name", "recipe"),
+    [
+        *(("cartpole", CartPole, recipe) for recipe in CartPole.recipes),
+        *(("mountaincar", MountainCar, recipe) for recipe in MountainCar.recipes),
+        ("breakout", Breakout, "nature"),
+    ],
+)
+def test_every_setting_of_a_recipe_comes_back_from_its_file(game, name, recipe):
+    small = {"memory_size": 50_000} if game == "breakout" else {}
+    runner = name(recipe=recipe, weights=None, seed=0, **small)
+    said = tomllib.loads(description(options_of(game, "--recipe", recipe), runner))
+    assert (said["game"], said["recipe"], said["episodes"]) == (game, recipe, 200)
+    again = name(recipe=recipe, weights=None, seed=0, **agent_settings(said["agent"], "a.toml"))
+    assert again.settings == runner.settings
+
+
+def test_a_training_is_done_again_by_what_it_left(capsys):
+    typed = ["--steps", "250", "--seed", "3", "--weights", "none", "--memory-size", "2000", "--quiet"]
+    assert main(["train", "cartpole", "--recipe", "best", *typed]) == 0
+    assert "Settings: cartpole_best_weight.toml\n" in capsys.readouterr().out
+    said = tomllib.loads(Path("cartpole_best_weight.toml").read_text())
+    assert (said["steps"], said["seed"], said["agent"]["memory_size"], said["quiet"]) == (250, 3, 2000, True)
+    assert "episodes" not in said and said["agent"]["exploration"]["schedule"] == "Linear"
+    assert main(["train", "--config", "cartpole_best_weight.toml", "--out", "again.h5"]) == 0
+    assert Path("again.h5").read_bytes() == Path("cartpole_best_weight.h5").read_bytes()
+    assert main(["train", "--config", "again.toml", "--out", "third.h5", "--seed", "4"]) == 0
+    assert Path("third.h5").read_bytes() != Path("again.h5").read_bytes()
+
+
+@pytest.mark.parametrize("recipe", ["pytorch", "best"])
+def test_the_file_alone_says_all_of_a_network_and_its_learning(recipe):
+    runner = CartPole(recipe=recipe, weights=None)
+    table = tomllib.loads(description(options_of("cartpole"), runner))["agent"]
+    bare = CartPole(recipe="juvin", weights=None, **agent_settings(table, "a.toml"))
+    assert {**bare.settings, "recipe": recipe} == runner.settings
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the runner of a training would have been made with: options, weights, settings."""
+    made = []
+
+    def make(options, weights, **settings):
+        made.append((options, weights, settings))
+        raise ValueError("made")
+
+    monkeypatch.setattr("keras_dqn.commands.train.make_runner", make)
+    return made
+
+
+FILE = """
+game = "cartpole"
+recipe = "best"
+seed = 7
+steps = 300
+evaluate_every = 100
+stop_score = -5.5
+verbose = true
+quiet = false
+weights = "none"
+
+[agent]
+gamma = 0.9
+network = {hidden = [8]}
+exploration = {schedule = "Linear", start = 1.0, end = 0.05, steps_to_end = 3000}
+optimizer = {class = "SGD", learning_rate = 0.5}
+"""
+
+
+def test_a_file_is_read_as_it_stands(asked):
+    Path("run.toml").write_text(FILE)
+    assert main(["train", "--config", "run.toml"]) == 2
+    ((options, weights, settings),) = asked
+    assert (options.game, options.recipe, options.seed, options.stop_score) == ("cartpole", "best", 7, -5.5)
+    assert options.verbose and not options.quiet and weights is None
+    optimizer = settings.pop("optimizer")()
+    assert type(optimizer).__name__ == "SGD" and float(optimizer.learning_rate) == 0.5
+    assert settings == {
+        "episodes": 200,
+        "steps": 300,
+        "gamma": 0.9,
+        "network": {"hidden": [8]},
+        "exploration": Linear(1.0, 0.05, 3000),
+    }
+
+
+def test_what_is_typed_wins(asked):
+    Path("run.toml").write_text(FILE)
+    for typed in (["--episodes", "9", "--memory-size", "77"], ["--recipe", "juvin"], ["--env", "Acrobot-v1"]):
+        assert main(["train", "--config", "run.toml", *typed]) == 2
+    (first, _, settings), (recipe, _, others), (env, *_) = asked
+    assert (first.steps, settings["episodes"], settings["steps"]) == (None, 9, None)
+    assert settings["memory_size"] == 77 and settings["gamma"] == 0.9
+    assert recipe.recipe == "juvin" and others == {"episodes": 200, "steps": 300}, "the table is of another recipe"
+    assert (env.env, env.game, env.recipe) == ("Acrobot-v1", None, "best")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "game = 'cartpole'\neposides = 3",
+            "no setting of that name; the nearest is episodes. Received: eposides",
+        ),
+        ("game = 'cartpole'\n[agent]\ngama = 0.9", "the nearest is gamma. Received: gama"),
+        ("game = 'cartpole'\nepisodes = 0", "run.toml: --episodes must be a whole number, 1 or more. Received: 0"),
+        ("game = 'cartpole'\nepisodes = true", "run.toml: episodes is not true or false. Received: True"),
+        ("game = 'cartpole'\nquiet = 1", "run.toml: quiet must be true or false. Received: 1"),
+        ("game = 'cartpole'\nseed = [1]", "run.toml: seed must be a text or a number. Received: [1]"),
+        ("game = 'pong'", "invalid choice: 'pong'"),
+        ("game = ", "run.toml: expected TOML. Received: "),
+        ("agent = 3", "run.toml: [agent] must be a table. Received: 3"),
+        ("resume = true", "there is no setting of that name"),
+        ("stop_score = 9\ngame = 'cartpole'", "--stop-score needs --evaluate-every"),
+        ("game = 'cartpole'\n[agent]\ngamma = 2", "`gamma` must be a number from 0 to 1"),
+        ("game = 'cartpole'\n[agent.exploration]\nschedule = 'eval'", "one of Blocks, Exponential, Linear, Pieces"),
+        ("game = 'cartpole'\n[agent.exploration]\nschedule = 'Linear'", "must have the fields of Linear"),
+        ("game = 'cartpole'\n[agent]\noptimizer = {class = 'get'}", "optimizer must have as class one of"),
+        ("game = 'cartpole'\n[agent]\noptimizer = {class = 'Adam', lr = 1}", "optimizer must be one of Keras's"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_one_line(text, message, capsys, tmp_path):
+    Path("run.toml").write_text(text)
+    assert main(["train", "--config", "run.toml"]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
+def test_a_missing_file_is_named(capsys):
+    assert main(["train", "--config", "none.toml"]) == 2
+    assert "none.toml" in capsys.readouterr().err
+
+
+def test_schedules_of_several_pieces():
+    table = {"exploration": {"schedule": "Pieces", "points": [[0, 1.0], [100, 0.1]]}}
+    assert agent_settings(table, "a.toml") == {"exploration": Pieces((0, 1.0), (100, 0.1))}
+
+
+def test_texts_survive():
+    runner = SimpleNamespace(recipe='qu"ote\\\n', episodes=3, settings={})
+    assert tomllib.loads(description(options_of("cartpole"), runner))["recipe"] == runner.recipe
+
+
+def test_an_environment_by_its_id_is_in_the_file():
+    runner = game_for("Acrobot-v1")(3, weights=None)
+    assert tomllib.loads(description(options_of("--env", "Acrobot-v1"), runner))["env"] == "Acrobot-v1"
