@@ -119,7 +119,7 @@ class Runner:
         self.agent = agent_class(
             self.state_size, self.action_size, seed=agent_seed, load_backup=weights == "backup", **options
         )
-        self.settings = self._describe(options)
+        self.settings = _describe(self, options)
         if weights is not None and weights != "backup":
             self.agent.load_model(pretrained(self._pretrained_name()) if weights == "pretrained" else weights)
         self.owns_backup = False  # whether what is in the backup file is of this runner's own training
@@ -141,19 +141,6 @@ class Runner:
     def generators(self):
         """The random generators beside those of the agent, by name."""
         return {"environments": self._env_seeds}
-
-    def _describe(self, options):
-        """All that a training depends on but its seed, in the types of JSON: what checkpoints are compared by."""
-        network = {name: options.get(name) for name in ("network", "brain")}
-        optimizer = getattr(self.agent.learner.optimizer, "get_config", None)
-        return {
-            "game": self.name,
-            "recipe": self.recipe,
-            "num_envs": self.num_envs,
-            "replay_every": self.replay_every,
-            **described({**network, **self.agent.settings.flat(), "shape_reward": self.shape_reward}),
-            **({"optimizer": described(self.agent.learner.optimizer)} if optimizer else {}),
-        }
 
     def make_env(self, render_mode=None):
         """One new environment."""
@@ -315,3 +302,17 @@ def _check_period(replay_every, rollout):
             f"A rollout is learned from when it is full: `replay_every` must be its {rollout} steps. "
             f"Received: {replay_every!r}"
         )
+
+
+def _describe(runner, options):
+    """All that a training depends on but its seed, in the types of JSON: what checkpoints are compared by."""
+    network = {name: options.get(name) for name in ("network", "brain")}
+    optimizer = getattr(runner.agent.learner.optimizer, "get_config", None)
+    return {
+        "game": runner.name,
+        "recipe": runner.recipe,
+        "num_envs": runner.num_envs,
+        "replay_every": runner.replay_every,
+        **described({**network, **runner.agent.settings.flat(), "shape_reward": runner.shape_reward}),
+        **({"optimizer": described(runner.agent.learner.optimizer)} if optimizer else {}),
+    }
