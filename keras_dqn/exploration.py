@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,37 @@ class Pieces:
 
     def __call__(self, steps: int) -> float:
         return float(np.interp(steps, *zip(*self.points, strict=True)))
+
+
+@dataclass(frozen=True)
+class OverTraining:
+    """A number that goes from `start` to `end` in a straight line over a fraction of a training's steps, then stays.
+
+    Args:
+        start, end: epsilons, or learning rates.
+        fraction: of the steps that the training is to make; 1 for all of them.
+        steps: how many these are where nobody says so; `of` makes it the number that was asked for.
+    """
+
+    start: float
+    end: float
+    fraction: float = 1.0
+    steps: int = 10_000_000
+
+    def of(self, steps: int | None) -> "OverTraining":
+        """The same over a training of so many steps; unchanged for None."""
+        return self if steps is None else replace(self, steps=steps)
+
+    def __call__(self, steps: int) -> float:
+        return self.start + (self.end - self.start) * min(steps / (self.fraction * self.steps), 1.0)
+
+    def __str__(self):
+        return f"{self.start:g} to {self.end:g} over {self.fraction * self.steps:g} steps"
+
+
+def over_training(options: dict, steps: int | None) -> dict:
+    """The options with every `OverTraining` among them over a training of so many steps; None changes none."""
+    return {name: value.of(steps) if isinstance(value, OverTraining) else value for name, value in options.items()}
 
 
 linear, exponential, blocks, pieces = Linear, Exponential, Blocks, Pieces
@@ -129,6 +160,9 @@ class EpsilonGreedy:
     def begin_episodes(self):
         """All environments begin new episodes."""
 
+    def end_episodes(self, environments: np.ndarray):
+        """The episodes of these environments, [M] int, are over."""
+
     def __call__(self, actions: np.ndarray, epsilon: float, allowed: np.ndarray | None = None) -> np.ndarray:
         """The greedy actions, [N] int, with those replaced that are random; of those allowed, [N, actions] bool."""
         if epsilon > 0:
@@ -159,6 +193,13 @@ class HeldEpsilonGreedy(EpsilonGreedy):
         self.longest = longest
         self._left = np.zeros(0, int)  # [N]: for how many more steps each environment's action is held
         self._held = np.zeros(0, int)
+
+    def begin_episodes(self):
+        self._left[:] = 0
+
+    def end_episodes(self, environments):
+        if len(self._left):
+            self._left[environments] = 0
 
     def __call__(self, actions, epsilon, allowed=None):
         if epsilon == 0:

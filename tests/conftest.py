@@ -1,8 +1,12 @@
 """Every test runs in a folder of its own, so that no weights or films of one meet another."""
 
 import pytest
+from hypothesis import settings
 
 from tests.browser import Chromium, find_chromium
+
+settings.register_profile("keras_dqn", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("keras_dqn")
 
 
 def pytest_report_header():

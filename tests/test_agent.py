@@ -1,11 +1,12 @@
 """The agent: the notebook's words and numbers, and the licence for the fast replay."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
 
-from keras_dqn import Agent, WeightFileError, save_weights
+from keras_dqn import Agent, CartPole, WeightFileError, save_weights
 from keras_dqn.backend import keras
 from keras_dqn.learner.compiled import q_learning_targets
 from keras_dqn.networks.mlp import mlp
@@ -218,11 +219,14 @@ def test_numpy_forward_gives_the_brains_numbers(hidden):
 def test_acting_after_a_replay_uses_the_new_weights():
     agent = make_agent()
     fill(agent)
-    agent.replay()
     states = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
-    expected = agent.brain.predict(states, verbose=0).argmax(-1)
-    np.testing.assert_array_equal(agent.act_batch(states, 0.0), expected)  # without refresh
-    assert [agent.act(state, 0.0) for state in states] == expected.tolist()
+    at_first = agent.learner.q_values(states)
+    agent.replay()
+    expected = agent.brain.predict(states, verbose=0)
+    assert np.abs(expected - at_first).max() > 0.01
+    np.testing.assert_allclose(agent.learner.q_values(states), expected, rtol=1e-5, atol=1e-6)  # not asked to sync
+    np.testing.assert_array_equal(agent.act_batch(states, 0.0), expected.argmax(-1))
+    assert [agent.act(state, 0.0) for state in states] == expected.argmax(-1).tolist()
 
 
 def test_explores_as_often_as_epsilon_says_and_evenly():
@@ -236,6 +240,66 @@ def test_explores_as_often_as_epsilon_says_and_evenly():
     assert np.abs(counts - expected).max() < 5 * np.sqrt(40_000 * 0.06 * 0.94)
     everything = np.bincount(agent.act_batch(states, 1.0), minlength=5)
     assert np.abs(everything - 8000).max() < 5 * np.sqrt(40_000 * 0.2 * 0.8)
+
+
+def test_a_single_state_is_explored_in_at_the_agents_rate():
+    agent = Agent(4, 5, weight_backup=None, seed=0)
+    assert {agent.act(np.zeros(4)) for _ in range(200)} == set(range(5))
+    agent.exploration_rate = 0.0
+    assert len({agent.act(np.zeros(4)) for _ in range(200)}) == 1
+    assert {agent.act(np.zeros(4), epsilon=1) for _ in range(200)} == set(range(5))
+
+
+def test_n_steps_end_where_an_episode_is_truncated():
+    agent = make_agent(n_step=2)
+    for number in range(4):
+        agent.remember(np.full(4, number), 0, 1, np.full(4, number + 1), False, truncated=number == 2)
+    stored = agent.memory.contents()
+    assert stored.next_state[:, 0].tolist() == [2, 3, 3]
+    np.testing.assert_allclose(stored.reward, [1.95, 1.95, 1])
+    np.testing.assert_allclose(stored.discount, [0.95**2, 0.95**2, 0.95])
+
+
+def test_learning_waits_for_a_terminal_state_where_it_is_told_to():
+    agent, updates = make_agent(wait_for_terminal=True, sample_batch_size=1), []
+    agent.learner.update = lambda batches: updates.append(1) or np.zeros(1, np.float32)
+    for number, (done, truncated) in enumerate([(False, False), (False, True), (True, False), (False, False)]):
+        agent.remember(np.zeros(4), 0, 1, np.zeros(4), done, truncated)
+        assert (agent.replay() is None) == (number < 2)
+    assert len(updates) == 2
+
+
+def test_counters_are_gone_on_from():
+    first, second = (make_agent(target_update_episodes=3) for _ in range(2))
+    first.learner.updates = 7
+    first.epsilon.settle()
+    for _ in range(2):
+        first.remember(np.zeros(4), 0, 1, np.zeros(4), True)
+    second.restore_counters(first.counters())
+    assert second.counters() == first.counters()
+    assert (second.steps, second.episodes, second.learner.updates, second.epsilon.settled) == (2, 2, 7, True)
+    copies = []
+    second.learner.copy_to_target = lambda: copies.append(second.episodes)
+    for _ in range(5):
+        second.remember(np.zeros(4), 0, 1, np.zeros(4), True)
+    assert copies == [3, 6]
+    fourth = make_agent(target_update_episodes=3)
+    fourth.restore_counters({**first.counters(), "episodes": 4})
+    fourth.learner.copy_to_target = lambda: copies.append(fourth.episodes)
+    fourth.remember(np.zeros(4), 0, 1, np.zeros(4), True)
+    assert copies == [3, 6], "the copy after three was made before"
+    with pytest.raises(KeyError):
+        second.restore_counters({"steps": 100})
+    assert second.steps == 7
+
+
+def test_what_cannot_be_pickled_says_what_can_be_done():
+    for function in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"neither pickled nor copied: `save_model\(path\)` .* Received: Agent\("):
+            function(make_agent())
+    cartpole = CartPole(1, weights=None, weight_backup=None)
+    with pytest.raises(TypeError, match=r"`agent.save_model\(path\)` .*`train\(checkpoints=.* Received: CartPole\("):
+        pickle.dumps(cartpole)
 
 
 def test_same_seed_same_agent():
@@ -282,7 +346,7 @@ BAD_STATE = np.array([0, np.nan, 0, 0], np.float32)
         (lambda agent: agent.remember(STATE, 0, 1, np.zeros(5), False), r"`next_state`.* Received: \(5,\)"),
         (lambda agent: agent.remember(BAD_STATE, 0, 1, STATE, False), "`state` must hold finite numbers. Received"),
         (lambda agent: agent.remember(STATE, 0, 1, BAD_STATE, False), "`next_state` must hold finite numbers. Rece"),
-        (lambda agent: agent.remember(STATE, 0, np.inf, STATE, False), "`reward` must be finite. Received: .*inf"),
+        (lambda agent: agent.remember(STATE, 0, np.inf, STATE, False), "`reward` must be finite in .* Received: .*inf"),
         (lambda agent: agent.remember(STATE, 2, 1, STATE, False), "`action`.* from 0 to 1. Received: 2"),
         (lambda agent: agent.remember(STATE, -1, 1, STATE, False), "`action`.* Received: -1"),
         (lambda agent: agent.remember(STATE, 0.5, 1, STATE, False), "`action`.* Received: 0.5"),

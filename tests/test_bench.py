@@ -23,14 +23,17 @@ def test_the_memory_of_frames_is_held_against_its_formula():
 
 
 def test_the_time_of_a_breakout_training_is_shared_out():
-    speed, *shares, alone, _ = bench.breakout(repeats=1, rounds=3)
-    assert re.fullmatch(r"[\d,]+ steps/s, \d+ updates/s", speed[1])
-    assert [name for name, _ in shares] == [
-        f"share of {part}" for part in ("emulation", "acting", "sampling", "updating")
-    ]
-    percent = [int(share.removesuffix("%")) for _, share in [*shares, alone]]
-    assert sum(percent[:4]) <= 102 and max(percent[:4]) == percent[3], "each rounded, updating is the most"
-    assert percent[4] > 0
+    rows = list(bench.breakout(repeats=1, replays=2, num_envs=8, rollout=128, replay_every=128))
+    for recipe, (speed, *shares, kept) in (("nature", rows[:6]), ("parallel", rows[6:12])):
+        assert speed[0] == f"Breakout `{recipe}`, float32"
+        assert re.fullmatch(r"[\d,]+ steps/s, \d+ updates/s", speed[1])
+        assert [name for name, _ in shares] == [
+            f"share of {part}" for part in ("emulation", "acting", "sampling", "updating")
+        ]
+        percent = [int(share.removesuffix("%")) for _, share in [*shares, kept]]
+        assert sum(percent[:4]) <= 102 and max(percent[:4]) == percent[3], "each rounded, updating is the most"
+        assert percent[4] > 0
+    assert re.fullmatch(r"\d+\.\d times the steps/s", rows[12][1])
 
 
 def test_the_tutorials_loop_runs():

@@ -29,6 +29,19 @@ def history():
     return history
 
 
+def test_a_slice_and_a_copy_keep_evaluations_and_losses(history):
+    for part, episodes in [(history[1:], list(history)[1:]), (history.copy(), list(history)), (history[:0], [])]:
+        assert type(part) is History and list(part) == episodes
+        assert part.evaluations == history.evaluations != []
+        np.testing.assert_array_equal(part.update_losses, history.update_losses)
+        before = exact(history)
+        part.evaluations.append(part.evaluations[0])
+        part.add_losses(np.ones(2, np.float32))
+        part.extend(episodes)
+        assert exact(history) == before, "what is done to it is not done to the other"
+    assert history[-1] == list(history)[-1] and type(history[0]) is Episode
+
+
 def exact(history):
     """All that is in a history; NaN, which equals nothing, as a text."""
     episodes = [["nan" if math.isnan(value) else value for value in episode] for episode in history]

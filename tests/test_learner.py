@@ -5,8 +5,10 @@ import pytest
 
 from keras_dqn.backend import keras, tf
 from keras_dqn.learner.compiled import Learner, double_q_learning_targets, huber_loss, mse_loss, q_learning_targets
+from keras_dqn.learner.literal import LiteralLearner
 from keras_dqn.memory.replay import Transition
 from keras_dqn.networks.mlp import mlp
+from keras_dqn.records.weights import save_weights
 
 # Traps: 99 stands where only a wrong argmax would look; the terminal row lies in the middle.
 REWARDS = np.array([1.0, -2.0, 0.5], np.float32)
@@ -89,7 +91,8 @@ def test_untaken_actions_and_other_states_get_no_gradient():
 
 def test_a_target_model_is_another_object_with_equal_weights():
     brain = mlp(4, 2, seed=0)
-    target = keras.models.clone_model(brain)
+    target = keras.models.clone_model(brain)  # begins with the brain's seeds
+    brain.set_weights([weight + 0.5 for weight in brain.get_weights()])
     Learner(brain, keras.optimizers.Adam(), target_brain=target, target_update=10)
     for ours, theirs in zip(brain.weights, target.weights, strict=True):
         assert ours is not theirs
@@ -141,12 +144,30 @@ def test_nothing_not_finite_reaches_the_weights(trouble):
 
 
 def test_a_gradient_that_clipping_would_hide_is_found():
-    brain = mlp(2, 2, seed=0)
-    learner = Learner(brain, keras.optimizers.SGD(1.0, clipvalue=1.0))
-    before = learner.read_weights()
-    with pytest.raises(FloatingPointError):
-        learner.update(steps((0, 0, 1e30, 0.0, 1)))  # its square is infinite, its gradient finite
-    np.testing.assert_array_equal(learner.read_weights(), before)
+    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0, clipvalue=1.0))
+    batches = steps((0, 0, 1e10, 0.0, 1))
+    with pytest.raises(FloatingPointError, match=r"update 1 of 1 is not finite.* Received: a loss of 5\.0\d*e\+19"):
+        learner.update(batches._replace(state=1e30 * batches.state))  # the gradient is 1e40, clipped it would be 1
+    np.testing.assert_array_equal(learner.read_weights(), 0)
+
+
+def test_a_loss_that_is_infinite_is_found_where_gradients_are_finite():
+    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0, clipvalue=1.0))
+    with pytest.raises(FloatingPointError, match="Received: a loss of inf"):
+        learner.update(steps((0, 0, 1e30, 0.0, 1)))  # its square is infinite
+    np.testing.assert_array_equal(learner.read_weights(), 0)
+
+
+def test_after_an_update_that_fails_those_before_it_count():
+    learner = Learner(mlp(2, 2, seed=0), keras.optimizers.SGD(0.1))
+    states = np.eye(2, dtype=np.float32)
+    at_first = learner.q_values(states)
+    with pytest.raises(FloatingPointError, match=r"update 3 of 3 is not finite"):
+        learner.update(steps((0, 0, 1, 0.9, 1), (1, 0, 1, 0.9, 1), (0, 0, np.nan, 0.9, 1)))
+    assert learner.updates == 2
+    now = learner.q_values(states)  # by NumPy, not asked to sync
+    np.testing.assert_allclose(now, learner.brain(states), rtol=1e-5, atol=1e-6)
+    assert np.abs(now - at_first).max() > 0.01
 
 
 def test_batch_normalisation_learns_in_updates_and_judges_in_inference():
@@ -187,6 +208,43 @@ def test_convolutions_are_not_compiled_with_xla_and_learn_all_the_same():
     first, second = learner.update(Transition(frames, one.astype(int), one, 0 * one, frames))
     assert second < first
     assert learner.jit_compile is False
+    nested = keras.Sequential([keras.Input((8, 8, 1)), keras.Sequential(brain.layers[:2]), keras.layers.Dense(2)])
+    assert Learner(nested, keras.optimizers.SGD()).jit_compile is False
+
+
+def test_loaded_weights_are_acted_on_and_are_the_target_models_too():
+    learner, other = with_target(mlp(2, 2, seed=0), target_update=9), mlp(2, 2, seed=1)
+    save_weights(other, "other.h5")
+    learner.load_weights("other.h5")
+    states = np.eye(2, dtype=np.float32)
+    np.testing.assert_allclose(learner.q_values(states), other(states), rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(learner.target_brain.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_another_learning_rate_counts_from_the_next_update_on():
+    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0))
+    learner.update(steps((0, 0, 8, 0.0, 1)))
+    learner.learning_rate = 0.25
+    learner.update(steps((0, 1, 8, 0.0, 1)))
+    np.testing.assert_allclose(kernel_of(learner), [[8, 2], [0, 0]])
+    assert learner.learning_rate == 0.25
+
+
+def test_the_literal_twin_by_hand():
+    """The numbers of `test_each_update_sees_the_one_before`; the largest next value counts, and not where it ends."""
+    brain = table([0, 0], [0, 0])
+    brain.compile(loss="mse", optimizer=keras.optimizers.SGD(1.0))
+    literal = LiteralLearner(brain, brain.optimizer)
+    losses = literal.update(steps((1, 0, 8, 0.0, 0), (0, 1, 1, 0.5, 1), (1, 1, 3, 0.0, 1)))
+    np.testing.assert_allclose(losses, [32, 12.5, 4.5])
+    np.testing.assert_allclose(kernel_of(literal), [[0, 5], [8, 3]])
+    assert literal.updates == 3
+    small = mlp(2, 2, hidden=(), seed=0)
+    small.compile(loss="mse", optimizer=keras.optimizers.SGD(1.0))
+    literal = LiteralLearner(small, small.optimizer)
+    literal.update(steps((0, 0, 50, 0.0, 1)))
+    np.testing.assert_allclose(literal.q_values(np.eye(2, dtype=np.float32)), small(np.eye(2)), rtol=1e-5)
 
 
 def test_refuses_options_that_make_no_sense():

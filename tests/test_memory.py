@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keras_dqn.memory.replay import ReplayMemory, Transition
@@ -16,7 +16,8 @@ def transitions(numbers):
 
 
 def assert_rows_are(batch, numbers):
-    for got, expected in zip(batch, transitions(numbers), strict=True):
+    assert batch.allowed is None
+    for got, expected in zip(batch[:5], transitions(numbers)[:5], strict=True):
         assert got.dtype == expected.dtype
         np.testing.assert_array_equal(got, expected)
 
@@ -73,6 +74,46 @@ def test_samples_are_copies():
     for batch in (memory.sample(3), memory.sample(3, replace=True), memory.contents()):
         batch.state[:] = 99
     assert_rows_are(memory.contents(), [0, 1, 2])
+
+
+@given(capacity=st.integers(1, 9), before=st.integers(1, 30), after=st.integers(0, 30))
+@example(capacity=9, before=3, after=2)  # not full
+@example(capacity=5, before=7, after=1)  # the oldest in the middle
+def test_a_restored_memory_goes_on_as_the_other_would(capacity, before, after):
+    memory, restored = ReplayMemory(capacity), ReplayMemory(capacity)
+    memory.add(transitions(range(before)))
+    restored.restore(memory.snapshot(), (2,))
+    for one in (memory, restored):
+        if after:
+            one.add(transitions(range(before, before + after)))
+        assert_rows_are(one.contents(), list(range(before + after))[-capacity:])
+        assert len(one) == min(before + after, capacity)
+
+
+def test_what_is_restored_must_fit():
+    memory = ReplayMemory(5)
+    memory.add(transitions([0, 1, 2]))
+    good = memory.snapshot()
+    wrong = [(good, (3,), r"states must have shape \(3,\). Received: \(2,\)")]
+    wrong += [({**good, "next_row": np.array(row)}, (2,), "the next goes to row .* Received: 5") for row in (2, 5, -1)]
+    other = ReplayMemory(5)
+    other.add(transitions([7]))
+    for arrays, shape, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            other.restore(arrays, shape)
+    with pytest.raises(ValueError, match="`memory_size` must be what it was: 3 steps are saved.* Received: 2"):
+        ReplayMemory(2).restore(good, (2,))
+    assert_rows_are(other.contents(), [7])
+
+
+def test_is_ready_with_a_sample_and_no_sooner_than_learning_starts():
+    memory, patient = ReplayMemory(9), ReplayMemory(9, learning_starts=5)
+    ready = []
+    for number in range(6):
+        for one in (memory, patient):
+            one.add(transitions([number]))
+        ready.append((memory.ready((3, 1)), patient.ready((3, 1)), patient.ready((3, 2))))
+    assert ready == [(False,) * 3] * 2 + [(True, False, False)] * 2 + [(True, True, False), (True, True, True)]
 
 
 def test_keeps_the_dtype_of_frames():

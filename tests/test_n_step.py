@@ -15,7 +15,7 @@ def rows(transition):
     """A Transition as a list of (state, action, reward, discount, next state), for a state of one number."""
     if transition is None:
         return []
-    return [tuple(float(np.squeeze(value)) for value in row) for row in zip(*transition, strict=True)]
+    return [tuple(float(np.squeeze(value)) for value in row) for row in zip(*transition[:5], strict=True)]
 
 
 def one_step(joiner, state, reward, terminated=False, truncated=False, environment=0):
@@ -36,6 +36,14 @@ def test_three_steps_by_hand():
     assert one_step(joiner, 7, 1) == []  # nothing of the last episode is left
     # Truncated: shorter too, and the bootstrap is discounted by the steps there were.
     assert one_step(joiner, 8, 2, truncated=True) == [(7, 1, 2, 0.25, 9), (8, 0, 2, 0.5, 9)]
+
+
+def test_a_lost_life_completes_what_is_pending_though_the_episode_goes_on():
+    joiner, rewards, yes, no = NStep(3, 0.5), np.array([2.0]), np.array([True]), np.array([False])
+    one_step(joiner, 0, 1)
+    steps = Steps(np.array([[1]]), np.array([1]), rewards, np.array([[2]]), yes, no, np.array([0]), rewards)
+    assert rows(joiner.join(steps)) == [(0, 0, 2, 0, 2), (1, 1, 2, 0, 2)]
+    assert one_step(joiner, 2, 4) == []
 
 
 def test_environments_do_not_mix():

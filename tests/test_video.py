@@ -281,7 +281,7 @@ def disk_is_full_for_python(folder, screen, monkeypatch):
     def no_space(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("keras_dqn.runner.checkpointing.weights.atomic_write", no_space)
+    monkeypatch.setattr("keras_dqn.records.atomic.atomic_write", no_space)
 
 
 def render_raises(folder, screen, monkeypatch):
@@ -585,7 +585,7 @@ def test_a_comparison_is_one_output_of_a_notebook_and_elsewhere_says_where_the_f
 
 def in_boxes(chromium, width, dark=False):
     """Play the two films of this repository in a window; (left, top, right, bottom) of each, in CSS pixels."""
-    films = Path(video.__file__).parents[1] / "videos"
+    films = Path(video.__file__).parents[2] / "videos"
     markup = comparison_html({"before": films / "cartpole_random.mp4", "after": films / "cartpole_pretrained.mp4"})
     page = f"<!doctype html><style>:root {{ color-scheme: light dark }}</style><body>{markup}</body>"
     Path("notebook.html").write_text(page)

@@ -91,7 +91,7 @@ def test_an_agent_takes_the_weights_of_another(name, layout, tmp_path):
         return
     ours.load_model(tmp_path / layout)
     assert bits(ours.brain) == bits(theirs.brain)
-    theirs.refresh()
+    theirs.learner.sync()
     np.testing.assert_allclose(ours.q_values(states), theirs.q_values(states), rtol=1e-6)
 
 

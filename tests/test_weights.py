@@ -567,7 +567,7 @@ def test_what_is_written_is_read_back_bit_for_bit(build, tmp_path):
     assert bits(by_us) == bits(by_keras) == bits(theirs)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(widths=st.lists(st.integers(1, 9), min_size=2, max_size=5), bias=st.booleans(), seed=st.integers(0, 2**32))
 def test_networks_of_any_width_come_back(widths, bias, seed, tmp_path_factory):
     def build():
@@ -816,7 +816,7 @@ def test_a_folder_that_cannot_be_written_is_refused(number, error, tmp_path, mon
 
 
 def test_pretrained_files_are_found_in_a_checkout_and_in_a_wheel(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "__file__", str(tmp_path / "keras_dqn" / "weights.py"))
+    monkeypatch.setattr(weights, "__file__", str(tmp_path / "keras_dqn" / "records" / "weights.py"))
     checkout, wheel = tmp_path / "weights", tmp_path / "keras_dqn" / "pretrained"
     with pytest.raises(ValueError, match=r"one of \[\]. Received: 'cartpole'"):
         weights.pretrained("cartpole")

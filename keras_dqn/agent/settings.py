@@ -24,6 +24,11 @@ class MemorySettings:
         learning_starts: do not learn before this many steps are remembered.
         wait_for_terminal: do not learn before the first terminal transition; where reaching the end is the goal, there
             is nothing to learn from before.
+        rollout: learn from rollouts of so many steps, over all environments together, instead of from a memory of
+            transitions: each is drawn whole and forgotten (see `RolloutMemory`); `sample_batch_size` and `memory_size`
+            are then what follows from it.
+        epochs: how often a rollout is gone through, in another order each time; by default 2.
+        q_lambda: mixes the returns of a rollout, 0 for one-step targets (see `rollout.lambda_return`); by default 0.65.
     """
 
     memory_size: int = 2000
@@ -32,10 +37,20 @@ class MemorySettings:
     n_step: int = 1
     learning_starts: int = 0
     wait_for_terminal: bool = False
+    rollout: int | None = None
+    epochs: int | None = None
+    q_lambda: float | None = None
 
     def __post_init__(self):
         check_whole("memory_size", self.memory_size)
         check_whole("n_step", self.n_step)
+        if self.rollout is not None:
+            check_whole("rollout", self.rollout)
+        for name, check in (("epochs", check_whole), ("q_lambda", check_fraction)):
+            if (value := getattr(self, name)) is not None:
+                check(name, value)
+                if self.rollout is None:
+                    raise ValueError(f"`{name}` needs a `rollout`. Received: {name}={value}")
         if self.frame_padding is not None and not self.store_frames:
             raise ValueError(f"`frame_padding` needs `store_frames=True`. Received: {self.frame_padding!r}")
         # a memory of frames has slots that hold no step: the frames that games ended with
@@ -64,6 +79,7 @@ class LearnerSettings:
         loss: "mse", as Keras' `fit` computes it over all actions, or "huber" of the taken actions.
         learning_rate: of Adam; by default 0.001.
         optimizer: a Keras optimizer with its own clipping, or a function that makes one, instead of Adam.
+        learning_rate_schedule: the optimizer's learning rate as a function of the steps made, for each replay anew.
     """
 
     gamma: float = 0.95
@@ -76,6 +92,7 @@ class LearnerSettings:
     loss: str = "mse"
     learning_rate: float | None = None
     optimizer: Any = None
+    learning_rate_schedule: Callable[[int], float] | None = None
 
     def __post_init__(self):
         check_whole("sample_batch_size", self.sample_batch_size)
@@ -151,11 +168,33 @@ class Settings:
     exploration: ExplorationSettings = ExplorationSettings()
 
     def __post_init__(self):
+        if self.memory.rollout is not None:
+            self._check_rollout()
         if self.learner.sample_batch_size > self.memory.memory_size:
             raise ValueError(
                 f"`sample_batch_size` must fit into the memory ({self.memory.memory_size}). "
                 f"Received: {self.learner.sample_batch_size}"
             )
+
+    def _check_rollout(self):
+        """Raise a ValueError for what has no place beside lambda-returns, which are finished when they are drawn."""
+        learner, memory = self.learner, self.memory
+        others = {
+            "target_update": learner.target_update,
+            "target_update_episodes": learner.target_update_episodes,
+            "n_step": None if memory.n_step == 1 else memory.n_step,
+            "store_frames": memory.store_frames or None,
+        }
+        for name, value in others.items():
+            if value is not None:
+                raise ValueError(f"`{name}` has no place beside the lambda-returns of a rollout. Received: {value!r}")
+
+    def minibatches(self, sample_batch_size: int | None = None) -> tuple[int, int]:
+        """K and B, the shape of what one replay draws at a time; a rollout is drawn whole."""
+        if sample_batch_size is not None and self.memory.rollout is not None:
+            whole = self.memory.rollout
+            raise ValueError(f"`sample_batch_size` is the rollout's, {whole}. Received: {sample_batch_size}")
+        return self.learner.minibatches(sample_batch_size)
 
     @classmethod
     def names(cls) -> list[str]:
@@ -170,6 +209,11 @@ class Settings:
         """These settings with some replaced, by the names of the fields of their groups."""
         check_keywords("Settings", keywords, self.names())
         groups = self.groups()
+        if (rollout := keywords.get("rollout", self.memory.rollout)) is not None:
+            size = keywords.get("minibatch_size", self.learner.minibatch_size)
+            if check_whole("rollout", rollout) % check_whole("minibatch_size", size):
+                raise ValueError(f"`minibatch_size` must divide the rollout of {rollout} steps. Received: {size}")
+            keywords = {**keywords, "sample_batch_size": rollout, "memory_size": rollout}
         for name, group in groups.items():
             own = {field.name for field in fields(group)} & keywords.keys()
             groups[name] = replace(group, **{key: keywords[key] for key in own})
@@ -189,6 +233,9 @@ class AgentKeywords(TypedDict, total=False):
     n_step: int
     learning_starts: int
     wait_for_terminal: bool
+    rollout: int | None
+    epochs: int | None
+    q_lambda: float | None
     gamma: float
     sample_batch_size: int
     minibatch_size: int
@@ -199,6 +246,7 @@ class AgentKeywords(TypedDict, total=False):
     loss: str
     learning_rate: float | None
     optimizer: Any
+    learning_rate_schedule: Callable[[int], float] | None
     exploration: Callable[[int], float] | None
     exploration_rate: float
     exploration_min: float
@@ -239,7 +287,7 @@ def described(value: Any) -> Any:
         return {"class": type(value).__name__, **own}
     if isinstance(value, partial):
         return {**described(value.func), "arguments": described([*value.args, value.keywords])}
-    if hasattr(value, "get_config"):  # an optimizer, or a whole network
+    if hasattr(value, "get_config") and not isinstance(value, type):  # an optimizer, or a whole network
         config = {name: part for name, part in value.get_config().items() if name != "name"}
         return {"class": type(value).__name__, **described(config)}
     if hasattr(value, "__qualname__"):

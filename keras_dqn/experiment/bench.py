@@ -1,11 +1,9 @@
 """What `python -m keras_dqn bench` measures: two things in one process, as a ratio, several times, the median."""
 
-import itertools
 import os
 import platform
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import gymnasium as gym
@@ -142,76 +140,96 @@ def pytorch_recipe(repeats):
         yield name, f"{1 / statistics.median(seconds[name]):,.0f} steps/s; ours is {ratio:.2f} times that"
 
 
-def breakout(repeats, dtype="float32", rounds=50):
-    """Recipe `nature` of Breakout: steps a second, where the time goes, and what the updates alone would allow."""
-    from keras_dqn.environments.atari import AtariGames
-    from keras_dqn.games.breakout import NATURE, clipped
-    from keras_dqn.networks.atari import nature_cnn
-
-    options = {**NATURE, "network": partial(nature_cnn, dtype=dtype), "memory_size": 20_000, "learning_starts": 1000}
-    replay_every = options.pop("replay_every")
-    agent = Agent((4, 84, 84), 4, weight_backup=None, seed=0, **options)
-    envs = AtariGames("breakout", 8)
-    parts = {
-        "emulation": (envs, "step"),
-        "acting": (agent, "act_batch"),
-        "sampling": (agent.memory, "sample"),
-        "updating": (agent.learner, "update"),
+def breakout(repeats, dtype="float32", replays=None, **parallel):
+    """The recipes of Breakout that learn, in turns: steps a second, where the time goes, and what is lost of it."""
+    small = {"memory_size": 20_000, "learning_starts": 1000}  # how much is stored changes no speed
+    trainings = {
+        "nature": _BreakoutTraining("nature", dtype, replays or 50, **small),
+        "parallel": _BreakoutTraining("parallel", dtype, replays or 1, **parallel),
     }
-    seconds = {}  # that each part took since this was cleared
-    for name, part in parts.items():
-        _clock(*part, seconds, name)
-    loop = play(agent, envs, replay_every, seed=0, shape_reward=clipped)
-    next(step for step in loop if step.losses is not None)
-    speeds, shares, alone, plain, beside = [], [], [], [], []
-    with ThreadPoolExecutor(1) as thread:
-        for _ in range(repeats):
-            seconds.clear()
-            started = time.perf_counter()
-            made = sum(step.losses is not None for step in itertools.islice(loop, rounds))
-            whole = time.perf_counter() - started
-            speeds.append(8 * rounds / whole)
-            shares.append({name: part / whole for name, part in seconds.items()})
-            batches = agent.memory.sample(*agent.settings.learner.minibatches())
-            alone.append(sum(_seconds(partial(agent.learner.update, batches)) for _ in range(made)) / whole)
-            plain.append(_round_seconds(agent, envs, rounds, None))
-            beside.append(_round_seconds(agent, envs, rounds, thread))
-    envs.close()
-    speed, updates = statistics.median(speeds), made * len(batches.action) / (8 * rounds)
-    yield f"Breakout `nature`, {dtype}", f"{speed:,.0f} steps/s, {updates * speed:,.0f} updates/s"
-    for name in parts:
-        yield f"share of {name}", f"{statistics.median(share[name] for share in shares):.0%}"
-    yield "of what as many updates alone would allow", f"{statistics.median(alone):.0%}"
-    yield "the games stepped beside the updates, not before them", f"{_median_ratio(plain, beside):.2f} times as fast"
+    for _ in range(repeats):
+        for training in trainings.values():
+            training.measure()
+    for recipe, training in trainings.items():
+        yield from training.rows(f"Breakout `{recipe}`, {dtype}")
+    nature, parallel = (training.speeds for training in trainings.values())
+    yield f"`parallel` against `nature`, {dtype}", f"{_median_ratio(parallel, nature):.1f} times the steps/s"
+
+
+class _BreakoutTraining:
+    """A training of Breakout that is measured a few replays at a time.
+
+    Args:
+        recipe, dtype: what is trained, and its precision.
+        replays: how many a measurement is.
+        **options: of `Breakout`.
+    """
+
+    parts = ("emulation", "acting", "sampling", "updating")
+
+    def __init__(self, recipe, dtype, replays, **options):
+        from keras_dqn.games.breakout import Breakout
+
+        game = Breakout(recipe=recipe, precision=dtype, weights=None, weight_backup=None, seed=0, **options)
+        self._agent, self._replays = game.agent, replays
+        self._envs, self._others = game.make_envs(game.num_envs), game.make_envs(game.num_envs)
+        self._loop = play(self._agent, self._envs, game.replay_every, seed=0, shape_reward=game.shape_reward)
+        self._states = self._others.reset(seed=1)[0]
+        self._steps = next(step.steps for step in self._loop if step.losses is not None)
+        self._seconds = {}  # that each part took since this was cleared
+        learner = self._agent.learner
+        methods = (self._envs, "step"), (self._agent, "act_batch"), (self._agent.memory, "sample"), (learner, "update")
+        for name, method in zip(self.parts, methods, strict=True):
+            _clock(*method, self._seconds, name)
+        self.speeds, self._updates, self._shares, self._kept = [], [], [], []
+
+    def measure(self):
+        """Measure some replays and the steps before them, and then what each part takes by itself."""
+        self._seconds.clear()
+        started, rounds, made, updates = time.perf_counter(), 0, 0, 0
+        for step in self._loop:
+            rounds += 1
+            if step.losses is not None:
+                made, updates = made + 1, updates + len(step.losses)
+            if made == self._replays:
+                break
+        whole = time.perf_counter() - started
+        self.speeds.append((step.steps - self._steps) / whole)
+        self._updates.append(updates / whole)
+        self._steps = step.steps
+        self._shares.append([self._seconds[name] / whole for name in self.parts])
+        self._kept.append(self._alone(rounds) / whole)
+
+    def _alone(self, rounds):
+        """Seconds of as many rounds of games, of acting, and of replays with what is in the memory already."""
+        actions = np.zeros(self._others.num_envs, int)
+        games = sum(_seconds(partial(self._others.step, actions)) for _ in range(rounds))
+        acting = sum(_seconds(partial(self._agent.act_batch, self._states)) for _ in range(rounds))
+        update = partial(self._agent.learner.update, self._seconds["batches"])
+        return games + acting + sum(_seconds(update) for _ in range(self._replays))
+
+    def rows(self, name):
+        """The medians of what was measured, as rows of the table."""
+        speed, updates = statistics.median(self.speeds), statistics.median(self._updates)
+        yield name, f"{speed:,.0f} steps/s, {updates:,.0f} updates/s"
+        for part, shares in zip(self.parts, zip(*self._shares, strict=True), strict=True):
+            yield f"share of {part}", f"{statistics.median(shares):.0%}"
+        yield "of what its games, acting and updates alone would allow", f"{statistics.median(self._kept):.0%}"
 
 
 def _clock(owner, method, seconds, name):
-    """Have a method add the seconds that it takes to those of that name."""
+    """Have a method add the seconds that it takes to those of that name, and keep the newest minibatches."""
     function = getattr(owner, method)
 
     def clocked(*arguments, **options):
         started = time.perf_counter()
         result = function(*arguments, **options)
         seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+        if name == "updating":
+            (seconds["batches"],) = arguments
         return result
 
     setattr(owner, method, clocked)
-
-
-def _round_seconds(agent, envs, rounds, thread):
-    """Seconds a round of acting, stepping the games and updating; with a thread the last two at the same time."""
-    states, _ = envs.reset(seed=0)
-    started = time.perf_counter()
-    for _ in range(rounds):
-        actions = agent.act_batch(states)
-        if thread is None:
-            states = envs.step(actions)[0]
-            agent.replay()
-        else:
-            stepping = thread.submit(envs.step, actions)
-            agent.replay()
-            states = stepping.result()[0]
-    return (time.perf_counter() - started) / rounds
 
 
 def frame_memory(repeats, steps=500_000):

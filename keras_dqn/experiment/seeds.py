@@ -25,6 +25,7 @@ from keras_dqn.backend import keras, tf
 from keras_dqn.checks import check_whole
 from keras_dqn.experiment.report import Experiment
 from keras_dqn.experiment.results import Result, _claimed, _file, _read, _steps_to_solve, _write
+from keras_dqn.exploration import over_training
 from keras_dqn.runner.runner import Runner
 
 FRAMEWORKS = ("Keras", "PyTorch")
@@ -127,7 +128,7 @@ class _Training:
         if not frameworks or not set(frameworks) <= set(FRAMEWORKS):
             raise ValueError(f"`frameworks` must be of {FRAMEWORKS}. Received: {frameworks!r}")
         for value in options.values():
-            if hasattr(value, "get_config"):
+            if hasattr(value, "get_config") and not isinstance(value, type):
                 raise ValueError(
                     "The options of an experiment are numbers, texts, schedules and functions, as no object may go "
                     f"from seed to seed. Received: {value!r}"
@@ -143,7 +144,7 @@ class _Training:
             "evaluate_every": evaluate_every,
             "stop_score": stop_score,
             "goal": self.goal,
-            "options": {**game.recipes[self.recipe], **options},
+            "options": over_training({**game.recipes[self.recipe], **options}, options.get("steps")),
             "versions": _versions(frameworks),
         }
         self.settings = described(settings)

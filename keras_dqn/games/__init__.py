@@ -24,10 +24,14 @@ class Game(NamedTuple):
 
 
 PLAYABLE_CARTPOLE = "keras_dqn/PlayableCartPole-v0"
-ANY_RECIPES = ("juvin", "best")  # of the games that have no runner of their own
+ANY_RECIPES = ("juvin", "best", "parallel")  # of the games that have no runner of their own
 GAMES = {
     "cartpole": Game(
-        "CartPole-v1", "keras_dqn.games.cartpole:CartPole", ("juvin", "pytorch", "best"), PLAYABLE_CARTPOLE, page=True
+        "CartPole-v1",
+        "keras_dqn.games.cartpole:CartPole",
+        ("juvin", "pytorch", "best", "parallel"),
+        PLAYABLE_CARTPOLE,
+        page=True,
     ),
     "playable-cartpole": Game(f"keras_dqn.playable:{PLAYABLE_CARTPOLE}", None, ANY_RECIPES, page=True),
     "mountaincar": Game(
@@ -37,7 +41,7 @@ GAMES = {
         "MountainCar-v0",
         page=True,
     ),
-    "breakout": Game("breakout", "keras_dqn.games.breakout:Breakout", ("nature", "hackathon2018")),
+    "breakout": Game("breakout", "keras_dqn.games.breakout:Breakout", ("nature", "parallel", "hackathon2018")),
 }
 WITH_A_RUNNER = [name for name, game in GAMES.items() if game.runner is not None]
 IN_A_WINDOW = {name: game.window for name, game in GAMES.items() if game.window is not None}

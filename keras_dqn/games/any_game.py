@@ -10,7 +10,7 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from keras_dqn.environments.vector import check_known, one_hot
 from keras_dqn.exploration import Linear
-from keras_dqn.games.recipes import BEST
+from keras_dqn.games.recipes import BEST, PARALLEL
 from keras_dqn.runner.runner import Runner
 
 
@@ -21,6 +21,7 @@ class AnyGame(Runner):
     recipes = {
         "juvin": {},  # the Agent's own defaults
         "best": {**BEST, "exploration": Linear(1.0, 0.05, 10_000)},  # of the games that have one, not tuned to this
+        "parallel": PARALLEL,
     }
 
 

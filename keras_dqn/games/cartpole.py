@@ -2,7 +2,7 @@
 
 from keras_dqn.backend import keras
 from keras_dqn.exploration import exponential, linear
-from keras_dqn.games.recipes import BEST
+from keras_dqn.games.recipes import BEST, PARALLEL
 from keras_dqn.runner.runner import Runner
 
 
@@ -45,4 +45,5 @@ class CartPole(Runner):
             "network": {**BEST["network"], "scale": (2.4, 3.0, 0.21, 3.0)},
             "exploration": linear(1.0, 0.05, 3000),
         },
+        "parallel": {**PARALLEL, "network": {**PARALLEL["network"], "scale": (2.4, 3.0, 0.21, 3.0)}},
     }

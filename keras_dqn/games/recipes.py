@@ -1,5 +1,8 @@
 """What the games' own recipes have in common; each game's file holds only its differences."""
 
+from keras_dqn.backend import keras
+from keras_dqn.exploration import OverTraining
+
 BEST = {  # the learner of every recipe "best": double DQN on n-step returns, one update of 128 every step
     "network": {"hidden": (128, 128)},
     "memory_size": 50_000,
@@ -11,4 +14,18 @@ BEST = {  # the learner of every recipe "best": double DQN on n-step returns, on
     "target_update": 1,
     "tau": 0.01,
     "n_step": 3,
+}
+
+PARALLEL = {  # PQN (Gallici et al. 2025) for states that are vectors; what Breakout has of it, in small
+    "network": {"hidden": (128, 128), "normalisation": "layer"},
+    "optimizer": lambda: keras.optimizers.Adam(1e-3, epsilon=1e-8, global_clipnorm=10.0, name="adam"),
+    "learning_rate_schedule": OverTraining(1e-3, 0.0, steps=100_000),
+    "exploration": OverTraining(1.0, 0.05, fraction=0.5, steps=100_000),
+    "num_envs": 8,
+    "rollout": 256,  # steps: 32 of each environment
+    "replay_every": 256,
+    "epochs": 4,
+    "minibatch_size": 64,
+    "gamma": 0.99,
+    "q_lambda": 0.65,
 }

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_dqn.backend import keras, settle_xla, tf
-from keras_dqn.memory.replay import Transition
+from keras_dqn.memory.replay import Transition, transition
 from keras_dqn.networks.mlp import built, default_brain
 from keras_dqn.networks.numpy_forward import NumpyForward
 from keras_dqn.records.weights import load_weights, save_weights
@@ -119,6 +119,8 @@ class Learner:
         target_update: every how many updates the target model moves to the brain.
         tau: how far it moves: 1 copies the brain ("hard"), less moves that fraction of the way ("soft").
         double: whether the brain picks the next action and the target model values it.
+        bootstrap: False leaves out the pass over the next states, where every discount is known to be 0: a rollout's
+            rewards are whole returns.
         jit_compile: whether to compile with XLA; by default where there is no convolution, which XLA slows on a CPU.
     """
 
@@ -131,6 +133,7 @@ class Learner:
         target_update=None,
         tau=1.0,
         double=False,
+        bootstrap=True,
         jit_compile=None,
     ):
         if loss not in LOSSES:
@@ -139,7 +142,10 @@ class Learner:
             raise ValueError(
                 "`double` needs a target model: without one, both networks are the same. Received: target_brain=None"
             )
+        if target_brain is not None and not bootstrap:
+            raise ValueError("A target model values next states; without `bootstrap` nobody asks. Received: one")
         self.brain, self.target_brain, self.optimizer = brain, target_brain, optimizer
+        self.bootstrap = bootstrap
         self.loss, self.target_update, self.tau, self.double = LOSSES[loss], target_update, tau, double
         if not optimizer.built:
             optimizer.build(brain.trainable_variables)
@@ -194,20 +200,15 @@ class Learner:
         return self._update.experimental_get_tracing_count()
 
     def update(self, batches):
-        """Make K gradient updates, one after the other: each sees the network as the one before it left it.
-
-        Args:
-            batches: a `Transition` of arrays [K, B, ...].
-
-        Returns:
-            [K] float32, the loss of each update before it was made.
+        """Make K gradient updates from a `Transition` of arrays [K, B, ...], one after the other, each from the weights
+        that the one before left; returns the loss of each before it was made, [K] float32.
 
         Raises:
             FloatingPointError: a loss or gradient is not finite; that update and those after it were not made.
         """
         # With small networks the call costs as much as the arithmetic: so one array where that can be, made into a
         # tensor here, and a function that is looked up by shape and not by all its arguments.
-        arrays = _packed(batches)
+        arrays = _packed(batches) if self.bootstrap else (batches.state, batches.action, batches.reward)
         layout = tuple((array.shape, array.dtype) for array in arrays)
         arrays = [tf.constant(array) for array in arrays]
         if layout not in self._compiled:
@@ -270,7 +271,7 @@ class Learner:
 
     def _updated(self, *arrays):
         """The compiled function: one gradient step a round, until all K are made or one is not finite."""
-        batches = _unpacked(arrays)
+        batches = _unpacked(arrays) if self.bootstrap else Transition(*arrays, arrays[2], arrays[2])
         count = batches.reward.shape[0]
 
         def gradient_step(k, finite, losses):
@@ -311,6 +312,8 @@ class Learner:
 
     def _targets(self, batch):
         """The minibatch's targets, [B]; evaluation mode, since the networks judge here and do not learn."""
+        if not self.bootstrap:
+            return batch.reward
         judge = self.brain if self.target_brain is None else self.target_brain
         next_q = _of_allowed(judge(batch.next_state, training=False), batch.allowed)
         if not self.double:
@@ -339,7 +342,7 @@ def _packed(batches):
     if batches.allowed is not None:
         return tuple(batches)
     if batches.state.dtype != np.float32 or batches.state.ndim != 3:
-        return tuple(batches[:5])
+        return tuple(batches)
     numbers = np.stack([batches.action, batches.reward, batches.discount], -1, dtype=np.float32, casting="same_kind")
     return (np.concatenate([batches.state, batches.next_state, numbers], -1),)
 
@@ -347,7 +350,7 @@ def _packed(batches):
 def _unpacked(arrays):
     """The `Transition` that was packed, as tensors."""
     if len(arrays) > 1:
-        return Transition(*arrays)
+        return transition(*arrays)
     size = (arrays[0].shape[-1] - 3) // 2
     states, next_states, action, reward, discount = tf.split(arrays[0], [size, size, 1, 1, 1], axis=-1)
     return Transition(states, tf.cast(action[..., 0], tf.int32), reward[..., 0], discount[..., 0], next_states)
@@ -362,7 +365,7 @@ def _has_convolution(model):
     return any("Conv" in type(layer).__name__ or _has_convolution(layer) for layer in getattr(model, "layers", []))
 
 
-def make_learner(brain, network, state_shape, action_size, settings, seed):
+def make_learner(brain, network, state_shape, action_size, settings, seed, bootstrap=True):
     """The `Learner` of a brain, the caller's own or a default one, with its optimizer and its target model.
 
     Args:
@@ -370,6 +373,7 @@ def make_learner(brain, network, state_shape, action_size, settings, seed):
         network: what `networks.mlp.default_brain` makes a brain of where there is none.
         settings: `LearnerSettings`.
         seed: of the initial weights.
+        bootstrap: as `Learner` has it.
 
     Raises:
         ValueError: the brain does not map [B, *state_shape] to [B, action_size].
@@ -379,4 +383,5 @@ def make_learner(brain, network, state_shape, action_size, settings, seed):
     brain = built(brain, state_shape, action_size, settings.optimizer, settings.learning_rate)
     target_update = NEVER if settings.target_update_episodes is not None else settings.target_update
     target_brain = None if target_update is None else keras.models.clone_model(brain)
-    return Learner(brain, brain.optimizer, settings.loss, target_brain, target_update, settings.tau, settings.double)
+    target = (target_brain, target_update, settings.tau, settings.double)
+    return Learner(brain, brain.optimizer, settings.loss, *target, bootstrap)

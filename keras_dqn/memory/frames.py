@@ -35,6 +35,8 @@ class FrameMemory:
         ValueError: an argument is out of range.
     """
 
+    epochs, bootstraps = 1, True
+
     def __init__(self, capacity, n_step=1, gamma=0.99, seed=None, padding="zero", learning_starts=0):
         if not isinstance(capacity, int | np.integer) or capacity < 1:
             raise ValueError(f"`capacity` must be a whole number of steps, 1 or more. Received: {capacity!r}")

@@ -4,7 +4,7 @@ from collections import deque
 
 import numpy as np
 
-from keras_dqn.memory.replay import Steps, Transition
+from keras_dqn.memory.replay import Steps, Transition, transition
 
 
 class NStep:
@@ -53,7 +53,7 @@ class NStep:
         if not complete:
             return None
         states, actions, rewards, discounts, next_states, allowed = zip(*complete, strict=True)
-        return Transition(
+        return transition(
             np.stack(states),
             np.array(actions),
             np.array(rewards, np.float32),

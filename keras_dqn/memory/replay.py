@@ -19,6 +19,7 @@ class Steps(NamedTuple):
     environment: np.ndarray  # [N] int, which environment each row is of
     true_reward: np.ndarray  # [N] float, what the score counts
     allowed: np.ndarray | None = None  # [N, actions] bool, what may be done in `next_state`; None for everything
+    q_values: np.ndarray | None = None  # [N, actions] float32 of `state`, from the pass that chose the actions
 
 
 class Transition(NamedTuple):
@@ -34,11 +35,32 @@ class Transition(NamedTuple):
     reward: np.ndarray  # [...], float32
     discount: np.ndarray  # [...], float32
     next_state: np.ndarray  # [..., *state_shape]
-    allowed: np.ndarray | None = None  # [..., actions] bool, what may be done in `next_state`; None for everything
+    allowed = None  # everything may be done in `next_state`
 
     def each(self, function) -> "Transition":
-        """What a function makes of each field that there is."""
-        return Transition(*(None if field is None else function(field) for field in self))
+        """What a function makes of each field."""
+        return Transition(*map(function, self))
+
+
+class MaskedTransition(NamedTuple):
+    """A `Transition` in an environment that says which actions may be taken."""
+
+    state: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    discount: np.ndarray
+    next_state: np.ndarray
+    allowed: np.ndarray  # [..., actions] bool, what may be done in `next_state`
+
+    def each(self, function) -> "MaskedTransition":
+        """What a function makes of each field."""
+        return MaskedTransition(*map(function, self))
+
+
+def transition(state, action, reward, discount, next_state, allowed=None) -> Transition | MaskedTransition:
+    """A `Transition` of these fields, or a `MaskedTransition` where there is a mask."""
+    fields = state, action, reward, discount, next_state
+    return Transition(*fields) if allowed is None else MaskedTransition(*fields, allowed)
 
 
 class Memory(Protocol):
@@ -46,6 +68,8 @@ class Memory(Protocol):
 
     capacity: int
     random: np.random.Generator  # of the sampling
+    epochs: int  # how often a replay draws
+    bootstraps: bool  # False where every discount is 0
 
     def __len__(self) -> int:
         """How many transitions can be drawn."""
@@ -94,7 +118,7 @@ class OneStep:
         """The transitions that the steps complete."""
         discounts = self._discounts.take(steps.terminal)
         rewards = steps.reward.astype(np.float32)
-        return Transition(steps.state, steps.action, rewards, discounts, steps.next_state, steps.allowed)
+        return transition(steps.state, steps.action, rewards, discounts, steps.next_state, steps.allowed)
 
     def clear(self):
         """Forget the steps that wait for others; here none does."""
@@ -117,6 +141,8 @@ class ReplayMemory:
         memory.add(Transition(states, actions, rewards, discounts, next_states))  # [N, ...] each
         batches = memory.sample(4, 32)  # 4 minibatches of 32
     """
+
+    epochs, bootstraps = 1, True
 
     def __init__(self, capacity: int, seed=None, returns=None, learning_starts: int = 0):
         if not isinstance(capacity, int | np.integer) or capacity < 1:
@@ -154,7 +180,7 @@ class ReplayMemory:
         """
         if self._arrays is None:
             self._arrays = transitions.each(lambda new: np.zeros((self.capacity, *new.shape[1:]), new.dtype))
-        s, a, r, d, n, allowed = transitions
+        (s, a, r, d, n), allowed = transitions[:5], transitions.allowed
         layout = (s.shape, a.shape, r.shape, d.shape, n.shape, s.dtype, a.dtype, r.dtype, d.dtype, n.dtype)
         if allowed is not None:
             layout = (*layout, allowed.shape, allowed.dtype)
@@ -164,11 +190,11 @@ class ReplayMemory:
         count = len(transitions.action)
         end = self._next + count
         if count == 1:  # one environment: the case that must cost next to nothing
-            states, actions, rewards, discounts, next_states, masks = self._arrays
+            states, actions, rewards, discounts, next_states = self._arrays[:5]
             row = self._next
             states[row], actions[row], rewards[row], discounts[row], next_states[row] = s[0], a[0], r[0], d[0], n[0]
-            if masks is not None:
-                masks[row] = allowed[0]
+            if allowed is not None:
+                self._arrays.allowed[row] = allowed[0]
         else:
             self._write(transitions, count, end)
         self._next = end % self.capacity
@@ -181,14 +207,12 @@ class ReplayMemory:
             rows = np.arange(end - min(count, self.capacity), end) % self.capacity
             transitions = transitions.each(lambda new: new[-self.capacity :])
         for array, new in zip(self._arrays, transitions, strict=True):
-            if array is not None:
-                array[rows] = new
+            array[rows] = new
 
     def sample(self, *shape: int, replace: bool = False) -> Transition:
         """Draw transitions uniformly, as copies: `sample(K, B)` are K minibatches of B.
 
         Args:
-            shape: how many; the leading axes of what is returned.
             replace: whether one transition may be drawn twice.
 
         Returns:
@@ -222,7 +246,7 @@ class ReplayMemory:
         """What is stored, as a dict of arrays for `restore`; a memory without transitions has none."""
         if self._arrays is None:
             return {}
-        arrays = {name: array[: self._size] for name, array in self._arrays._asdict().items() if array is not None}
+        arrays = {name: array[: self._size] for name, array in self._arrays._asdict().items()}
         return {**arrays, "next_row": np.array(self._next)}
 
     def check_fits(self, state_shape):
@@ -236,7 +260,7 @@ class ReplayMemory:
         Raises:
             ValueError: it was of another capacity, or of other states; nothing is changed.
         """
-        fields = Transition(*(arrays[name] for name in Transition._fields[:5]), arrays.get("allowed"))
+        fields = transition(*(arrays[name] for name in Transition._fields), arrays.get("allowed"))
         size, row = len(arrays["action"]), int(arrays["next_row"])
         if size > self.capacity or not 0 <= row < self.capacity or (size < self.capacity and row != size):
             raise ValueError(
@@ -247,17 +271,14 @@ class ReplayMemory:
             raise ValueError(f"The saved states must have shape {state_shape}. Received: {fields[0].shape[1:]}")
         self._arrays = fields.each(lambda field: np.zeros((self.capacity, *field.shape[1:]), field.dtype))
         for array, field in zip(self._arrays, fields, strict=True):
-            if array is not None:
-                array[:size] = field
+            array[:size] = field
         self._accepted_layout, self._size, self._next = None, size, row
 
     def _check_layout(self, transitions):
         count = len(transitions.action)
-        for name, array, new in zip(Transition._fields, self._arrays, transitions, strict=True):
-            if (new is None) != (array is None):
-                raise ValueError(f"`{name}` must be in all transitions or in none. Received: {new}")
-            if new is None:
-                continue
+        if len(transitions) != len(self._arrays):
+            raise ValueError(f"`allowed` must be in all transitions or in none. Received: {transitions.allowed}")
+        for name, array, new in zip(self._arrays._fields, self._arrays, transitions, strict=True):
             if new.shape != (count, *array.shape[1:]):
                 raise ValueError(f"`{name}` must have shape {(count, *array.shape[1:])}. Received: {new.shape}")
             if new.dtype != array.dtype:

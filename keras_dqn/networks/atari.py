@@ -2,9 +2,10 @@
 
 from keras_dqn.backend import keras, tf
 from keras_dqn.checks import seed_sequence
+from keras_dqn.networks.normalisation import LayerNormRelu
 
 
-def nature_cnn(state_shape, action_size, seed=None, dtype="float32"):
+def nature_cnn(state_shape, action_size, seed=None, dtype="float32", normalisation=None):
     """The network of Mnih et al. 2015 (Nature): three convolutions and a Dense layer of 512 on stacks of frames.
 
     Args:
@@ -12,10 +13,17 @@ def nature_cnn(state_shape, action_size, seed=None, dtype="float32"):
         action_size: number of actions, and of outputs (linear).
         seed: of the initial weights; an int, a `np.random.SeedSequence`, or None for fresh entropy.
         dtype: Keras dtype policy of the hidden layers; "mixed_bfloat16" is faster where the processor has it.
+        normalisation: "layer" normalises what goes into each relu over all of its units, from orthogonal initial
+            weights (PQN, Gallici et al. 2025); None is the paper's network.
 
     Returns:
         A built `keras.Sequential`, uint8 [B, stack, height, width] to Q-values, float32 [B, action_size].
+
+    Raises:
+        ValueError: there is no such normalisation.
     """
+    if normalisation is not None:
+        return _normalised_cnn(state_shape, action_size, seed, dtype, normalisation)
     layers, seeds = keras.layers, iter(seed_sequence(seed).generate_state(5).tolist())
 
     def convolution(number, filters, size, stride):
@@ -34,12 +42,30 @@ def nature_cnn(state_shape, action_size, seed=None, dtype="float32"):
             convolution(1, 32, 8, 4),
             convolution(2, 64, 4, 2),
             convolution(3, 64, 3, 1),
-            layers.Flatten(),
+            layers.Flatten(dtype=dtype),
             dense("hidden", 512, "relu", dtype),
             dense("output", action_size, "linear", "float32"),
         ],
         name="nature_cnn",  # and no name with a number of Keras': see `networks.mlp`
     )
+
+
+def _normalised_cnn(state_shape, action_size, seed, dtype, normalisation):
+    if normalisation != "layer":
+        raise ValueError(f'`normalisation` must be "layer" or None. Received: {normalisation!r}')
+    layers, seeds = keras.layers, iter(seed_sequence(seed).generate_state(5).tolist())
+
+    def options(name, gain=2**0.5, dtype=dtype):
+        kernel = keras.initializers.Orthogonal(gain, seed=next(seeds))
+        return {"kernel_initializer": kernel, "dtype": dtype, "name": name}
+
+    network = [keras.Input(state_shape, dtype="uint8"), ScaledFrames(dtype=dtype)]
+    for number, (filters, size, stride) in enumerate(((32, 8, 4), (64, 4, 2), (64, 3, 1)), 1):
+        network.append(layers.Conv2D(filters, size, stride, **options(f"convolution_{number}")))
+        network.append(LayerNormRelu(dtype=dtype, name=f"normalization_{number}"))
+    network += [layers.Flatten(), layers.Dense(512, **options("hidden")), LayerNormRelu(name="normalization_hidden")]
+    network.append(layers.Dense(action_size, **options("output", 1.0, "float32")))
+    return keras.Sequential(network, name="nature_cnn")
 
 
 @keras.saving.register_keras_serializable("keras_dqn")
@@ -95,13 +121,14 @@ def difference_cnn(state_shape, action_size, seed=None):
     def kernel():
         return keras.initializers.GlorotUniform(seed=next(seeds))
 
-    network = [keras.Input(state_shape, dtype="uint8"), ScreenDifference()]
+    network = [keras.Input(state_shape, dtype="uint8"), ScreenDifference(dtype="float32")]
     for number, filters in enumerate((16, 32, 32, 32), 1):
         network += [
-            layers.Conv2D(filters, 5, 2, kernel_initializer=kernel(), name=f"convolution_{number}"),
+            layers.Conv2D(filters, 5, 2, kernel_initializer=kernel(), dtype="float32", name=f"convolution_{number}"),
             # momentum and epsilon are what PyTorch, where this is from, has by default
-            layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"normalization_{number}"),
-            layers.Activation("relu"),
+            layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype="float32", name=f"normalization_{number}"),
+            layers.Activation("relu", dtype="float32"),
         ]
-    network += [layers.Flatten(), layers.Dense(action_size, kernel_initializer=kernel(), name="output")]
+    network.append(layers.Flatten(dtype="float32"))
+    network.append(layers.Dense(action_size, kernel_initializer=kernel(), dtype="float32", name="output"))
     return keras.Sequential(network, name="difference_cnn")

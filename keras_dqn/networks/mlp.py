@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_dqn.backend import keras, tf
 from keras_dqn.checks import seed_sequence
+from keras_dqn.networks.normalisation import LayerNormRelu
 
 
 def mlp(
@@ -15,6 +16,7 @@ def mlp(
     center=0.0,
     scale=1.0,
     initializer="glorot",
+    normalisation=None,
     seed=None,
 ):
     """A Sequential of Dense layers; by default the CartPole notebook's 24-24 network.
@@ -28,13 +30,18 @@ def mlp(
         center, scale: states go in as (state - center) / scale, one number or one an element, by a layer of its own, so
             that whoever has the weights file has the scaling too.
         initializer: of the weights: "glorot" is Keras' own (Glorot uniform, biases 0), "torch" is PyTorch's, uniform
-            between ±1 / sqrt(inputs) for kernels and biases. That matters where states are few and small numbers: then
-            PyTorch's units are not all zero at the same place, and those of Keras are.
+            between ±1 / sqrt(inputs) for kernels and biases: then not all units are zero at the same place.
+        normalisation: "layer" normalises what goes into each hidden layer's relu over its units (`LayerNormRelu`).
         seed: of the initial weights; an int, a `np.random.SeedSequence`, or None for fresh entropy.
 
     Returns:
-        A built `keras.Sequential`, float32 [B, state_size] to [B, action_size].
+        A built `keras.Sequential`, float32 [B, state_size] to [B, action_size], whatever Keras' dtype policy is.
+
+    Raises ValueError for an unknown initializer or normalisation, or the latter before another activation than relu.
     """
+    if normalisation is not None and (normalisation != "layer" or activation != "relu"):
+        received = f"{normalisation!r} with the activation {activation!r}"
+        raise ValueError(f'`normalisation` must be None, or "layer" before relu. Received: {received}')
     if initializer not in ("glorot", "torch"):
         raise ValueError(f'`initializer` must be "glorot" or "torch". Received: {initializer!r}')
     widths = [state_size, *hidden]
@@ -48,16 +55,26 @@ def mlp(
             names = {"kernel_initializer": seeds[layer], "bias_initializer": seeds[layer + len(widths)]}
             options = {name: keras.initializers.RandomUniform(-most, most, seed) for name, seed in names.items()}
         name = f"hidden_{layer + 1}" if layer < len(hidden) else "output"
-        return keras.layers.Dense(width, activation=activation, name=name, **options)
+        return keras.layers.Dense(width, activation=activation, name=name, dtype="float32", **options)
 
-    layers = [keras.Input((state_size,))]
+    layers = [keras.Input((state_size,), dtype="float32")]
     if np.any(center) or np.any(np.asarray(scale) != 1):
-        inverse = np.broadcast_to(1 / np.asarray(scale, float), (state_size,))
-        layers.append(keras.layers.Rescaling(inverse.tolist(), (-np.asarray(center) * inverse).tolist()))
-    layers += [dense(layer, width, activation) for layer, width in enumerate(hidden)]
+        layers.append(_rescaling(center, 1 / np.asarray(scale, float), state_size))
+    for layer, width in enumerate(hidden):
+        layers.append(dense(layer, width, "linear" if normalisation else activation))
+        if normalisation:
+            layers.append(LayerNormRelu(name=f"normalization_{layer + 1}", dtype="float32"))
     last = dense(len(hidden), action_size + dueling, "linear")
     # TensorFlow keeps some 40 kB for each name that a variable ever had, and Keras' own names have ever new numbers.
-    return keras.Sequential([*layers, Dueling(action_size, last, name="dueling") if dueling else last], name="mlp")
+    head = Dueling(action_size, last, name="dueling", dtype="float32") if dueling else last
+    return keras.Sequential([*layers, head], name="mlp")
+
+
+def _rescaling(center, inverse, size):
+    """A layer that subtracts `center` and multiplies by `inverse`, one number or one an element of [B, size]."""
+    inverse = np.broadcast_to(inverse, (size,))
+    offset = -np.asarray(center) * inverse
+    return keras.layers.Rescaling(inverse.tolist(), offset.tolist(), dtype="float32")
 
 
 def default_brain(network, state_shape, action_size, seed):
@@ -78,7 +95,7 @@ def default_brain(network, state_shape, action_size, seed):
 
 
 def built(brain, state_shape, action_size, optimizer=None, learning_rate=None):
-    """The brain with an optimizer, checked to map [B, *state_shape] to [B, action_size].
+    """The brain with an optimizer, checked to map [B, *state_shape] to float32 [B, action_size].
 
     Args:
         optimizer: a Keras optimizer or a function that makes one; by default that of a compiled brain, or an Adam.
@@ -94,14 +111,25 @@ def built(brain, state_shape, action_size, optimizer=None, learning_rate=None):
     has_optimizer = getattr(brain, "optimizer", None) is not None
     if has_optimizer and learning_rate is not None:
         raise ValueError(f"`brain` is compiled with an optimizer of its own. Received: learning_rate={learning_rate}")
+    if isinstance(optimizer or getattr(brain, "optimizer", None), keras.optimizers.LossScaleOptimizer):
+        name = type(optimizer or brain.optimizer).__name__
+        raise ValueError(f"Losses are not scaled here: compile with auto_scale_loss=False. Received: {name}")
     if optimizer is not None or not has_optimizer:
-        brain.compile(loss="mse", optimizer=optimizer or keras.optimizers.Adam(learning_rate or 0.001, name="adam"))
+        optimizer = optimizer or keras.optimizers.Adam(learning_rate or 0.001, name="adam")
+        brain.compile(loss="mse", optimizer=optimizer, auto_scale_loss=False)
     try:
-        shape = tuple(brain(np.zeros((1, *state_shape), np.float32), training=False).shape)
+        q_values = brain(np.zeros((1, *state_shape), np.float32), training=False)
+        shape, dtype = tuple(q_values.shape), keras.backend.standardize_dtype(q_values.dtype)
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
         raise ValueError(f"`brain` must take states of shape {state_shape}. Received: {error}") from error
     if shape != (1, action_size):
         raise ValueError(f"`brain` must return one Q-value for each of {action_size} actions. Received: {shape}")
+    if dtype != "float32":
+        policy = keras.config.dtype_policy().name
+        raise ValueError(
+            '`brain` must return float32: give its last layer dtype="float32" (whatever comes before may have '
+            f"another). Received: {dtype}, with Keras' dtype policy {policy!r}"
+        )
     return brain
 
 
@@ -121,7 +149,8 @@ class Dueling(keras.layers.Layer):
     def __init__(self, action_size, value_and_advantages=None, **options):
         super().__init__(**options)
         self.action_size = action_size
-        self.value_and_advantages = value_and_advantages or keras.layers.Dense(action_size + 1)
+        dense = value_and_advantages or keras.layers.Dense(action_size + 1, dtype=self.dtype_policy)
+        self.value_and_advantages = dense
 
     def build(self, input_shape):
         self.value_and_advantages.build(input_shape)

@@ -23,8 +23,11 @@ class QNetwork(nn.Module):
         center=0,
         scale=1,
         initializer="torch",
+        normalisation=None,
     ):
         super().__init__()
+        if normalisation is not None:
+            raise ValueError(f"`normalisation` is not there in torch: it must be None. Received: {normalisation!r}")
         if activation != "relu" or initializer != "torch":
             received = f"{activation!r}, {initializer!r}"
             raise ValueError(f"`activation` must be 'relu' in torch, and `initializer` 'torch'. Received: {received}")

@@ -39,6 +39,18 @@ class History(list):
         self.evaluations = []
         self._update_losses = array("f")  # 4 bytes an update, as there may be millions
 
+    def __getitem__(self, which):
+        """An `Episode`; of a slice, a `History` of those episodes, and of all evaluations and losses of updates."""
+        if not isinstance(which, slice):
+            return super().__getitem__(which)
+        part = type(self)(super().__getitem__(which))
+        part.evaluations, part._update_losses = list(self.evaluations), array("f", self._update_losses)
+        return part
+
+    def copy(self):
+        """Another `History` of the same."""
+        return self[:]
+
     scores = property(lambda self: self._column("score"), doc="[episodes] float, sum of rewards")
     lengths = property(lambda self: self._column("length"), doc="[episodes] int, steps")
     losses = property(lambda self: self._column("loss"), doc="[episodes] float, NaN where nothing was learned")
@@ -56,7 +68,8 @@ class History(list):
 
     def mean_score(self, last=100):
         """Mean score of the last episodes, NaN where there is none."""
-        return float(np.mean([episode.score for episode in self[-last:]])) if self else float("nan")
+        episodes = super().__getitem__(slice(-last, None))
+        return float(np.mean([episode.score for episode in episodes])) if self else float("nan")
 
     def save(self, path):
         """Write the history to a file, whole or not at all, in a folder made if missing.

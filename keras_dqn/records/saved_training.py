@@ -64,11 +64,12 @@ class SavedTraining(NamedTuple):
 
     def remarks(self, agent):
         """Lines to print about what goes on, and how."""
-        environments = "environments begin new episodes" if self.position is None else "so do the environments"
-        if len(agent.memory):
-            return [*self.different, f"The memory goes on with {len(agent.memory):,} steps; {environments}"]
-        steps = max(agent.settings.memory.learning_starts, agent.sample_batch_size)
-        return [*self.different, f"The memory was not saved: {steps:,} steps are played before learning goes on"]
+        memory = f"The memory goes on with {len(agent.memory):,} steps"
+        if not len(agent.memory):
+            steps = max(agent.settings.memory.learning_starts, agent.sample_batch_size)
+            memory = f"No memory was saved: {steps:,} steps are played before learning goes on"
+        environments = "begin new episodes" if self.position is None else "go on where they were"
+        return [*self.different, memory, f"The environments {environments}"]
 
 
 # ---------------------------------------------------------------- writing
@@ -166,7 +167,8 @@ def read_training(path, names, agent, settings, generators, fresh):
     if (held := state["held_actions"]) is not None and _holds(agent):
         changes.append(_held_change(agent.explore, held, f"{file}: held_actions"))
     position = None
-    if fresh is not None and None not in (fresh["environments"], state["position"]) and not different:
+    goes_on = fresh is not None and None not in (fresh["environments"], state["position"]) and not different
+    if goes_on and agent.memory.bootstraps:  # a rollout begins anew, and its environments with it
         position = check_position(state["position"], fresh, f"{file}: position")
         if (joiner := _joiner(agent)) is not None:
             pending = _read_pending(state["pending"], agent, fresh["states"], f"{file}: pending")
@@ -314,7 +316,7 @@ def _transitions_description(agent, arrays, state_dtype):
     state = Array((size, *agent.state_shape), _state_dtype(arrays.get("state"), state_dtype))
     allowed = {"allowed": Array((size, agent.action_size), np.dtype(bool), 0, 1)} if "allowed" in arrays else {}
     return {
-        **dict.fromkeys(Transition._fields[:5], state),
+        **dict.fromkeys(Transition._fields, state),
         **allowed,
         "action": Array((size,), np.dtype(int), 0, agent.action_size - 1),
         "reward": Array((size,), np.dtype(np.float32)),

@@ -18,7 +18,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from keras_dqn.records.atomic import atomic_write
+from keras_dqn.records.atomic import atomic_write as atomic_write
+from keras_dqn.records.atomic import check_writable as check_writable
 from keras_dqn.records.hdf5 import File, Group, Tensor
 from keras_dqn.records.hdf5_blocks import LONGEST_NAME
 from keras_dqn.records.weight_bytes import WeightFileError, hdf5_bytes
@@ -381,7 +382,8 @@ def _leaves_of_keras_1(names: Iterable[str]) -> list[str]:
 def save_weights(model, path: str | Path) -> Path:
     """Writes the weights of `model` to `path` and returns it; a reader, or a crash, finds the old file or the new one.
 
-    Names count from zero in every file: equal weights give equal bytes. Raises WeightFileError for weights that are not
+    Names count from zero in every file: equal weights give equal bytes. With them goes a sha256 of all tensors, which
+    Keras passes over. Raises WeightFileError for weights that are not
     finite floats, OSError where `path` cannot be written.
     """
     content = weights_content(model, path)
@@ -430,10 +432,19 @@ def _tensor_names(layer, variables: Iterable, place: str) -> list[str]:
 
 def pretrained(name: str) -> Path:
     """Returns the weight file shipped for `name`, like "cartpole"; raises ValueError, listing those there are."""
-    package = Path(__file__).resolve().parents[1]
-    folders = (package.parent / "weights", package / "pretrained")  # of a checkout; of a wheel, which goes first
-    files = [file for folder in folders for file in sorted(folder.glob("*_weight.h5"))]
-    known = {file.name.removesuffix("_weight.h5"): file for file in files}
+    known = _shipped()
     if name not in known:
         raise ValueError(f"Expected the name of a pretrained network, one of {sorted(known)}. Received: {name!r}")
     return known[name]
+
+
+def pretrained_names() -> list[str]:
+    """Returns the names of the shipped weight files: "breakout", "cartpole", …"""
+    return sorted(_shipped())
+
+
+def _shipped() -> dict[str, Path]:
+    package = Path(__file__).resolve().parents[1]
+    folders = (package.parent / "weights", package / "pretrained")  # of a checkout; of a wheel, which goes first
+    files = [file for folder in folders for file in sorted(folder.glob("*_weight.h5"))]
+    return {file.name.removesuffix("_weight.h5"): file for file in files}

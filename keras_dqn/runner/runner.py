@@ -1,7 +1,6 @@
 """The runner that each game grows from: it trains an agent in one environment, evaluates it and films it."""
 
 import inspect
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -11,24 +10,15 @@ from keras_dqn.agent import Agent, collect, play
 from keras_dqn.agent.agent import fresh_position, replay_period
 from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords, described
 from keras_dqn.checks import check_fraction, check_whole, seed_sequence
-from keras_dqn.environments.position import Position
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
-from keras_dqn.records.atomic import copied_beside
+from keras_dqn.exploration import over_training
 from keras_dqn.records.history import History
 from keras_dqn.records.weights import pretrained
-from keras_dqn.runner.callbacks import (
-    Epochs,
-    KeepBest,
-    Training,
-    TrainingCallback,
-    TrainKeywords,
-    check_training,
-)
-from keras_dqn.runner.checkpointing import open_records
+from keras_dqn.runner.callbacks import TrainKeywords
 from keras_dqn.runner.evaluate import acting, evaluate
-from keras_dqn.runner.progress import LiveCurve, ProgressBar
+from keras_dqn.runner.training import begin_training
 from keras_dqn.show.inside import InsideView
-from keras_dqn.show.video import VideoRecorder, in_notebook, show_video
+from keras_dqn.show.video import VideoRecorder, show_video
 
 _RUN = 1  # beside the seed of a run's environment, that of its random actions
 
@@ -63,7 +53,7 @@ class Runner:
         weights: what to start from: "backup" loads the agent's backup file if it is there, as the notebook does;
             "pretrained" the weights that ship with keras_dqn; a path, that .h5 file; None, fresh weights.
         seed: covers weights, sampling, exploration and environments: same seed, same machine, same bits.
-        num_envs: how many environments play at once.
+        num_envs: how many environments play at once; by default as many as the recipe says, or one.
         shape_reward: rewards to learn from instead of the true ones; see `play`.
         video_folder: where films go.
         steps: how many environment steps `train` makes, instead of counting episodes; the last episode may be cut off.
@@ -80,7 +70,7 @@ class Runner:
     environment = None  # gymnasium's id: "CartPole-v1"
     solved_score = None  # mean score that counts as solved
     environment_options = {}  # of `gymnasium.make`
-    recipes = {}  # name: options of `Agent`, and `replay_every`; the first is the default
+    recipes = {}  # name: options of `Agent`, `replay_every` and `num_envs`; the first is the default
     pretrained_recipe = None  # whose pretrained weights are taken where no recipe is named
     action_names = None  # what the actions are called, in their order
     frames_per_step = None  # of the emulator, where a step is several
@@ -91,7 +81,7 @@ class Runner:
         recipe: str | None = None,
         weights: str | Path | None = "backup",
         seed=None,
-        num_envs: int = 1,
+        num_envs: int | None = None,
         shape_reward=None,
         video_folder: str | Path = "videos",
         steps: int | None = None,
@@ -102,11 +92,13 @@ class Runner:
         check_keywords(type(self).__name__, options, _known(agent_class))
         self.episodes = check_whole("episodes", episodes)
         self.steps = None if steps is None else check_whole("steps", steps)
-        self.num_envs, self.max_steps = check_whole("num_envs", num_envs), check_whole("max_steps", max_steps)
+        self.max_steps = check_whole("max_steps", max_steps)
         first = next(iter(self.recipes))
         self.recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
         if self.recipe not in self.recipes:
             raise ValueError(f"`recipe` must be one of {list(self.recipes)}. Received: {recipe!r}")
+        usual = self.recipes[self.recipe].get("num_envs", 1)
+        self.num_envs = check_whole("num_envs", usual if num_envs is None else num_envs)
         options = {
             # one file a recipe, since their networks differ
             "weight_backup": f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5",
@@ -114,8 +106,10 @@ class Runner:
             **self.recipes[self.recipe],
             **options,
         }
+        options.pop("num_envs", None)
+        options = over_training(options, self.steps)
         self.replay_every = options.pop("replay_every")
-        replay_period(self.replay_every)  # refused here, before anything begins
+        _check_period(self.replay_every, options.get("rollout"))
         self.shape_reward = shape_reward
         self.video_folder = Path(video_folder)
         agent_seed, env_seed = seed_sequence(seed).spawn(2)
@@ -128,7 +122,7 @@ class Runner:
         self.settings = self._describe(options)
         if weights is not None and weights != "backup":
             self.agent.load_model(pretrained(self._pretrained_name()) if weights == "pretrained" else weights)
-        self._owns_backup = False  # whether what is in the backup file is of this runner's own training
+        self.owns_backup = False  # whether what is in the backup file is of this runner's own training
         self.history = History()
         self.last_run = None  # the `Run` that `run` played last
         self.best_score = None  # mean of the best evaluation during the last training
@@ -138,6 +132,10 @@ class Runner:
         budget = f"steps={self.steps}" if self.steps else f"episodes={self.episodes}"
         own = [f"{name}={value!r}" for name, value in self.settings.items() if name != "game"]
         return f"{type(self).__name__}({budget}, {', '.join(own)}, environment={self.environment!r})"
+
+    def __reduce__(self):
+        keep = "`agent.save_model(path)` keeps the weights, `train(checkpoints=…)` a whole training"
+        raise TypeError(f"A game can be neither pickled nor copied: {keep}. Received: {self!r}")
 
     @property
     def generators(self):
@@ -202,62 +200,19 @@ class Runner:
             ValueError: an argument is out of range, or the memory is larger than what is free.
         """
         check_keywords(f"{type(self).__name__}.train", options, TrainKeywords.__annotations__)
-        training, env, position = self._begin(callbacks, **options)
+        training = begin_training(self, callbacks, **options)
         if training.over:
             print("There is nothing left to train: ask for more steps or episodes")
+            training.env.close()
             return self.history
-        try:
-            with training:
-                seed = self._next_seed() if position.saved is None else None
-                options = {"max_steps": self.max_steps, "position": position}
-                loop = play(self.agent, env, self.replay_every, seed, shape_reward=self.shape_reward, **options)
-                for step in loop:
-                    training.hear(step)
-                    if training.over:
-                        break
-        finally:
-            env.close()
+        seed = self._next_seed() if training.position.saved is None else None
+        playing = {"shape_reward": self.shape_reward, "max_steps": self.max_steps, "position": training.position}
+        with training:
+            for step in play(self.agent, training.env, self.replay_every, seed, **playing):
+                training.hear(step)
+                if training.over:
+                    break
         return self.history
-
-    def _begin(
-        self,
-        callbacks,
-        *,
-        evaluate_every=None,
-        stop_score=None,
-        learning_rate=None,
-        resume=False,
-        checkpoints=None,
-        tensorboard=None,
-        record_every=None,
-        **shown,
-    ):
-        """Check everything, then begin afresh or go on; the `Training`, its environment and the `Position` in it."""
-        check_training(self, callbacks, evaluate_every, stop_score, learning_rate)
-        env = self._training_env(record_every)
-        records = open_records(self, checkpoints, resume, tensorboard)
-        if learning_rate is not None:
-            self.agent.learner.learning_rate = learning_rate
-        if not resume:
-            self._start_afresh()
-        # The one order in which they hear of a step: an evaluation is part of the checkpoint of the same step.
-        first = [] if evaluate_every is None else [KeepBest(evaluate_every, stop_score)]
-        rest = [*callbacks, *self._showing(**shown), *([] if records is None else [records])]
-        epochs = Epochs([*first, *rest], self.agent.brain)
-        listeners = [*first, epochs, *(one for one in rest if isinstance(one, TrainingCallback))]
-        training = Training(self, listeners, *((0.0, None) if records is None else (records.seconds, nullcontext())))
-        return training, env, Position() if records is None else records.position
-
-    def _showing(self, verbose=False, progress=True, live=None):
-        showing = [ProgressBar(progress, verbose)]
-        if in_notebook() if live is None else live:
-            showing.append(LiveCurve(solved_score=self.solved_score, title=self.environment))
-        return showing
-
-    def _start_afresh(self):
-        self.history, self.best_score = History(), None
-        self._keep_what_was_there()
-        self.agent.explore_anew()
 
     def run(self, epsilon=0.0, seed=None, video=None, show=show_video, inside=False, max_frames=3000):
         """Play one episode without learning, film it, show the film, and print the cumulative reward.
@@ -335,27 +290,6 @@ class Runner:
             raise ValueError("The best weights are kept beside `weight_backup`. Received: weight_backup=None")
         return self.agent.weight_backup.with_stem(self.agent.weight_backup.stem + "_best")
 
-    def _keep_what_was_there(self):
-        """Keep the weights that a training before this runner left in the backup file, which this one will replace."""
-        backup = self.agent.weight_backup
-        if not self._owns_backup and backup is not None and backup.exists() and (kept := copied_beside(backup)):
-            print(f"The weights in {backup} are kept as {kept}")
-        self._owns_backup = True
-
-    def _training_env(self, record_every):
-        if self.num_envs > 1:
-            if record_every is not None:
-                raise ValueError(f"`record_every` films a single environment. Received: num_envs={self.num_envs}")
-            return self.make_envs(self.num_envs)
-        if record_every is None:
-            return self.training_env()
-        check_whole("record_every", record_every)
-        return VideoRecorder(
-            self.make_env("rgb_array"),
-            lambda episode: self.video_folder / f"{self.name}_episode_{episode}.mp4",
-            episode_trigger=lambda episode: episode % record_every == 0,
-        )
-
     def fresh_position(self):
         """The `Position.snapshot` of a training that begins in new environments: what a saved one is compared with."""
         return fresh_position(
@@ -371,3 +305,13 @@ def _known(agent_class):
     own = [*inspect.signature(Agent).parameters.values(), *inspect.signature(agent_class).parameters.values()]
     names = {one.name for one in own if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
     return {*names, *Settings.names(), "replay_every"} - {"state_size", "action_size", "seed", "load_backup"}
+
+
+def _check_period(replay_every, rollout):
+    """Refuse before anything begins what is no period, or one in which a rollout would run over."""
+    period = replay_period(replay_every)
+    if rollout is not None and (replay_every == "episode" or period > rollout):
+        raise ValueError(
+            f"A rollout is learned from when it is full: `replay_every` must be its {rollout} steps. "
+            f"Received: {replay_every!r}"
+        )

@@ -1,0 +1,191 @@
+"""What the agent remembers where it learns from rollouts: the newest steps of all environments, each with its return.
+
+A rollout is filled, drawn whole once or several times, and emptied (PQN, Gallici et al. 2025): what is learned from has
+just been played, so there is neither a replay memory nor a target network. Its returns are finished when it is drawn,
+so a transition's `reward` is the lambda-return and its `discount` 0: the learner has no next state to value.
+"""
+
+import numpy as np
+
+from keras_dqn.checks import check_fraction, check_whole
+from keras_dqn.memory.replay import Transition, check_fits
+
+
+def lambda_return(reward, terminal, next_value, next_return, gamma, q_lambda):
+    """The return of a step from that of the step after it: Peng's Q(lambda) (Daley and Amato 2019, eq. 5).
+
+    Args:
+        reward, terminal: [N] float and bool.
+        next_value: [N] float, the highest Q-value of the next state.
+        next_return: [N] float, the lambda-return of the step made there; `next_value` where none was made.
+        gamma, q_lambda: the discount, and how far the step after it is trusted: 0 gives one-step Q-learning, 1 the
+            discounted sum of rewards.
+
+    Returns:
+        [N] float.
+    """
+    return reward + gamma * np.where(terminal, 0, (1 - q_lambda) * next_value + q_lambda * next_return)
+
+
+class RolloutMemory:
+    """The newest `capacity` steps of N environments, drawn whole with their lambda-returns and then forgotten.
+
+    An episode's end cuts the chain of returns: a terminated step is worth its reward alone, a truncated one bootstraps
+    from its own last state, as every step does that nothing follows in the rollout. A terminal step within an episode
+    (a lost life) is worth its reward alone too, and the steps before it know of nothing beyond it.
+
+    Args:
+        capacity: how many steps a rollout has, over all environments together.
+        q_values: a function of states [N, *state_shape] to Q-values [N, actions], for those that the agent has not
+            acted in.
+        gamma: discount a step.
+        q_lambda: see `lambda_return`.
+        epochs: how often a rollout is drawn before it is forgotten.
+        seed: of the order that steps are drawn in; an int, a `np.random.SeedSequence`, or None for fresh entropy.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    bootstraps = False  # every discount is 0
+
+    def __init__(self, capacity, q_values, gamma=0.99, q_lambda=0.65, epochs=1, seed=None):
+        self.capacity = check_whole("rollout", capacity)
+        self.q_values = q_values
+        self.gamma, self.q_lambda = check_fraction("gamma", gamma), check_fraction("q_lambda", q_lambda)
+        self.epochs = check_whole("epochs", epochs)
+        self.random = np.random.default_rng(seed)
+        self._arrays = None  # by name, [capacity + N, ...], from the first steps on
+        self.begin_episodes()
+
+    def __len__(self):
+        """The number of steps stored; up to one an environment more than `capacity`, which the next rollout gets."""
+        return self._size
+
+    def remember(self, steps):
+        """Store a step of each of N environments, `Steps`; the first call has all environments there are.
+
+        Raises:
+            ValueError: the rollout is full and was not drawn; nothing is stored then.
+        """
+        if self._size >= self.capacity:
+            raise ValueError(
+                f"The rollout holds its {self.capacity} steps and must be drawn first: learn every {self.capacity} "
+                f"steps (`replay_every`). Received: {len(steps.action)} steps more"
+            )
+        if self._arrays is None:
+            if self.capacity < len(steps.action):
+                raise ValueError(
+                    f"`rollout` must be a step of each of the {len(steps.action)} environments at least. "
+                    f"Received: {self.capacity}"
+                )
+            self._allocate(steps)
+        rows = slice(self._size, self._size + len(steps.action))
+        for name in ("state", "action", "reward", "terminal", "ended", "environment"):
+            self._arrays[name][rows] = getattr(steps, name)
+        known = steps.q_values is not None
+        self._arrays["value"][rows] = steps.q_values.max(-1) if known else self._values(steps.state)
+        if (steps.ended & ~steps.terminal).any():
+            self._arrays["last_value"][rows] = self._values(steps.next_state)
+        self._starts.append(self._size)
+        self._size = rows.stop
+        self._newest = steps.next_state
+
+    def begin_episodes(self):
+        """Forget a rollout that is not full: nothing will follow its episodes, and it is soon made anew."""
+        self._size, self._starts, self._newest = 0, [], None
+        self._returns, self._drawn = None, 0  # of the rollout that is being drawn, and how often it was
+
+    def ready(self, shape=None):
+        """Whether the rollout is full."""
+        return self._size >= self.capacity
+
+    def sample(self, *shape):
+        """Draw the whole rollout in a random order; the last time, empty it.
+
+        Args:
+            *shape: (K, B), K minibatches of B steps, together the rollout's.
+
+        Returns:
+            A `Transition` of arrays [K, B, ...]: `reward` is the lambda-return, `discount` 0; `next_state` is `state`
+            again, since nobody looks at it.
+
+        Raises:
+            ValueError: the rollout is not full, or is of another size.
+        """
+        if not self.ready() or int(np.prod(shape)) != self.capacity:
+            raise ValueError(
+                f"A rollout is drawn whole, {self.capacity} steps, {self._size} of which are there. Received: {shape}"
+            )
+        if self._returns is None:  # those of all epochs are of the weights that acted
+            self._returns = self.lambda_returns()
+        order = self.random.permutation(self.capacity).reshape(shape)
+        states, actions, returns = self._arrays["state"][order], self._arrays["action"][order], self._returns[order]
+        self._drawn += 1
+        if self._drawn == self.epochs:
+            self._carry_over()
+        return Transition(states, actions, returns, np.zeros(shape, np.float32), states)
+
+    def lambda_returns(self):
+        """The lambda-returns of the rollout's steps, float32 [capacity], from the last to the first."""
+        arrays, returns = self._arrays, np.zeros(self._size, np.float32)
+        value_after, return_after = np.zeros(self._environments), np.zeros(self._environments)  # by environment
+        newest = slice(self._starts[-1], self._size)
+        last = arrays["environment"][newest]
+        value_after[last] = return_after[last] = self._values(self._newest)
+        after = slice(self.capacity, self._size)  # the next rollout's: their state's value is what is bootstrapped from
+        beyond = arrays["environment"][after]
+        value_after[beyond] = return_after[beyond] = arrays["value"][after]
+        ends = [*self._starts[1:], self.capacity]
+        for start, end in zip(reversed(self._starts), reversed(ends), strict=True):
+            rows = slice(start, end)
+            environments, ended, own = arrays["environment"][rows], arrays["ended"][rows], arrays["last_value"][rows]
+            next_value = np.where(ended, own, value_after[environments])
+            next_return = np.where(ended, own, return_after[environments])
+            returns[rows] = return_after[environments] = lambda_return(
+                arrays["reward"][rows], arrays["terminal"][rows], next_value, next_return, self.gamma, self.q_lambda
+            )
+            value_after[environments] = arrays["value"][rows]
+        return returns[: self.capacity]
+
+    def _carry_over(self):
+        """Empty the rollout; steps beyond its capacity begin the next."""
+        beyond = slice(self.capacity, self._size)
+        self._size -= self.capacity
+        for array in self._arrays.values():
+            array[: self._size] = array[beyond]
+        self._starts = [0] if self._size else []
+        self._returns, self._drawn = None, 0
+
+    def _allocate(self, steps):
+        self._environments = len(steps.action)
+        rows = self.capacity + self._environments
+        kinds = {"reward": np.float32, "value": np.float32, "last_value": np.float32, "terminal": bool, "ended": bool}
+        self._arrays = {name: np.zeros(rows, kind) for name, kind in kinds.items()}
+        for name in ("state", "action", "environment"):
+            first = np.asarray(getattr(steps, name))
+            self._arrays[name] = np.zeros((rows, *first.shape[1:]), first.dtype)
+
+    def _values(self, states):
+        """The highest Q-value of each state, [k]: with as many rows as environments, so that one shape is compiled."""
+        missing = max(self._environments - len(states), 0)
+        padded = np.concatenate([states, np.repeat(states[:1], missing, axis=0)]) if missing else states
+        return self.q_values(padded)[: len(states)].max(-1)
+
+    @staticmethod
+    def bytes_needed(capacity, state_shape):
+        """How many bytes a checkpoint takes for it: none."""
+        return 0
+
+    def check_fits(self, state_shape):
+        """Raise a ValueError unless nine tenths of the free memory hold the rollout, of frames as bytes."""
+        numbers = int(np.prod(state_shape))
+        check_fits(self.capacity, numbers if len(state_shape) > 1 else 4 * numbers)
+
+    def snapshot(self):
+        """What a checkpoint saves: nothing. A rollout that is not full is played anew."""
+        return {}
+
+    def restore(self, snapshot, state_shape):
+        """Begin with an empty rollout."""
+        self.begin_episodes()
