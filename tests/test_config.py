@@ -1,5 +1,6 @@
 """Trainings in files: what is left of one does it again, the command line wins, and what is wrong is named."""
 
+import re
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,6 +104,15 @@ def test_a_file_is_read_as_it_stands(asked):
         "network": {"hidden": [8]},
         "exploration": Linear(1.0, 0.05, 3000),
     }
+
+
+def test_the_file_in_the_guide_is_one(asked):
+    guide = (Path(__file__).parents[1] / "docs" / "guide.md").read_text()
+    (block,) = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))*^ {4}\[agent\]\n(?:^ {4}.*\n)+", guide, re.MULTILINE)
+    Path("run.toml").write_text(re.sub("^ {4}", "", block, flags=re.MULTILINE))
+    assert main(["train", "--config", "run.toml"]) == 2
+    ((options, _, settings),) = asked
+    assert (options.game, options.stop_score, settings["gamma"]) == ("cartpole", 490, 0.99)
 
 
 def test_what_is_typed_wins(asked):
