@@ -409,12 +409,13 @@ def test_a_film_shows_what_the_network_sees_and_what_it_thinks(capsys):
     breakout = tiny()
     breakout.run(1.0, seed=1, inside=True, max_frames=20)
     frames, _ = read_frames("videos/breakout.mp4")
-    assert frames.shape[:2] == (20, 420) and frames.shape[2] % 2 == 0
-    game, stack, bars = frames[:, :, :320], frames[:, :, 320:740], frames[:, :, 740:]
+    assert frames.shape == (20, 602, 600, 3)
+    game, stack, bars = frames[:, :390, :295], frames[:, :395, 305:], frames[:, 425:560, 95:]
     assert np.ptp(game.astype(int), axis=-1).max() > 50, "the game in colour"
     assert np.ptp(stack.astype(int), axis=-1).max() < 30, "the stack in grey"
     later = stack[-1].astype(int)
-    quarters = [later[10:200, 15:205], later[10:200, 220:410], later[215:405, 15:205], later[215:405, 220:410]]
+    rows, columns = (slice(60, 190), slice(256, 388)), (slice(8, 142), slice(154, 288))
+    quarters = [later[some, others] for some in rows for others in columns]
     assert all(quarter.std() > 20 for quarter in quarters), "all four frames"
     blue = (bars[..., 2].astype(int) - bars[..., 0] > 60).any(axis=2)  # [frames, rows]: where a bar is
     assert blue.any(axis=1).all(), "a bar in each picture"
