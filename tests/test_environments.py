@@ -8,6 +8,7 @@ from gymnasium.wrappers import FlattenObservation, NormalizeObservation, TimeLim
 from keras_dqn import Agent, evaluate, game_for, play
 from keras_dqn.agent import collect
 from keras_dqn.environments.vector import as_vector, make_vector_env
+from keras_dqn.exploration import linear
 from tests.environments import Counter
 
 TAXI = next(name for name in gym.registry if name.startswith("Taxi-"))
@@ -279,3 +280,33 @@ def test_a_random_episode_of_an_agent_that_holds_its_actions_is_random():
     car.make_env = lambda render_mode=None: Watched(make(render_mode))
     car.random_episode(seed=0)
     assert len(taken) == 200 and np.count_nonzero(np.diff(taken)) > 100
+
+
+# ---------------------------------------------------------------- what is promised of loading and of memory
+
+
+def test_a_loaded_agent_explores_at_the_minimum_until_a_training_begins():
+    first = Agent(2, 2, None, seed=0)
+    first.save_model("w.h5")
+    for schedule, minimum in ((None, 0.01), (linear(1.0, 0.2, 1000), 0.2)):
+        agent = Agent(2, 2, "w.h5", seed=0, exploration=schedule)
+        assert agent.exploration_rate == minimum
+        for _ in range(3):
+            agent.remember(np.zeros(2), 0, 1.0, np.ones(2), False)
+        assert agent.exploration_rate == minimum, "whatever the schedule says of so few steps"
+        agent.explore_anew()
+        agent.remember(np.zeros(2), 0, 1.0, np.ones(2), False)
+        assert agent.exploration_rate > 0.9
+
+
+class Wide(Counter):
+    """States of 100,000 numbers."""
+
+    observation_space = gym.spaces.Box(-1, 1, (100_000,), np.float32)
+
+
+def test_a_memory_of_vectors_that_does_not_fit_is_found_out_before_training():
+    game = game_for(Wide)(weights=None, weight_backup=None, memory_size=10_000_000, network={"hidden": (1,)})
+    with pytest.raises(ValueError, match=r"10000000 steps needs 8,?000.\d GB, .* `memory_size=\d+` .* Received: 10000000"):
+        game.train(progress=False)
+    assert len(game.agent.memory) == 0
