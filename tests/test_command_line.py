@@ -12,6 +12,7 @@ from matplotlib import image
 
 from keras_dqn import CartPole, plots
 from keras_dqn.__main__ import main
+from keras_dqn.games import GAMES, WITH_A_RUNNER
 from keras_dqn.networks.mlp import mlp
 from keras_dqn.records.history import Episode, History
 from keras_dqn.records.weight_sizes import sizes
@@ -151,7 +152,7 @@ def test_help_at_every_level(command, capsys):
     ("arguments", "message"),
     [
         (("train", "cartpole", "--episodes", "0"), "--episodes must be a whole number, 1 or more. Received: 0"),
-        (("train", "cartpole", "--recipe", "x"), "--recipe must be one of juvin, pytorch, best. Received: x"),
+        (("train", "cartpole", "--recipe", "x"), "--recipe must be one of juvin, pytorch, best, parallel. Received: x"),
         (("train", "cartpole", "--out", "no/folder/w.h5"), "no/folder/w.h5"),
         (("train", "cartpole", "--plot", "no/folder/p.png"), "no/folder/p.png"),
         (("train", "cartpole", "--plot", "p.bmp"), "p.bmp"),
@@ -279,7 +280,8 @@ def test_help_names_every_recipe_and_every_group(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "cartpole: juvin, pytorch, best; mountaincar: notebook, best; breakout: nature, hackathon2018;" in out
+    for name in WITH_A_RUNNER:
+        assert f"{name}: {', '.join(GAMES[name].recipes)};" in out
     for group in ("what is played:", "the training:", "settings, instead of", "results:", "checkpoints, for long"):
         assert group in out
 
