@@ -334,7 +334,7 @@ def test_a_full_disk_stops_no_training(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert out.count("The checkpoint was not written; training goes on and tries again. Received: [Errno 28]") == 1
     assert len(Checkpoints("saved").paths()) == 2  # at the last step, and at the end
-    monkeypatch.setattr("keras_dqn.records.checkpoint._sync", full)
+    monkeypatch.setattr("keras_dqn.records.whole_folder._sync", full)
     with pytest.raises(OSError, match="No space left"):
         save(Checkpoints("saved"), runner.agent, runner.settings, {}, records.Progress(runner.history, 1.0, None))
     names = sorted(path.name for path in Path("saved").iterdir())

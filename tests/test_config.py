@@ -144,7 +144,10 @@ def test_what_is_typed_wins(asked):
         ("resume = true", "there is no setting of that name"),
         ("stop_score = 9\ngame = 'cartpole'", "--stop-score needs --evaluate-every"),
         ("game = 'cartpole'\n[agent]\ngamma = 2", "`gamma` must be a number from 0 to 1"),
-        ("game = 'cartpole'\n[agent.exploration]\nschedule = 'eval'", "one of Blocks, Exponential, Linear, Pieces"),
+        (
+            "game = 'cartpole'\n[agent.exploration]\nschedule = 'eval'",
+            "as schedule one of Blocks, Exponential, Linear, OverT",
+        ),
         ("game = 'cartpole'\n[agent.exploration]\nschedule = 'Linear'", "must have the fields of Linear"),
         ("game = 'cartpole'\n[agent]\noptimizer = {class = 'get'}", "optimizer must have as class one of"),
         ("game = 'cartpole'\n[agent]\noptimizer = {class = 'Adam', lr = 1}", "optimizer must be one of Keras's"),

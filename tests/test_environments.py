@@ -307,6 +307,6 @@ class Wide(Counter):
 
 def test_a_memory_of_vectors_that_does_not_fit_is_found_out_before_training():
     game = game_for(Wide)(weights=None, weight_backup=None, memory_size=10_000_000, network={"hidden": (1,)})
-    with pytest.raises(ValueError, match=r"10000000 steps needs 8,?000.\d GB, .* `memory_size=\d+` .* Received: 10000000"):
+    with pytest.raises(ValueError, match=r"needs 8,?000.\d GB, .* `memory_size=\d+` .* Received: 10000000"):
         game.train(progress=False)
     assert len(game.agent.memory) == 0

@@ -25,6 +25,7 @@ from keras_dqn.commands.options import UsageError
 from keras_dqn.records.atomic import atomic_write
 
 INSTEAD = {"game": "env", "env": "game", "episodes": "steps", "steps": "episodes"}  # one takes the place of the other
+SCHEDULES = {"exploration", "learning_rate_schedule"}
 NOT_IN_FILES = {"help", "config", "resume"}  # they say what to do with a file or with a training that is there
 
 
@@ -96,25 +97,25 @@ def agent_settings(table, path):
         ValueError: there is no setting of such a name, or its value says nothing.
     """
     check_names(path, table, _agent_names())
-    settings = {name: value for name, value in table.items() if name not in ("exploration", "optimizer")}
-    if "exploration" in table:
-        settings["exploration"] = _schedule(table["exploration"], path)
+    settings = {name: value for name, value in table.items() if name != "optimizer"}
+    for name in SCHEDULES & table.keys():
+        settings[name] = _schedule(name, table[name], path)
     if "optimizer" in table:
         settings["optimizer"] = _optimizer(table["optimizer"], path)
     return settings
 
 
-def _schedule(value, path):
+def _schedule(setting, value, path):
     from keras_dqn import exploration
 
-    known = {"Linear", "Exponential", "Blocks", "Pieces"}
-    name, values = _named(value, "schedule", known, f"{path}: exploration")
+    known = {"Linear", "Exponential", "Blocks", "Pieces", "OverTraining"}
+    name, values = _named(value, "schedule", known, f"{path}: {setting}")
     try:
         if name == "Pieces":
             return exploration.Pieces(*(tuple(point) for point in values.pop("points")), **values)
         return getattr(exploration, name)(**values)
     except (TypeError, KeyError) as error:
-        raise ValueError(f"{path}: exploration must have the fields of {name}. Received: {value!r}") from error
+        raise ValueError(f"{path}: {setting} must have the fields of {name}. Received: {value!r}") from error
 
 
 def _optimizer(value, path):
@@ -158,9 +159,10 @@ def description(options, runner):
     agent = {name: runner.settings[name] for name in _agent_names() if runner.settings.get(name) is not None}
     if "optimizer" in agent:
         agent.pop("learning_rate", None)  # it has one
-    if "exploration" in agent and "class" in agent["exploration"]:
-        agent["exploration"] = {"schedule": agent["exploration"]["class"], **agent["exploration"]}
-        del agent["exploration"]["class"]
+    for name in SCHEDULES & agent.keys():
+        if "class" in agent[name]:
+            agent[name] = {"schedule": agent[name]["class"], **agent[name]}
+            del agent[name]["class"]
     agent = {name: value for name, value in agent.items() if not (isinstance(value, dict) and "function" in value)}
     return "\n".join([f"# keras_dqn {__version__}", *_lines(asked), "", "[agent]", *_lines(agent), ""])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_dqn.counting import Every
 from keras_dqn.records.atomic import atomic_write
 from keras_dqn.records.attempts import Attempts
 
@@ -44,6 +45,7 @@ class TrainingLog:
     def begin(self, steps, seconds):
         """Go on after so many steps and seconds of training: rows of later ones, which will be made again, go."""
         self._started, self._seconds_before = time.perf_counter(), seconds
+        self._due = Every(self.every, steps)
         self._last_steps, self._last_seconds = steps, seconds
         rows = _read_rows(self.path, self._columns())
         with atomic_write(self.path) as temporary, open(temporary, "w", newline="") as file:
@@ -63,7 +65,7 @@ class TrainingLog:
         """
         if losses is not None:
             self._losses.extend(losses.tolist())
-        if steps // self.every > self._last_steps // self.every:
+        if self._due(steps):
             row = self._row(steps, agent, history)
             for output in self._outputs:
                 output.rows.append(row)

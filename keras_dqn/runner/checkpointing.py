@@ -1,5 +1,6 @@
 """What a training leaves behind while it goes on: a log, checkpoints, and a Ctrl-C that finds them whole."""
 
+from keras_dqn.counting import Every
 from keras_dqn.environments.position import Position
 from keras_dqn.records.atomic import remove_abandoned
 from keras_dqn.records.attempts import Attempts
@@ -55,8 +56,9 @@ class Records(TrainingCallback):
         try:
             if self._resumes:
                 self._remove_abandoned()
-            self._steps = self._runner.agent.steps
-            self._log.begin(self._steps, self.seconds)
+            steps, every = self._runner.agent.steps, self._checkpoints.weights_every
+            self._weights_due = (lambda _: 0) if every is None else Every(every, steps)
+            self._log.begin(steps, self.seconds)
         except BaseException:
             self._checkpoints.release()
             raise
@@ -75,8 +77,7 @@ class Records(TrainingCallback):
         runner = self._runner
         self._log.hear(runner.agent.steps, step.losses, runner.agent, runner.history)
         self._interruptions.raise_held()
-        every, before, self._steps = self._checkpoints.weights_every, self._steps, runner.agent.steps
-        weights_due = every is not None and self._steps // every > before // every
+        weights_due = self._weights_due(runner.agent.steps)
         checkpoint_due = self._checkpoints.due
         if not weights_due and not checkpoint_due:
             return

@@ -1,16 +1,20 @@
 """Figures: scores, exploration and losses of one training, the scores of many over seeds, and the screens of a game."""
 
 from collections.abc import Mapping
-from functools import partial
-from io import BytesIO
 from itertools import cycle, product
-from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_dqn.records.evaluation import FEWEST_FOR_AN_INTERVAL, interval_or_range
+from keras_dqn.show.figures import INK, _legend, _short_numbers, prepare
+from keras_dqn.show.figures import check_figure_path as check_figure_path
+from keras_dqn.show.figures import figure_style as figure_style
+from keras_dqn.show.figures import new_figure as new_figure
+from keras_dqn.show.figures import notebook_picture as notebook_picture
+from keras_dqn.show.figures import png as png
+from keras_dqn.show.figures import save_figure as save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +24,8 @@ if TYPE_CHECKING:
 _SCORE, _MEAN, _EPSILON, _LOSS, _EACH_LOSS = "#56b4e9", "#0072b2", "#009e73", "#d55e00", "#e69f00"
 _EVALUATION = "#cc79a7"
 _CURVES = (_MEAN, _LOSS, _EPSILON, _EVALUATION, _EACH_LOSS, _SCORE)
-INK, _GRID = "#222222", "#dddddd"
 _PROGRESS = {"episodes": "Episode", "steps": "Environment steps"}  # what runs are drawn over: the label of the axis
 _POINTS = 4000  # a line of more is thinned out: the picture has 900 pixels
-_FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 
 
 def running_mean(values: Any, window: int) -> np.ndarray:
@@ -202,45 +204,6 @@ def screens(original: np.ndarray, cleaned: np.ndarray, title: str | None = None)
     return figure
 
 
-def figure_style() -> Any:
-    """The one style of all figures, whatever is set around them."""
-    from matplotlib import style
-
-    return style.context(["default", {"font.size": 12, "text.color": INK, "axes.labelcolor": INK}])
-
-
-def new_figure(height: float, width: float = 6) -> "Figure":
-    """An empty figure; 6 inches are 900 pixels in a file, 600 in a notebook, and still readable on a phone."""
-    from matplotlib.figure import Figure
-
-    # Not through pyplot, which keeps every figure in memory and may look for a display.
-    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
-    # A notebook asks this before all else; what pyplot has told it of figures, and their size, depends on imports.
-    figure._ipython_display_ = partial(_display, figure)
-    return figure
-
-
-def notebook_picture(figure: "Figure") -> tuple[dict, dict]:
-    """What a notebook shows of a figure, (data, metadata) by MIME type: 100 pixels an inch, drawn sharper than that."""
-    width, height = (round(100 * inches) for inches in figure.get_size_inches())
-    data = {"image/png": png(figure), "text/plain": repr(figure)}
-    return data, {"image/png": {"width": width, "height": height}}
-
-
-def _display(figure: "Figure") -> None:
-    from IPython.display import display
-
-    data, metadata = notebook_picture(figure)
-    display(data, metadata=metadata, raw=True)
-
-
-def _short_numbers() -> Any:
-    """A formatter of the numbers at an axis: 50k for 50,000."""
-    from matplotlib.ticker import EngFormatter
-
-    return EngFormatter(sep="")
-
-
 def _evaluations(history: Any, x: str) -> tuple[np.ndarray, np.ndarray]:
     """Where the evaluations of a history stand on the axis `x`, and their scores, [evaluations] each."""
     made = getattr(history, "evaluations", [])
@@ -249,15 +212,6 @@ def _evaluations(history: Any, x: str) -> tuple[np.ndarray, np.ndarray]:
         return steps, scores
     ends = np.cumsum(history.lengths)  # in steps of all environments, as far as their episodes have ended
     return np.interp(steps, np.append(0, ends), np.arange(len(ends) + 1)), scores
-
-
-def prepare(panel: "Axes", label: str) -> None:
-    panel.set_ylabel(label)
-    panel.grid(color=_GRID)
-    panel.set_axisbelow(True)
-    panel.tick_params(colors=INK, labelsize=11)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.xaxis.get_major_locator().set_params(integer=True, nbins=6, min_n_ticks=1)
 
 
 def _draw_scores(
@@ -314,15 +268,6 @@ def _draw_solved(panel: "Axes", solved_score: float) -> None:
     panel.axhline(solved_score, color=INK, linewidth=1.5, linestyle="--", label=f"Solved: {solved_score:g}")
 
 
-def _legend(panel: "Axes") -> None:
-    # Above the curves: inside, it would hide some of them, and looking for the best place is slow for long runs.
-    lengths = sorted(map(len, panel.get_legend_handles_labels()[1]))
-    columns = 3 if sum(lengths) < 45 else 2 if sum(lengths[-2:]) < 52 else 1  # what fits beside one another
-    panel.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1), ncols=columns, frameon=False, fontsize=11, columnspacing=1.2
-    )
-
-
 def _draw_epsilons(panel: "Axes", epsilons: np.ndarray) -> None:
     _draw_line(panel, epsilons, color=_EPSILON, linewidth=2)
     panel.set_ylim(-0.05, 1.05)
@@ -362,34 +307,3 @@ def _thinned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for few in np.array_split(numbers - 1, _POINTS // 2):
         kept += sorted({few[values[few].argmin()], few[values[few].argmax()]})
     return numbers[kept], values[kept]
-
-
-def png(figure: "Figure") -> bytes:
-    file = BytesIO()
-    _write(figure, file, "png")
-    return file.getvalue()
-
-
-def _write(figure: "Figure", file: BinaryIO | Path, file_format: str) -> None:
-    figure.savefig(file, format=file_format, dpi=150, facecolor="white", transparent=False)
-
-
-def check_figure_path(path: Path | str) -> Path:
-    """Return the path if a figure can have its suffix; else raise a ValueError, before the work and not after."""
-    path = Path(path)
-    if path.suffix.lower() not in _FORMATS:
-        raise ValueError(f"A figure is saved as one of {', '.join(_FORMATS)}. Received: {path}")
-    return path
-
-
-def save_figure(figure: "Figure", path: Path | str) -> None:
-    """Write a figure to a .png (900 pixels wide), .svg or .pdf file, whole or not at all, in a folder made if missing.
-
-    Raises ValueError for any other suffix.
-    """
-    from keras_dqn.records.atomic import atomic_write
-
-    path = check_figure_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        _write(figure, Path(temporary), _FORMATS[path.suffix.lower()])
