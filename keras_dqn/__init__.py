@@ -12,6 +12,41 @@ PyTorch), `experiment` (trainings from several seeds, and the benchmark), and `c
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for editors and type checkers; when the package runs, a name is imported when it is first used
+    from keras_dqn import playable as playable
+    from keras_dqn import pytorch as pytorch
+    from keras_dqn.agent import Agent as Agent
+    from keras_dqn.agent import play as play
+    from keras_dqn.experiment import bench as bench
+    from keras_dqn.experiment import compare as compare
+    from keras_dqn.experiment import train_seeds as train_seeds
+    from keras_dqn.games.any_game import game_for as game_for
+    from keras_dqn.games.breakout import Breakout as Breakout
+    from keras_dqn.games.cartpole import CartPole as CartPole
+    from keras_dqn.games.mountain_car import MountainCar as MountainCar
+    from keras_dqn.learner import Learner as Learner
+    from keras_dqn.memory import FrameMemory as FrameMemory
+    from keras_dqn.memory import ReplayMemory as ReplayMemory
+    from keras_dqn.memory import Transition as Transition
+    from keras_dqn.playable import PlayableCartPole as PlayableCartPole
+    from keras_dqn.playable import page as page
+    from keras_dqn.playable.page import play_here as play_here
+    from keras_dqn.records import history as history
+    from keras_dqn.records import weights as weights
+    from keras_dqn.records.checkpoint import CheckpointError as CheckpointError
+    from keras_dqn.records.checkpoint import Checkpoints as Checkpoints
+    from keras_dqn.records.evaluation import Evaluation as Evaluation
+    from keras_dqn.records.history import History as History
+    from keras_dqn.records.weights import WeightFileError as WeightFileError
+    from keras_dqn.records.weights import load_weights as load_weights
+    from keras_dqn.records.weights import save_weights as save_weights
+    from keras_dqn.runner.evaluate import evaluate as evaluate
+    from keras_dqn.show import inside as inside
+    from keras_dqn.show import plots as plots
+    from keras_dqn.show import video as video
+    from keras_dqn.show.video import compare_videos as compare_videos
 
 __version__ = "0.1.0"
 

@@ -44,3 +44,19 @@ def check_whole(name, value):
     if not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"`{name}` must be a whole number, 1 or more. Received: {value!r}")
     return int(value)
+
+
+def one_state(state, shape, name):
+    """A single state, of that shape or with a leading axis of 1, as a batch of one; else a ValueError names it."""
+    state = np.asarray(state)
+    if state.shape not in (shape, (1, *shape)):
+        raise ValueError(f"`{name}` must have shape {shape}. Received: {state.shape}")
+    return state.reshape(1, *shape)
+
+
+def check_states(states, shape, name):
+    """Raise a ValueError unless states are [N, *shape] and finite."""
+    if states.shape[1:] != shape:
+        raise ValueError(f"`{name}` must have shape (N, *{shape}). Received: {states.shape}")
+    if not all_finite(states):
+        raise ValueError(f"`{name}` must hold finite numbers. Received: {states}")

@@ -129,6 +129,9 @@ class EpsilonGreedy:
     def begin_episodes(self):
         """All environments begin new episodes."""
 
+    def end_episodes(self, environments: np.ndarray):
+        """The episodes of these environments, [M] int, are over."""
+
     def __call__(self, actions: np.ndarray, epsilon: float, allowed: np.ndarray | None = None) -> np.ndarray:
         """The greedy actions, [N] int, with those replaced that are random; of those allowed, [N, actions] bool."""
         if epsilon > 0:
@@ -159,6 +162,13 @@ class HeldEpsilonGreedy(EpsilonGreedy):
         self.longest = longest
         self._left = np.zeros(0, int)  # [N]: for how many more steps each environment's action is held
         self._held = np.zeros(0, int)
+
+    def begin_episodes(self):
+        self._left[:] = 0
+
+    def end_episodes(self, environments):
+        if len(self._left):
+            self._left[environments] = 0
 
     def __call__(self, actions, epsilon, allowed=None):
         if epsilon == 0:

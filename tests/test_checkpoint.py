@@ -74,10 +74,8 @@ def test_what_goes_on_is_bit_for_bit_what_would_have_gone_on(make, capsys):
         go_on(runner, 300)
     assert_same(first.agent, second.agent)
     out = capsys.readouterr().out
-    assert "Restored saved/checkpoint_000001: 50" in out and "not saved" not in out
-    assert (
-        f"steps; {'so do the environments' if first.name == 'cartpole' else 'environments begin new episodes'}" in out
-    )
+    assert "Restored saved/checkpoint_000001: 50" in out and "No memory" not in out
+    assert f"The environments {'go on where they were' if first.name == 'cartpole' else 'begin new episodes'}" in out
     assert "Each checkpoint in saved takes " in out
 
 
@@ -86,7 +84,7 @@ def test_steps_and_episodes_count_what_was_done_before(capsys):
     history = cartpole(500).train(checkpoints="saved", resume=True)
     out, err = capsys.readouterr()
     assert "500/500" in err or "/500" in err
-    assert "The memory was not saved: 128 steps are played before learning goes on" in out
+    assert "No memory was saved: 128 steps are played before learning goes on" in out
     assert "`memory_size`" not in out
     assert sorted(history.times) == list(history.times)
     runner = cartpole(500)
@@ -117,7 +115,7 @@ def test_without_its_memory_a_training_plays_before_it_learns(capsys):
     again.train(progress=False, resume=True)
     out = capsys.readouterr().out
     assert "Restored breakout_checkpoints/checkpoint_000001: 300 steps (1,200 frames)" in out
-    assert "The memory was not saved: 100 steps are played before learning goes on" in out
+    assert "No memory was saved: 100 steps are played before learning goes on" in out
     assert again.agent.steps == 400
     saved = json.loads(Path("breakout_checkpoints/checkpoint_000001/state.json").read_text())["counters"]
     assert again.agent.learner.updates <= saved["updates"] + 2  # 100 steps fill the memory, at its edges are some more

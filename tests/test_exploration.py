@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from keras_dqn import Agent
+from keras_dqn import Agent, play
 from keras_dqn.exploration import HeldEpsilonGreedy, blocks, exponential, linear
+from tests.environments import Counter
 
 
 def test_exponential():
@@ -55,6 +56,42 @@ def test_random_actions_are_held_for_their_time():
     assert {action for action, _ in runs} == {0, 1, 2, 3, 9}
     # A run begins in 5 % of the free steps and takes 4 steps on average: 0.05 * 4 / (0.05 * 4 + 0.95) of the time.
     assert np.mean(actions != 9) == pytest.approx(0.2 / 1.15, abs=0.02)
+
+
+def test_what_is_held_ends_with_its_episode_and_with_the_training():
+    held = HeldEpsilonGreedy(2, 1000, seed=0)
+    held(np.zeros(3, int), 1.0)
+    before = held._held.copy()
+    held.end_episodes(np.array([1]))
+    assert (held._left > 0).tolist() == [True, False, True]
+    np.testing.assert_array_equal(held(np.full(3, 9), 1e-12), [before[0], 9, before[2]])
+    held.begin_episodes()
+    assert held(np.full(3, 9), 1e-12).tolist() == [9, 9, 9]
+
+
+def test_a_training_ends_what_the_one_before_held():
+    agent = Agent(2, 2, weight_backup=None, hold_random_actions=1000, exploration_rate=1.0, seed=0)
+    for _ in range(2):
+        actions = []
+        loop = play(agent, Watched(actions), learn=False)
+        for _ in range(14):
+            next(loop)
+        ends = np.cumsum([4, 4, 4])
+        episodes = np.split(np.array(actions[:12]), ends[:-1])
+        assert all(len(set(episode.tolist())) == 1 for episode in episodes), "held for the whole of it"
+    assert len({episode[0] for episode in episodes} | {0, 1}) == 2
+
+
+class Watched(Counter):
+    """Episodes of four steps, whose actions are written down."""
+
+    def __init__(self, actions):
+        super().__init__((4,))
+        self.actions = actions
+
+    def step(self, action):
+        self.actions.append(action)
+        return super().step(action)
 
 
 def test_epsilon_one_is_all_random_and_epsilon_zero_ends_what_is_held():

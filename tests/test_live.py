@@ -83,7 +83,7 @@ def test_nothing_is_drawn_before_the_first_episode(shown):
 def test_training_in_a_notebook_draws_and_elsewhere_does_not(shown, monkeypatch):
     CartPole(3, seed=0).train(progress=False)
     assert shown == []
-    monkeypatch.setattr("keras_dqn.runner.runner.in_notebook", lambda: True)
+    monkeypatch.setattr("keras_dqn.runner.training.in_notebook", lambda: True)
     CartPole(3, weights=None, seed=0).train(progress=False)
     assert len(shown) == 1
     CartPole(3, weights=None, seed=0).train(progress=False, live=False)

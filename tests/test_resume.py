@@ -58,37 +58,43 @@ from tests.test_resume import made
 name, num_envs, resume = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "resume"
 print("ready", flush=True)
 made(name, 10**6, num_envs=num_envs).train(
-    progress=False, evaluate_every=400, checkpoints=Checkpoints("saved", minutes=0.002, memory=True), resume=resume
+    progress=False, evaluate_every=1000, checkpoints=Checkpoints("saved", minutes=0.002, memory=True), resume=resume
 )
 """
 
 
-def killed(name, num_envs, how, seconds):
-    """Train in another process, and kill it so long after it has written its first checkpoint."""
-    before = Checkpoints("saved").paths()[:1]
+def newest():
+    """The number of the newest checkpoint, 0 for none."""
+    return max([int(path.name.removeprefix("checkpoint_")) for path in Checkpoints("saved").paths()], default=0)
+
+
+def killed(name, num_envs, how, random):
+    """Train in another process, and kill it at any instant after some checkpoints."""
+    wanted = newest() + random.integers(1, 20)
     command = [sys.executable, "-c", TRAINING, name, str(num_envs), how]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout.readline() == "ready\n"
-        while Checkpoints("saved").paths()[:1] == before and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(seconds)
+        while newest() < wanted and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
+    assert newest() >= wanted
 
 
 @pytest.mark.parametrize(("name", "num_envs"), [("cartpole", 1), ("mountain_car", 1), ("mountain_car", 2)])
 def test_a_training_killed_at_a_random_step_goes_on_to_the_last_bit(name, num_envs, capsys):
     random = np.random.default_rng()  # another instant each time: the steps differ anyway
-    killed(name, num_envs, "afresh", random.uniform(0, 1))
-    killed(name, num_envs, "resume", random.uniform(0, 1))
+    killed(name, num_envs, "afresh", random)
+    killed(name, num_envs, "resume", random)
     resumed = made(name, 2000, num_envs=num_envs)
     state = json.loads((Checkpoints("saved").paths()[0] / "state.json").read_text())
     resumed.steps = state["counters"]["steps"] + 2000
-    resumed.train(progress=False, evaluate_every=400, checkpoints=Checkpoints("saved", memory=True), resume=True)
-    assert "so do the environments" in capsys.readouterr().out
+    resumed.train(progress=False, evaluate_every=1000, checkpoints=Checkpoints("saved", memory=True), resume=True)
+    assert "The environments go on where they were" in capsys.readouterr().out
     never_stopped = made(name, resumed.steps, num_envs=num_envs, weight_backup="other.h5")
-    never_stopped.train(progress=False, evaluate_every=400)
-    assert resumed.agent.learner.updates > 1000 or name == "mountain_car"
+    never_stopped.train(progress=False, evaluate_every=1000)
+    assert resumed.agent.learner.updates > 1000
     assert digest(resumed) == digest(never_stopped)
 
 
@@ -184,7 +190,7 @@ def test_environments_that_do_not_tell_their_state_begin_new_episodes(capsys):
     assert state["position"] is None and state["counters"]["steps"] == 300
     second = runner(310)
     second.train(progress=False, checkpoints=Checkpoints("saved", memory=True), resume=True)
-    assert "The memory goes on with 298 steps; environments begin new episodes" in capsys.readouterr().out
+    assert "The memory goes on with 298 steps\nThe environments begin new episodes\n" in capsys.readouterr().out
 
 
 class Gravity(gym.Wrapper):
@@ -200,7 +206,7 @@ def test_with_other_settings_environments_begin_new_episodes(capsys):
     made("cartpole", 300).train(progress=False, checkpoints=Checkpoints("saved", memory=True))
     made("cartpole", 350, num_envs=2).train(progress=False, checkpoints="saved", resume=True)
     out = capsys.readouterr().out
-    assert "`num_envs` was 1 and is 2 now" in out and "environments begin new episodes" in out
+    assert "`num_envs` was 1 and is 2 now" in out and "The environments begin new episodes" in out
 
 
 @pytest.mark.parametrize(

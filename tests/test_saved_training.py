@@ -294,7 +294,7 @@ def test_what_is_expected_is_used(saved, runner, fresh, capsys):
     np.save("saved/checkpoint_000002/memory_more.npy", np.zeros(3))
     path, _, remarks = restore(runner, fresh)
     assert path.name == "checkpoint_000002" and runner.agent.steps == 260 and capsys.readouterr().out == ""
-    assert remarks == ["The memory goes on with 258 steps; so do the environments"]
+    assert remarks == ["The memory goes on with 258 steps", "The environments go on where they were"]
 
 
 def test_an_archive_that_unpacks_to_more_is_not_unpacked(saved, runner, fresh, capsys):
@@ -413,10 +413,21 @@ def test_an_interrupted_restoring_changes_nothing(saved, runner, fresh):
     assert [counters["steps"] for counters in called] == [230, 260] and digest(runner) == before
 
 
+def test_a_checkpoint_that_says_nothing_of_environments_is_used_too(saved, runner, fresh):
+    """As all were before they said it."""
+    shutil.copytree(saved, "saved")
+    newer = ("held_actions", "pending", "position")
+    state(lambda content: [content.pop(name) for name in newer])(Path("saved/checkpoint_000002"))
+    seal(Path("saved/checkpoint_000002"))
+    path, progress, remarks = restore(runner, fresh)
+    assert path.name == "checkpoint_000002" and progress.position is None and runner.agent.steps == 260
+    assert remarks[-1] == "The environments begin new episodes"
+
+
 def test_without_a_fresh_position_environments_begin_anew(saved, runner):
     shutil.copytree(saved, "saved")
     _, progress, remarks = restore(runner, None)
-    assert progress.position is None and remarks[-1].endswith("environments begin new episodes")
+    assert progress.position is None and remarks[-1] == "The environments begin new episodes"
 
 
 def test_a_position_of_another_number_of_environments_is_refused(saved, runner, fresh):

@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Unpack
 
 import numpy as np
 
+from keras_dqn.agent.names import NotebookNames
 from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords
 from keras_dqn.agent.tally import Tally
-from keras_dqn.checks import all_finite, check_fraction, check_whole, seed_sequence
+from keras_dqn.checks import all_finite, check_fraction, check_states, check_whole, one_state, seed_sequence
 from keras_dqn.counting import Every
 from keras_dqn.environments.position import Position
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, one_number
@@ -22,7 +22,7 @@ from keras_dqn.memory import FrameMemory, Memory, NStep, OneStep, ReplayMemory, 
 LARGEST = float(np.finfo(np.float32).max) ** 2  # a sum of squares below this is of numbers that float32 can hold
 
 
-class Agent:
+class Agent(NotebookNames):
     """A deep Q-learning agent with the names and defaults of the CartPole notebook (G. Juvin 2017).
 
     Args:
@@ -84,20 +84,6 @@ class Agent:
         if load_backup and self.weight_backup is not None:
             self._load_backup()
 
-    def __repr__(self):
-        backup = None if self.weight_backup is None else str(self.weight_backup)
-        memory = f"{len(self.memory):,} of {self.memory.capacity:,} transitions"
-        return (
-            f"{type(self).__name__}(state_size={self.state_size}, action_size={self.action_size}, gamma={self.gamma}, "
-            f"exploration_rate={self.exploration_rate:.3g}, sample_batch_size={self.sample_batch_size}, "
-            f"minibatch_size={self.minibatch_size}, weight_backup={backup!r}, memory={memory}, "
-            f"learner={self.learner!r})"
-        )
-
-    def __reduce__(self):
-        keep = "`save_model(path)` keeps the weights, `Checkpoints` a whole training"
-        raise TypeError(f"An agent can be neither pickled nor copied: {keep}. Received: {self!r}")
-
     def make_learner(self, brain, network, seed) -> AnyLearner:
         """The learner of a brain; the agent of another library makes another."""
         return make_learner(brain, network, self.state_shape, self.action_size, self.settings.learner, seed)
@@ -115,7 +101,7 @@ class Agent:
             An int, 0 to action_size - 1.
         """
         epsilon = self.exploration_rate if epsilon is None else check_fraction("epsilon", epsilon)
-        return int(self.explore(self.q_values(self._one(state, "state")).argmax(-1), epsilon)[0])
+        return int(self.explore(self.q_values(one_state(state, self.state_shape, "state")).argmax(-1), epsilon)[0])
 
     def remember(self, state, action, reward, next_state, done, truncated=False):
         """Store one transition.
@@ -128,7 +114,10 @@ class Agent:
                 end of the world: pass gymnasium's `terminated` alone.
             truncated: whether the episode ends here all the same; n-step transitions do not span two episodes.
         """
-        state, next_state = self._one(state, "state"), self._one(next_state, "next_state")
+        state, next_state = (
+            one_state(state, self.state_shape, "state"),
+            one_state(next_state, self.state_shape, "next_state"),
+        )
         whole = one_number("action", action)
         if whole not in range(self.action_size) or np.asarray(action).dtype.kind == "f":
             raise ValueError(f"`action` must be a whole number from 0 to {self.action_size - 1}. Received: {action!r}")
@@ -146,9 +135,7 @@ class Agent:
 
     # ---------------------------------------------------------------- N states at a time, as the loop does
 
-    def act_batch(
-        self, states: np.ndarray, epsilon: float | None = None, allowed: np.ndarray | None = None
-    ) -> np.ndarray:
+    def act_batch(self, states, epsilon: float | None = None, allowed: np.ndarray | None = None) -> np.ndarray:
         """Choose an action for each of N states, [N, *state_shape] to [N] int.
 
         Args:
@@ -181,22 +168,20 @@ class Agent:
         if not largest < LARGEST or next_state.shape[1:] != self.state_shape:
             self.check_states(state, "state")
             self.check_states(next_state, "next_state")
-        fits = float(np.vdot(reward, reward)) < self._largest_reward
-        if not fits and not all_finite(reward.astype(float) * self._n_step):
+        if not (np.vdot(reward, reward) < self._largest_reward or all_finite(reward.astype(float) * self._n_step)):
             raise ValueError(f"`reward` must be finite in float32, over {self._n_step} steps. Received: {reward}")
         self.memory.remember(steps)
         self.steps += len(steps.action)
         self.epsilon.stepped(self.steps)
         if ends := np.count_nonzero(steps.ended):
             self.episodes += int(ends)
+            self.explore.end_episodes(steps.environment[steps.ended])
             if self._copies_due is not None and self._copies_due(self.episodes):
                 self.learner.copy_to_target()
         self._waits = self._waits and not bool(steps.terminal.any())
 
     def replay(self, sample_batch_size: int | None = None) -> np.ndarray | None:
         """Learn from memory: K gradient updates of B transitions, one after the other; then explore a little less.
-
-        The same updates as `replay_as_written`, to float32 rounding.
 
         Args:
             sample_batch_size: K times B, how many different transitions to draw; by default the settings'.
@@ -211,7 +196,7 @@ class Agent:
 
     def replay_as_written(self, sample_batch_size: int | None = None) -> np.ndarray | None:
         """The literal twin of `replay`, a thousand times slower: see `learner.LiteralLearner`."""
-        return self._replay(self._literal_learner, sample_batch_size)
+        return self._replay(LiteralLearner.of(self.learner), sample_batch_size)
 
     def _replay(self, learner, sample_batch_size):
         shape = self.settings.learner.minibatches(sample_batch_size)
@@ -221,33 +206,10 @@ class Agent:
         self.epsilon.replayed()
         return losses
 
-    @cached_property
-    def _literal_learner(self):
-        return LiteralLearner.of(self.learner)
-
-    # ---------------------------------------------------------------- exploration and the notebook's other names
-
     def explore_anew(self):
         """Explore as at first, as a new training does."""
         self.steps = 0
         self.epsilon.begin()
-
-    @property
-    def exploration_rate(self) -> float:
-        """Probability of a random action."""
-        return self.epsilon.rate
-
-    @exploration_rate.setter
-    def exploration_rate(self, rate):
-        self.epsilon.rate = rate
-
-    brain = property(lambda self: self.learner.brain, doc="The network.")
-    gamma = property(lambda self: self.settings.learner.gamma, doc="Discount a step.")
-    learning_rate = property(lambda self: self.learner.learning_rate, doc="Of the optimizer, as it is now.")
-    exploration_min = property(lambda self: self.epsilon.minimum, doc="What the exploration rate falls to.")
-    exploration_decay = property(lambda self: self.epsilon.decay, doc="Factor after each replay; None with a schedule.")
-    sample_batch_size = property(lambda self: self.settings.learner.sample_batch_size, doc="Transitions a replay.")
-    minibatch_size = property(lambda self: self.settings.learner.minibatch_size, doc="Transitions an update.")
 
     # ---------------------------------------------------------------- weights
 
@@ -278,8 +240,6 @@ class Agent:
         else:
             print("Backup weights for model not found")
 
-    # ---------------------------------------------------------------- going on after an interruption
-
     @property
     def generators(self) -> dict[str, np.random.Generator]:
         """The agent's own `np.random.Generator`s, by name."""
@@ -303,29 +263,16 @@ class Agent:
 
     def restore_counters(self, counters: dict):
         """Go on from there; nothing is changed where one is missing."""
-        steps, episodes, updates = (int(counters[name]) for name in ("steps", "episodes", "updates"))
-        rate, waits, settled = (counters[name] for name in ("exploration_rate", "waits", "settled"))
-        self.steps, self.episodes, self._waits = steps, episodes, bool(waits)
-        self.epsilon.rate, self.epsilon.settled = float(rate), bool(settled)
-        self.learner.updates = updates
+        names = ("steps", "episodes", "updates", "waits", "exploration_rate", "settled")
+        steps, episodes, updates, waits, rate, settled = (counters[name] for name in names)
+        self.steps, self.episodes, self._waits, self.learner.updates = steps, episodes, waits, updates
+        self.epsilon.rate, self.epsilon.settled = rate, settled
         if self._copies_due is not None:
             self._copies_due = Every(self._copies_due.n, episodes)
 
-    # ---------------------------------------------------------------- checks
-
-    def _one(self, state, name):
-        """A single state as a batch of one."""
-        state = np.asarray(state)
-        if state.shape not in (self.state_shape, (1, *self.state_shape)):
-            raise ValueError(f"`{name}` must have shape {self.state_shape}. Received: {state.shape}")
-        return state.reshape(1, *self.state_shape)
-
     def check_states(self, states, name="state"):
         """Raise a ValueError unless states are [N, *state_shape] and finite."""
-        if states.shape[1:] != self.state_shape:
-            raise ValueError(f"`{name}` must have shape (N, *{self.state_shape}). Received: {states.shape}")
-        if not all_finite(states):
-            raise ValueError(f"`{name}` must hold finite numbers. Received: {states}")
+        check_states(states, self.state_shape, name)
 
 
 def _make_memory(settings, seed):
@@ -420,9 +367,7 @@ def play(
     max_steps: int = MAX_STEPS,
     position: Position | None = None,
 ) -> Iterator[Step]:
-    """Play and learn without end: a generator of `Step`s. This is the only training loop.
-
-    Bars, plots and files listen to what it yields, and whoever iterates decides when it is enough.
+    """Play and learn without end: a generator of `Step`s, which others listen to. This is the only training loop.
 
     Args:
         agent: acts, remembers and replays.

@@ -188,7 +188,6 @@ class ReplayMemory:
         """Draw transitions uniformly, as copies: `sample(K, B)` are K minibatches of B.
 
         Args:
-            shape: how many; the leading axes of what is returned.
             replace: whether one transition may be drawn twice.
 
         Returns:

@@ -160,7 +160,7 @@ class Blocks:
         block = self.take(address + 8, 40 * used)
         for at in range(0, 40 * used, 40):
             name, target, kind = fields("QQI", block, at)
-            end = names.find(b"\0", name, name + LONGEST_NAME + 1)
+            end = names.find(b"\0", name, name + LONGEST_NAME + 1) if name < len(names) else -1
             if end < 0:
                 received = names[name : name + 20]
                 raise HDF5Error(f"expected a name of at most {LONGEST_NAME} bytes. Received: {received!r}…")

@@ -64,11 +64,12 @@ class SavedTraining(NamedTuple):
 
     def remarks(self, agent):
         """Lines to print about what goes on, and how."""
-        environments = "environments begin new episodes" if self.position is None else "so do the environments"
-        if len(agent.memory):
-            return [*self.different, f"The memory goes on with {len(agent.memory):,} steps; {environments}"]
-        steps = max(agent.settings.memory.learning_starts, agent.sample_batch_size)
-        return [*self.different, f"The memory was not saved: {steps:,} steps are played before learning goes on"]
+        memory = f"The memory goes on with {len(agent.memory):,} steps"
+        if not len(agent.memory):
+            steps = max(agent.settings.memory.learning_starts, agent.sample_batch_size)
+            memory = f"No memory was saved: {steps:,} steps are played before learning goes on"
+        environments = "begin new episodes" if self.position is None else "go on where they were"
+        return [*self.different, memory, f"The environments {environments}"]
 
 
 # ---------------------------------------------------------------- writing

@@ -381,7 +381,8 @@ def _leaves_of_keras_1(names: Iterable[str]) -> list[str]:
 def save_weights(model, path: str | Path) -> Path:
     """Writes the weights of `model` to `path` and returns it; a reader, or a crash, finds the old file or the new one.
 
-    Names count from zero in every file: equal weights give equal bytes. Raises WeightFileError for weights that are not
+    Names count from zero in every file: equal weights give equal bytes. With them goes a sha256 of all tensors, which
+    Keras passes over. Raises WeightFileError for weights that are not
     finite floats, OSError where `path` cannot be written.
     """
     content = weights_content(model, path)

@@ -6,22 +6,20 @@ batch is a replay. The words are Keras's, so its own callbacks and other people'
 
 import math
 import time
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from keras_dqn.backend import keras
-from keras_dqn.checks import check_above_zero, check_whole
+from keras_dqn.checks import check_whole
 from keras_dqn.counting import Every
-from keras_dqn.records.atomic import check_writable
 from keras_dqn.records.best_weights import BestWeights
 from keras_dqn.records.evaluation import Evaluated
 from keras_dqn.runner.evaluate import EVALUATION_SEED
-from keras_dqn.runner.interruptions import Interruptions
 
 if TYPE_CHECKING:
     from keras_dqn.agent import Step
+    from keras_dqn.runner.training import Training
 
 STEPS_PER_EPOCH = 10_000
 
@@ -179,95 +177,3 @@ def _overrides(callback, name):
     """Whether a callback does something when it hears of that."""
     method = getattr(callback, name)
     return getattr(method, "__func__", method) is not getattr(keras.callbacks.Callback, name)
-
-
-class Training:
-    """A training under way: what the loop's steps come to, and who hears of them.
-
-    As a context it begins and ends the callbacks and saves the agent's weights whatever ends it.
-
-    Args:
-        runner: whose training it is.
-        listeners: `TrainingCallback`s in the order in which they hear of a step; one of them is `Epochs`, which tells
-            the others of everything else.
-        seconds: of training before this one, which it goes on with.
-        guard: a context that decides what Ctrl-C and SIGTERM do; by default that of `Interruptions`.
-
-    Attributes:
-        steps: of all environments, those before this training included where it goes on with one.
-        history: the runner's.
-        comments: lines that the game has to say of the episodes that ended with the last step.
-    """
-
-    def __init__(self, runner, listeners, seconds=0.0, guard=None):
-        self.runner, self.agent, self.history, self.seconds = runner, runner.agent, runner.history, seconds
-        self.steps = self._steps_before = runner.agent.steps
-        self._model = runner.agent.brain
-        self._listeners = listeners
-        self._epochs = next(one for one in listeners if isinstance(one, Epochs))
-        self._guard = Interruptions() if guard is None else guard
-        for one in listeners:
-            one.training = self
-        self._on_step = [one.on_step for one in listeners if type(one).on_step is not TrainingCallback.on_step]
-
-    @property
-    def over(self) -> bool:
-        """Whether it ends here: everything is played that was asked for, or a callback stops it."""
-        last_step = self.runner.steps
-        if last_step is not None and self.steps >= last_step:
-            return True
-        return self.runner.is_over(self.history) or bool(getattr(self._model, "stop_training", False))
-
-    def stop(self):
-        """End the training after this step, as `model.stop_training = True` does."""
-        self._model.stop_training = True
-
-    def hear(self, step: "Step"):
-        """Count a `Step` and tell the callbacks."""
-        self.steps = self._steps_before + step.steps
-        if step.losses is not None:
-            self.history.add_losses(step.losses)
-        counted, self.comments = [], []
-        for episode in step.episodes:
-            if self.runner.is_over(self.history):
-                break  # several environments may end an episode in the same step
-            counted.append(episode._replace(time=self.seconds + episode.time))
-            self.history.append(counted[-1])
-            self.comments += self.runner.comments(self.history)
-        step = step._replace(steps=self.steps, episodes=counted)
-        for on_step in self._on_step:
-            on_step(step)
-
-    def __enter__(self):
-        self._model.stop_training = False
-        self._guard.__enter__()
-        self._epochs.on_train_begin()
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        try:
-            if kind is None or issubclass(kind, KeyboardInterrupt):  # after any other a step may be half done
-                self._epochs.on_train_end()
-        finally:
-            with ExitStack() as closing:
-                closing.push(self._guard)
-                for one in self._listeners:  # the last is closed first
-                    closing.callback(one.close, kind)
-                self.agent.save_model()
-
-
-def check_training(runner, callbacks, evaluate_every, stop_score, learning_rate):
-    """Find out before training what would make it fail at its end."""
-    for one in callbacks:
-        if not isinstance(one, keras.callbacks.Callback):
-            raise ValueError(f"`callbacks` must be keras.callbacks.Callback objects. Received: {one!r}")
-    if runner.agent.weight_backup is not None:
-        check_writable(runner.agent.weight_backup)
-    if evaluate_every is not None:
-        check_whole("evaluate_every", evaluate_every)
-        check_writable(runner.best_backup)
-    elif stop_score is not None:
-        raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
-    if learning_rate is not None:
-        check_above_zero("learning_rate", learning_rate)
-    runner.agent.memory.check_fits(runner.agent.state_shape)

@@ -126,7 +126,7 @@ class Records(TrainingCallback):
         return progress.seconds
 
 
-def open_records(runner, checkpoints, resume, tensorboard):
+def open_records(runner, checkpoints=None, resume=False, tensorboard=None):
     """The `Records` of a training that has any, with everything restored on `resume`; else None."""
     if checkpoints is not None:
         return Records(runner, checkpoints, resume, tensorboard)

@@ -1,7 +1,6 @@
 """The runner that each game grows from: it trains an agent in one environment, evaluates it and films it."""
 
 import inspect
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -11,24 +10,14 @@ from keras_dqn.agent import Agent, collect, play
 from keras_dqn.agent.agent import fresh_position, replay_period
 from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords, described
 from keras_dqn.checks import check_fraction, check_whole, seed_sequence
-from keras_dqn.environments.position import Position
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
-from keras_dqn.records.atomic import copied_beside
 from keras_dqn.records.history import History
 from keras_dqn.records.weights import pretrained
-from keras_dqn.runner.callbacks import (
-    Epochs,
-    KeepBest,
-    Training,
-    TrainingCallback,
-    TrainKeywords,
-    check_training,
-)
-from keras_dqn.runner.checkpointing import open_records
+from keras_dqn.runner.callbacks import TrainKeywords
 from keras_dqn.runner.evaluate import acting, evaluate
-from keras_dqn.runner.progress import LiveCurve, ProgressBar
+from keras_dqn.runner.training import begin_training
 from keras_dqn.show.inside import InsideView
-from keras_dqn.show.video import VideoRecorder, in_notebook, show_video
+from keras_dqn.show.video import VideoRecorder, show_video
 
 _RUN = 1  # beside the seed of a run's environment, that of its random actions
 
@@ -128,7 +117,7 @@ class Runner:
         self.settings = self._describe(options)
         if weights is not None and weights != "backup":
             self.agent.load_model(pretrained(self._pretrained_name()) if weights == "pretrained" else weights)
-        self._owns_backup = False  # whether what is in the backup file is of this runner's own training
+        self.owns_backup = False  # whether what is in the backup file is of this runner's own training
         self.history = History()
         self.last_run = None  # the `Run` that `run` played last
         self.best_score = None  # mean of the best evaluation during the last training
@@ -206,62 +195,19 @@ class Runner:
             ValueError: an argument is out of range, or the memory is larger than what is free.
         """
         check_keywords(f"{type(self).__name__}.train", options, TrainKeywords.__annotations__)
-        training, env, position = self._begin(callbacks, **options)
+        training = begin_training(self, callbacks, **options)
         if training.over:
             print("There is nothing left to train: ask for more steps or episodes")
+            training.env.close()
             return self.history
-        try:
-            with training:
-                seed = self._next_seed() if position.saved is None else None
-                options = {"max_steps": self.max_steps, "position": position}
-                loop = play(self.agent, env, self.replay_every, seed, shape_reward=self.shape_reward, **options)
-                for step in loop:
-                    training.hear(step)
-                    if training.over:
-                        break
-        finally:
-            env.close()
+        seed = self._next_seed() if training.position.saved is None else None
+        playing = {"shape_reward": self.shape_reward, "max_steps": self.max_steps, "position": training.position}
+        with training:
+            for step in play(self.agent, training.env, self.replay_every, seed, **playing):
+                training.hear(step)
+                if training.over:
+                    break
         return self.history
-
-    def _begin(
-        self,
-        callbacks,
-        *,
-        evaluate_every=None,
-        stop_score=None,
-        learning_rate=None,
-        resume=False,
-        checkpoints=None,
-        tensorboard=None,
-        record_every=None,
-        **shown,
-    ):
-        """Check everything, then begin afresh or go on; the `Training`, its environment and the `Position` in it."""
-        check_training(self, callbacks, evaluate_every, stop_score, learning_rate)
-        env = self._training_env(record_every)
-        records = open_records(self, checkpoints, resume, tensorboard)
-        if learning_rate is not None:
-            self.agent.learner.learning_rate = learning_rate
-        if not resume:
-            self._start_afresh()
-        # The one order in which they hear of a step: an evaluation is part of the checkpoint of the same step.
-        first = [] if evaluate_every is None else [KeepBest(evaluate_every, stop_score)]
-        rest = [*callbacks, *self._showing(**shown), *([] if records is None else [records])]
-        epochs = Epochs([*first, *rest], self.agent.brain)
-        listeners = [*first, epochs, *(one for one in rest if isinstance(one, TrainingCallback))]
-        training = Training(self, listeners, *((0.0, None) if records is None else (records.seconds, nullcontext())))
-        return training, env, Position() if records is None else records.position
-
-    def _showing(self, verbose=False, progress=True, live=None):
-        showing = [ProgressBar(progress, verbose)]
-        if in_notebook() if live is None else live:
-            showing.append(LiveCurve(solved_score=self.solved_score, title=self.environment))
-        return showing
-
-    def _start_afresh(self):
-        self.history, self.best_score = History(), None
-        self._keep_what_was_there()
-        self.agent.explore_anew()
 
     def run(self, epsilon=0.0, seed=None, video=None, show=show_video, inside=False, max_frames=3000):
         """Play one episode without learning, film it, show the film, and print the cumulative reward.
@@ -338,27 +284,6 @@ class Runner:
         if self.agent.weight_backup is None:
             raise ValueError("The best weights are kept beside `weight_backup`. Received: weight_backup=None")
         return self.agent.weight_backup.with_stem(self.agent.weight_backup.stem + "_best")
-
-    def _keep_what_was_there(self):
-        """Keep the weights that a training before this runner left in the backup file, which this one will replace."""
-        backup = self.agent.weight_backup
-        if not self._owns_backup and backup is not None and backup.exists() and (kept := copied_beside(backup)):
-            print(f"The weights in {backup} are kept as {kept}")
-        self._owns_backup = True
-
-    def _training_env(self, record_every):
-        if self.num_envs > 1:
-            if record_every is not None:
-                raise ValueError(f"`record_every` films a single environment. Received: num_envs={self.num_envs}")
-            return self.make_envs(self.num_envs)
-        if record_every is None:
-            return self.training_env()
-        check_whole("record_every", record_every)
-        return VideoRecorder(
-            self.make_env("rgb_array"),
-            lambda episode: self.video_folder / f"{self.name}_episode_{episode}.mp4",
-            episode_trigger=lambda episode: episode % record_every == 0,
-        )
 
     def fresh_position(self):
         """The `Position.snapshot` of a training that begins in new environments: what a saved one is compared with."""

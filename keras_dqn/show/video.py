@@ -348,10 +348,8 @@ def join_videos(
         groups = [slice(i, i + columns) for i in range(0, len(clips), columns)]
         rows = [_row(moviepy, list(films)[some], clips[some], width, start, length) for some in groups]
         if one_after_the_other:
-            parts = [
-                moviepy.VideoClip(row.get_frame, duration=clip.duration - start)
-                for row, clip in zip(rows, clips, strict=True)
-            ]
+            shown = [clip.duration - start for clip in clips]
+            parts = [moviepy.VideoClip(row.get_frame, duration=one) for row, one in zip(rows, shown, strict=True)]
             joined = moviepy.concatenate_videoclips(parts, method="compose", bg_color=_WHITE)
         else:
             joined = moviepy.clips_array([[row] for row in rows], bg_color=_WHITE)

@@ -1,0 +1,191 @@
+"""Keras's own callbacks in a training, callbacks of the user's, and the order in which ours hear of a step."""
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+
+from keras_dqn import CartPole, Checkpoints
+from keras_dqn.backend import keras
+from keras_dqn.runner import callbacks as module
+from keras_dqn.runner.callbacks import KeepBest, TrainingCallback
+
+LOGS = {
+    *("score", "length", "mean_score", "epsilon", "loss", "steps", "frames", "updates"),
+    *("steps_per_second", "learning_rate"),
+}
+
+
+def cartpole(episodes=12, **options):
+    return CartPole(episodes, **{"weights": None, "weight_backup": None, "seed": 0, **options})
+
+
+class Heard(keras.callbacks.Callback):
+    """Writes down what it hears."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.ended, self.batches, self.order = [], [], [], []
+
+    def on_train_begin(self, logs=None):
+        self.order.append("begin")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun.append(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.ended.append((epoch, dict(logs)))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches.append((batch, logs["loss"]))
+
+    def on_train_end(self, logs=None):
+        self.order.append("end")
+
+
+def test_an_epoch_is_an_episode_and_a_batch_a_replay():
+    heard, game = Heard(), cartpole()
+    history = game.train([heard], progress=False)
+    assert heard.order == ["begin", "end"] and heard.model is game.agent.brain
+    assert [epoch for epoch, _ in heard.ended] == list(range(12)) and heard.begun[:12] == list(range(12))
+    logs = [logs for _, logs in heard.ended]
+    assert all(one.keys() == LOGS for one in logs)
+    assert [one["score"] for one in logs] == history.scores.tolist()
+    assert [one["length"] for one in logs] == history.lengths.tolist()
+    assert [one["steps"] for one in logs] == np.cumsum(history.lengths).tolist()
+    assert logs[-1]["mean_score"] == history.mean_score() and logs[-1]["updates"] == 32 * len(heard.batches)
+    assert logs[-1]["learning_rate"] == 0.001 and logs[-1]["epsilon"] == game.agent.exploration_rate
+    assert [batch for batch, _ in heard.batches] == list(range(len(heard.batches)))
+    np.testing.assert_allclose(
+        [loss for _, loss in heard.batches], history.update_losses.reshape(-1, 32).mean(-1), 1e-5
+    )
+
+
+def test_where_steps_are_counted_an_epoch_is_so_many(monkeypatch):
+    monkeypatch.setattr(module, "STEPS_PER_EPOCH", 100)
+    heard = Heard()
+    cartpole(steps=350).train([heard], progress=False)
+    assert [(epoch, logs["steps"]) for epoch, logs in heard.ended] == [(0, 100), (1, 200), (2, 300)]
+
+
+def test_a_callback_of_the_users_ends_the_training():
+    class Enough(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs):
+            self.model.stop_training = logs["steps"] > 100
+
+    game = cartpole(1000)
+    history = game.train([Enough()], progress=False)
+    assert 100 < history.lengths.sum() < 700 and len(history) < 50
+    game.episodes = 3
+    assert len(game.train(progress=False)) == 3, "the next training is not stopped"
+
+
+def test_csv_logger_and_lambda_callback():
+    seen = []
+    logger = keras.callbacks.CSVLogger("log.csv")
+    later = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    history = cartpole().train([logger, later], progress=False)
+    with open("log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["score"]) for row in rows] == history.scores.tolist() and seen == list(range(12))
+
+
+def test_early_stopping_with_the_weights_of_the_best_epoch():
+    stopping = keras.callbacks.EarlyStopping("score", mode="max", patience=3, restore_best_weights=True)
+    game = cartpole(500, weight_backup="w.h5")
+    history = game.train([stopping], progress=False)
+    assert len(history) == stopping.best_epoch + 1 + 3 == stopping.stopped_epoch + 1 < 500
+    for kept, now in zip(stopping.best_weights, game.agent.brain.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, now)
+    again = CartPole(weight_backup="w.h5").agent.learner.read_weights()
+    np.testing.assert_array_equal(again, game.agent.learner.read_weights())
+
+
+def test_reduce_lr_on_plateau_lowers_the_rate_of_a_running_training():
+    heard, game = Heard(), cartpole(30)
+    plateau = keras.callbacks.ReduceLROnPlateau("score", mode="max", factor=0.5, patience=2, min_delta=1000)
+    game.train([plateau, heard], progress=False)
+    rates = [logs["learning_rate"] for _, logs in heard.ended]
+    assert rates[0] == pytest.approx(0.001) and rates[-1] < 1e-4 and game.agent.learning_rate < 1e-4
+    frozen = cartpole(12)
+    frozen.train([keras.callbacks.LearningRateScheduler(lambda epoch, rate: 1e-12)], progress=False)
+    other = cartpole(12)
+    start = other.agent.learner.read_weights()
+    assert np.abs(frozen.agent.learner.read_weights() - start).max() < 1e-6, "the compiled update uses that rate"
+
+
+def test_model_checkpoint():
+    keep = keras.callbacks.ModelCheckpoint(
+        "best_{epoch:02d}.weights.h5", "score", mode="max", save_best_only=True, save_weights_only=True
+    )
+    game = cartpole()
+    history = game.train([keep], progress=False)
+    best = int(np.argmax(history.scores)) + 1
+    CartPole(weights=f"best_{best:02d}.weights.h5", weight_backup=None)
+
+
+def test_tensorboard_where_it_is_installed(tmp_path):
+    pytest.importorskip("tensorboard")
+    cartpole(4).train([keras.callbacks.TensorBoard(tmp_path / "board", write_graph=False)], progress=False)
+    assert list((tmp_path / "board").rglob("events.out.tfevents.*"))
+
+
+def test_where_tensorboard_is_missing_one_line_has_the_pip_command(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "tensorboard"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    game = cartpole(4)
+    with pytest.raises(ImportError, match="needs the package tensorboard: pip install tensorboard. Received: "):
+        game.train([keras.callbacks.TensorBoard("board")], progress=False)
+    assert len(game.agent.memory) == 0
+
+
+def test_what_is_no_callback_is_refused():
+    with pytest.raises(ValueError, match="`callbacks` must be keras.callbacks.Callback objects. Received: 'csv'"):
+        cartpole().train(["csv"])
+    with pytest.raises(
+        TypeError, match=r"CartPole.train has no keyword .* nearest is `evaluate_every`. Received: evalute"
+    ):
+        cartpole().train(evalute_every=3)
+
+
+def test_the_order_in_which_they_hear_of_a_step():
+    """An evaluation is part of the checkpoint of the same step."""
+    order = []
+
+    class Watch(TrainingCallback):
+        def on_step(self, step):
+            if self.training.steps == 20:
+                state = [evaluation.steps for evaluation in self.training.history.evaluations]
+                order.append(("user", state))
+
+    game = cartpole(steps=20, weight_backup="w.h5")
+    game.train([Watch()], progress=False, evaluate_every=10, checkpoints=Checkpoints("saved", minutes=0))
+    assert order == [("user", [10, 20])]
+    resumed = cartpole(steps=30, weight_backup="w.h5")
+    resumed.train(progress=False, evaluate_every=10, checkpoints="saved", resume=True)
+    assert [evaluation.steps for evaluation in resumed.history.evaluations] == [10, 20, 30]
+
+
+def test_nothing_is_called_that_no_callback_overrides():
+    game = cartpole()
+    calls = []
+
+    class Counts(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            calls.append("end")
+
+    listening = module.Epochs([Counts()], game.agent.brain)
+    assert not listening._hears_batches and not listening._hears_epochs
+    assert module.Epochs([Heard()], game.agent.brain)._hears_batches
+    game.train([Counts()], progress=False)
+    assert calls == ["end"]
+
+
+def test_keeping_the_best_is_a_callback_too():
+    game = cartpole(20, weight_backup="w.h5")
+    game.train([], progress=False, evaluate_every=100)
+    assert game.best_weights.path.name == "w_best.h5" and game.best_weights.score == game.best_score
+    with pytest.raises(ValueError, match="`evaluate_every`.* Received: 0"):
+        KeepBest(0)

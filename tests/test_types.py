@@ -1,0 +1,73 @@
+"""What a type checker and an editor know of the public names: pyright, in its standard mode."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyright")
+REPOSITORY = Path(__file__).parents[1]
+
+TYPOS = """
+from keras_dqn import CartPole
+
+c = CartPole(200)
+c.trian()
+CartPole(eposides=3)
+CartPole(200, gama=.9)
+c.train().scoers
+"""
+
+USE = """
+import keras
+
+from keras_dqn import (
+    Agent, Breakout, CartPole, CheckpointError, Checkpoints, Evaluation, FrameMemory, History, Learner, MountainCar,
+    PlayableCartPole, ReplayMemory, Transition, WeightFileError, compare, compare_videos, evaluate, game_for,
+    load_weights, play, play_here, save_weights, train_seeds,
+)
+from keras_dqn import bench, history, inside, page, playable, plots, pytorch, video, weights
+
+cartpole = CartPole(200, recipe="best", gamma=0.99, network={"hidden": (64, 64)}, seed=0)
+told = cartpole.train([keras.callbacks.CSVLogger("log.csv")], verbose=True, evaluate_every=500, stop_score=490)
+print(told.scores.mean(), told[-1].score, told.mean_score(), told.evaluations[0].score)
+print(cartpole.evaluate(100).mean, cartpole.run(0.0, seed=3), cartpole.agent.exploration_rate)
+agent = Agent(4, 2, None, seed=0, memory_size=500, optimizer=keras.optimizers.Adam(1e-3))
+action = agent.act([0.0, 0.0, 0.0, 0.0])
+agent.remember([0.0] * 4, action, 1.0, [0.0] * 4, False)
+losses = agent.replay()
+agent.save_model("x.h5")
+game_for("Acrobot-v1")(300, recipe="best").train(resume=True, checkpoints=Checkpoints("saved"))
+MountainCar(1000).train()
+Breakout(steps=1000, game="pong").train(checkpoints=False)
+"""
+
+
+def errors(folder, script):
+    """[(line, message)] of what pyright finds in a script."""
+    (folder / "script.py").write_text(script)
+    (folder / "pyrightconfig.json").write_text(
+        json.dumps({"typeCheckingMode": "standard", "extraPaths": [str(REPOSITORY)]})
+    )
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    return [(one["range"]["start"]["line"], one["message"].splitlines()[0]) for one in found]
+
+
+def test_it_finds_all_four_typos_and_nothing_else(tmp_path):
+    found = errors(tmp_path, TYPOS)
+    assert [line for line, _ in found] == [4, 5, 6, 7]
+    for (_, message), name in zip(found, ("trian", "eposides", "gama", "scoers"), strict=True):
+        assert name in message
+
+
+def test_what_users_write_is_clean(tmp_path):
+    assert errors(tmp_path, USE) == []
+
+
+def test_the_wheel_says_that_it_has_types():
+    assert (REPOSITORY / "keras_dqn" / "py.typed").exists()
+    assert '"keras_dqn" = ["py.typed"]' in (REPOSITORY / "pyproject.toml").read_text()
