@@ -81,7 +81,7 @@ def test_everything_is_what_it_was():
     assert progress.history == [Episode(5.0, 3, 0.25, 0.5, 1.5)]
     assert progress.history.evaluations == [Evaluated(20, 4.5, 0.5)]
     assert progress.history.update_losses.tolist() == [0.5, 0.25]
-    assert remarks == ["The memory goes on with 20 steps; environments begin new episodes"]
+    assert remarks == ["The memory goes on with 20 steps", "The environments begin new episodes"]
 
 
 def test_the_memory_is_saved_where_it_is_asked_for():
@@ -90,7 +90,7 @@ def test_the_memory_is_saved_where_it_is_asked_for():
     shutil.rmtree("saved/checkpoint_000002")
     _, _, remarks = restore(fresh := lived(2, steps=0))
     assert len(fresh.memory) == 0 and fresh.steps == 30
-    assert remarks == ["The memory was not saved: 4 steps are played before learning goes on"]
+    assert remarks[0] == "No memory was saved: 4 steps are played before learning goes on"
 
 
 def test_what_is_interrupted_leaves_all_as_it_was():

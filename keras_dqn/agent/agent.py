@@ -75,7 +75,7 @@ class Agent(NotebookNames):
         self.epsilon, self.explore = _make_exploration(self.settings.exploration, self.action_size, exploration_seed)
         self.learner = self.make_learner(brain, network, network_seed)
         self._n_step = self.settings.memory.n_step
-        self._largest_reward = LARGEST / self._n_step**2
+        self._reward_limit = LARGEST / self._n_step**2
         self.steps = 0  # remembered since exploration began
         self.episodes = 0  # ended ones
         self._waits = self.settings.memory.wait_for_terminal
@@ -168,7 +168,7 @@ class Agent(NotebookNames):
         if not largest < LARGEST or next_state.shape[1:] != self.state_shape:
             self.check_states(state, "state")
             self.check_states(next_state, "next_state")
-        if not (np.vdot(reward, reward) < self._largest_reward or all_finite(reward.astype(float) * self._n_step)):
+        if not (float(np.vdot(reward, reward)) < self._reward_limit or all_finite(reward.astype(float) * self._n_step)):
             raise ValueError(f"`reward` must be finite in float32, over {self._n_step} steps. Received: {reward}")
         self.memory.remember(steps)
         self.steps += len(steps.action)
