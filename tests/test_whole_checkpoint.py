@@ -93,21 +93,23 @@ def test_the_memory_is_saved_where_it_is_asked_for():
     assert remarks[0] == "No memory was saved: 4 steps are played before learning goes on"
 
 
-def test_what_is_interrupted_leaves_all_as_it_was():
+@pytest.mark.parametrize(("name", "interrupted_at", "in_all"), [("restore_counters", 1, 2), ("sync", 2, 4)])
+def test_what_is_interrupted_leaves_all_as_it_was(name, interrupted_at, in_all):
     save(lived(1))
-    agent, environments = lived(2), np.random.default_rng(7)
-    before, restore_counters, calls = told(agent), agent.restore_counters, []
+    agent, environments, calls = lived(2), np.random.default_rng(7), []
+    before, owner = told(agent), agent if name == "restore_counters" else agent.learner
+    function = getattr(owner, name)
 
-    def interrupted(counters):
-        restore_counters(counters)
-        calls.append(counters)
-        if len(calls) == 1:
+    def interrupted(*arguments):
+        function(*arguments)
+        calls.append(arguments)
+        if len(calls) == interrupted_at:
             raise KeyboardInterrupt
 
-    agent.restore_counters = interrupted
+    setattr(owner, name, interrupted)
     with pytest.raises(KeyboardInterrupt):
         restore(agent, environments=environments)
-    assert told(agent) == before and len(calls) == 2
+    assert told(agent) == before and len(calls) == in_all
     assert environments.bit_generator.state == np.random.default_rng(7).bit_generator.state
 
 
