@@ -346,7 +346,10 @@ BAD_STATE = np.array([0, np.nan, 0, 0], np.float32)
         (lambda agent: agent.remember(STATE, 0, 1, np.zeros(5), False), r"`next_state`.* Received: \(5,\)"),
         (lambda agent: agent.remember(BAD_STATE, 0, 1, STATE, False), "`state` must hold finite numbers. Received"),
         (lambda agent: agent.remember(STATE, 0, 1, BAD_STATE, False), "`next_state` must hold finite numbers. Rece"),
-        (lambda agent: agent.remember(STATE, 0, np.inf, STATE, False), "`reward` must be finite in .* Received: .*inf"),
+        (
+            lambda agent: agent.remember(STATE, 0, np.inf, STATE, False),
+            "`reward` must be finite in float32.* Received: .*inf",
+        ),
         (lambda agent: agent.remember(STATE, 2, 1, STATE, False), "`action`.* from 0 to 1. Received: 2"),
         (lambda agent: agent.remember(STATE, -1, 1, STATE, False), "`action`.* Received: -1"),
         (lambda agent: agent.remember(STATE, 0.5, 1, STATE, False), "`action`.* Received: 0.5"),

@@ -290,10 +290,10 @@ def test_a_loaded_agent_explores_at_the_minimum_until_a_training_begins():
     first.save_model("w.h5")
     for schedule, minimum in ((None, 0.01), (linear(1.0, 0.2, 1000), 0.2)):
         agent = Agent(2, 2, "w.h5", seed=0, exploration=schedule)
-        assert agent.exploration_rate == minimum
+        assert agent.exploration_rate == pytest.approx(minimum)
         for _ in range(3):
             agent.remember(np.zeros(2), 0, 1.0, np.ones(2), False)
-        assert agent.exploration_rate == minimum, "whatever the schedule says of so few steps"
+        assert agent.exploration_rate == pytest.approx(minimum), "whatever the schedule says of so few steps"
         agent.explore_anew()
         agent.remember(np.zeros(2), 0, 1.0, np.ones(2), False)
         assert agent.exploration_rate > 0.9

@@ -186,8 +186,8 @@ def test_episodes_that_end_together_each_earn_a_replay():
 @pytest.mark.parametrize("replay_every", [4, "episode"])
 def test_what_counts_for_a_replay_already_counts_when_a_loop_goes_on(replay_every):
     env, heard = make_env("CartPole-v1"), []
-    position = Position()
-    loop = play(Listener(), env, replay_every, seed=0, position=position)
+    position, before = Position(), Listener()
+    loop = play(before, env, replay_every, seed=0, position=position)
     first(6, loop)
     fresh = fresh_position(make_env("CartPole-v1"), replay_every)
     saved = json.loads(json.dumps(position.snapshot(), default=np.ndarray.tolist))
@@ -200,6 +200,8 @@ def test_what_counts_for_a_replay_already_counts_when_a_loop_goes_on(replay_ever
         if replay_every == 4:
             assert agent.heard.count("replay") == (made.steps + 6) // 4 - 1
     assert again == heard and "begin" not in agent.heard
+    for one, other in zip(agent.remembered, before.remembered[6:], strict=True):
+        np.testing.assert_array_equal([one.state, one.next_state], [other.state, other.next_state])
     assert any(episodes for _, episodes in again), "an episode that began before ends"
     assert further.due == (12 + 6) % 4 if replay_every == 4 else further.due == 0
 

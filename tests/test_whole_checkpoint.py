@@ -81,7 +81,7 @@ def test_everything_is_what_it_was():
     assert progress.history == [Episode(5.0, 3, 0.25, 0.5, 1.5)]
     assert progress.history.evaluations == [Evaluated(20, 4.5, 0.5)]
     assert progress.history.update_losses.tolist() == [0.5, 0.25]
-    assert remarks == ["The memory goes on with 20 steps; environments begin new episodes"]
+    assert remarks == ["The memory goes on with 20 steps", "The environments begin new episodes"]
 
 
 def test_the_memory_is_saved_where_it_is_asked_for():
@@ -90,24 +90,26 @@ def test_the_memory_is_saved_where_it_is_asked_for():
     shutil.rmtree("saved/checkpoint_000002")
     _, _, remarks = restore(fresh := lived(2, steps=0))
     assert len(fresh.memory) == 0 and fresh.steps == 30
-    assert remarks == ["The memory was not saved: 4 steps are played before learning goes on"]
+    assert remarks[0] == "No memory was saved: 4 steps are played before learning goes on"
 
 
-def test_what_is_interrupted_leaves_all_as_it_was():
+@pytest.mark.parametrize(("name", "interrupted_at", "in_all"), [("restore_counters", 1, 2), ("sync", 2, 4)])
+def test_what_is_interrupted_leaves_all_as_it_was(name, interrupted_at, in_all):
     save(lived(1))
-    agent, environments = lived(2), np.random.default_rng(7)
-    before, restore_counters, calls = told(agent), agent.restore_counters, []
+    agent, environments, calls = lived(2), np.random.default_rng(7), []
+    before, owner = told(agent), agent if name == "restore_counters" else agent.learner
+    function = getattr(owner, name)
 
-    def interrupted(counters):
-        restore_counters(counters)
-        calls.append(counters)
-        if len(calls) == 1:
+    def interrupted(*arguments):
+        function(*arguments)
+        calls.append(arguments)
+        if len(calls) == interrupted_at:
             raise KeyboardInterrupt
 
-    agent.restore_counters = interrupted
+    setattr(owner, name, interrupted)
     with pytest.raises(KeyboardInterrupt):
         restore(agent, environments=environments)
-    assert told(agent) == before and len(calls) == 2
+    assert told(agent) == before and len(calls) == in_all
     assert environments.bit_generator.state == np.random.default_rng(7).bit_generator.state
 
 

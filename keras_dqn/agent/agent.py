@@ -78,7 +78,7 @@ class Agent(NotebookNames, Resumable):
         self.epsilon, self.explore = _make_exploration(self.settings.exploration, self.action_size, exploration_seed)
         self.learner = self.make_learner(brain, network, network_seed)
         self._n_step = self.settings.memory.n_step
-        self._largest_reward = LARGEST / self._n_step**2
+        self._reward_limit = LARGEST / self._n_step**2
         self.steps = 0  # remembered since exploration began
         self.episodes = 0  # ended ones
         self._waits = self.settings.memory.wait_for_terminal
@@ -87,10 +87,6 @@ class Agent(NotebookNames, Resumable):
         self._copies_due = None if copy_every is None else Every(copy_every)
         if load_backup and self.weight_backup is not None:
             self._load_backup()
-
-    def __reduce__(self):
-        keep = "`save_model(path)` keeps the weights, `Checkpoints` a whole training"
-        raise TypeError(f"An agent can be neither pickled nor copied: {keep}. Received: {self!r}")
 
     def make_learner(self, brain, network, seed) -> AnyLearner:
         """The learner of a brain; the agent of another library makes another."""
@@ -178,8 +174,7 @@ class Agent(NotebookNames, Resumable):
         if not largest < LARGEST or next_state.shape[1:] != self.state_shape:
             self.check_states(state, "state")
             self.check_states(next_state, "next_state")
-        fits = float(np.vdot(reward, reward)) < self._largest_reward
-        if not fits and not all_finite(reward.astype(float) * self._n_step):
+        if not (float(np.vdot(reward, reward)) < self._reward_limit or all_finite(reward.astype(float) * self._n_step)):
             raise ValueError(f"`reward` must be finite in float32, over {self._n_step} steps. Received: {reward}")
         if not self.memory.bootstraps and self._acted is not None:
             steps, self._acted = steps._replace(q_values=self._acted[steps.environment]), None

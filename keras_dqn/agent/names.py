@@ -30,3 +30,7 @@ class NotebookNames:
             f"minibatch_size={self.minibatch_size}, weight_backup={backup!r}, memory={memory}, "
             f"learner={self.learner!r})"
         )
+
+    def __reduce__(self):
+        keep = "`save_model(path)` keeps the weights, `Checkpoints` a whole training"
+        raise TypeError(f"An agent can be neither pickled nor copied: {keep}. Received: {self!r}")

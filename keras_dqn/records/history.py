@@ -8,7 +8,7 @@ import reprlib
 from array import array
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
@@ -39,6 +39,12 @@ class History(list):
         self.evaluations = []
         self._update_losses = array("f")  # 4 bytes an update, as there may be millions
 
+    @overload
+    def __getitem__(self, which: SupportsIndex) -> Episode: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> "History": ...
+
     def __getitem__(self, which):
         """An `Episode`; of a slice, a `History` of those episodes, and of all evaluations and losses of updates."""
         if not isinstance(which, slice):
@@ -47,7 +53,7 @@ class History(list):
         part.evaluations, part._update_losses = list(self.evaluations), array("f", self._update_losses)
         return part
 
-    def copy(self):
+    def copy(self) -> "History":
         """Another `History` of the same."""
         return self[:]
 
