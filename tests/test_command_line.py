@@ -301,7 +301,7 @@ def test_a_film_that_cannot_be_made_is_one_line(monkeypatch, capsys):
     def no_ffmpeg():
         raise FileNotFoundError("there is no ffmpeg,\nnowhere")
 
-    monkeypatch.setattr("keras_dqn.show.video._ffmpeg", no_ffmpeg)
+    monkeypatch.setattr("keras_dqn.show.film._ffmpeg", no_ffmpeg)
     assert main(["run", "cartpole", "--epsilon", "1", "--weights", "none", "--seed", "0"]) == 2
     out, err = capsys.readouterr()
     assert out.startswith("Cumulative reward: ") and err.count("\n") == 1
