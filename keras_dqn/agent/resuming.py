@@ -31,9 +31,9 @@ class Resumable:
 
     def restore_counters(self, counters: dict):
         """Go on from there; nothing is changed where one is missing."""
-        names = ("steps", "episodes", "updates", "waits", "exploration_rate", "settled")
-        steps, episodes, updates, waits, rate, settled = (counters[name] for name in names)
+        names = ("steps", "episodes", "updates", "waits", "exploration_rate")
+        steps, episodes, updates, waits, rate = (counters[name] for name in names)
         self.steps, self.episodes, self._waits, self.learner.updates = steps, episodes, waits, updates
-        self.epsilon.rate, self.epsilon.settled = rate, settled
+        self.epsilon.rate, self.epsilon.settled = rate, bool(counters.get("settled"))
         if self._copies_due is not None:
             self._copies_due = Every(self._copies_due.n, episodes)

@@ -180,7 +180,7 @@ def read_training(path, names, agent, settings, generators, fresh):
 def _state_description(agent, generators):
     """What is expected of state.json, but for what depends on the environments."""
     counters = {**dict.fromkeys(("steps", "episodes", "updates"), _WHOLE), "exploration_rate": _FINITE, "waits": Flag()}
-    counters["settled"] = Flag()
+    counters["settled"] = Optional(Flag())  # checkpoints of 0.1.0 have none
     held = {"left": ListOf(_WHOLE), "action": ListOf(Number(int, 0, agent.action_size - 1))}
     if _holds(agent):
         held["left"] = ListOf(Number(int, 0, agent.explore.longest))
