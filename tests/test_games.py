@@ -58,7 +58,8 @@ def test_best_cartpole_learns_within_three_thousand_steps():
 
 def test_every_recipe_has_a_file_of_its_own():
     names = {CartPole(recipe=recipe).agent.weight_backup.name for recipe in CartPole.recipes}
-    assert names == {"cartpole_weight.h5", "cartpole_pytorch_weight.h5", "cartpole_best_weight.h5"}
+    recipes = ("", "pytorch_", "best_", "parallel_")
+    assert names == {f"cartpole_{recipe}weight.h5" for recipe in recipes}
 
 
 def test_options_replace_those_of_the_recipe():

@@ -8,6 +8,7 @@ from keras_dqn.backend import keras
 from keras_dqn.exploration import HeldEpsilonGreedy
 from keras_dqn.learner.compiled import Learner
 from keras_dqn.memory import NStep, ReplayMemory, Steps
+from keras_dqn.memory.replay import MaskedTransition
 from tests.test_learner import kernel_of, steps, table
 
 
@@ -84,5 +85,5 @@ def test_targets_are_of_what_is_allowed(double, expected):
     learner = Learner(brain, keras.optimizers.SGD(1.0), target_brain=target, target_update=100, double=double)
     if double:
         target.set_weights([np.array([[0, 0], [2, 99]], np.float32)])
-    learner.update(steps((0, 0, 0, 1.0, 1))._replace(allowed=np.array([[[False, True]]])))
+    learner.update(MaskedTransition(*steps((0, 0, 0, 1.0, 1)), np.array([[[False, True]]])))
     np.testing.assert_allclose(kernel_of(learner), [[expected, 0], [5, 1]])

@@ -749,7 +749,10 @@ for limit in 0, 100, 500_000:
     save_weights(fake_network(), tmp_path / "x.h5")
     before = (tmp_path / "x.h5").read_bytes()
     with run(source, tmp_path / "x.h5") as process:
-        assert process.communicate(timeout=30) == ("".join(f"{n} File too large\n" for n in (0, 100, 500_000)), "")
+        assert process.communicate(timeout=30) == (
+            "".join(f"{n} Cannot write: File too large. Received\n" for n in (0, 100, 500_000)),
+            "",
+        )
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x.h5", before)]
 
 

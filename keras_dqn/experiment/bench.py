@@ -173,14 +173,14 @@ class _BreakoutTraining:
         game = Breakout(recipe=recipe, precision=dtype, weights=None, weight_backup=None, seed=0, **options)
         self._agent, self._replays = game.agent, replays
         self._envs, self._others = game.make_envs(game.num_envs), game.make_envs(game.num_envs)
-        self._loop = play(self._agent, self._envs, game.replay_every, seed=0, shape_reward=game.shape_reward)
         self._states = self._others.reset(seed=1)[0]
-        self._steps = next(step.steps for step in self._loop if step.losses is not None)
         self._seconds = {}  # that each part took since this was cleared
         learner = self._agent.learner
         methods = (self._envs, "step"), (self._agent, "act_batch"), (self._agent.memory, "sample"), (learner, "update")
         for name, method in zip(self.parts, methods, strict=True):
             _clock(*method, self._seconds, name)
+        self._loop = play(self._agent, self._envs, game.replay_every, seed=0, shape_reward=game.shape_reward)
+        self._steps = next(step.steps for step in self._loop if step.losses is not None)
         self.speeds, self._updates, self._shares, self._kept = [], [], [], []
 
     def measure(self):
