@@ -198,15 +198,15 @@ class _BreakoutTraining:
         self._updates.append(updates / whole)
         self._steps = step.steps
         self._shares.append([self._seconds[name] / whole for name in self.parts])
-        self._kept.append(self._alone(rounds) / whole)
+        self._kept.append(self._alone(rounds, updates // len(self._seconds["batches"].action)) / whole)
 
-    def _alone(self, rounds):
-        """Seconds of as many rounds of games, of acting, and of replays with what is in the memory already."""
+    def _alone(self, rounds, calls):
+        """Seconds of as many rounds of games and of acting, and calls of the learner with its newest minibatches."""
         actions = np.zeros(self._others.num_envs, int)
         games = sum(_seconds(partial(self._others.step, actions)) for _ in range(rounds))
         acting = sum(_seconds(partial(self._agent.act_batch, self._states)) for _ in range(rounds))
         update = partial(self._agent.learner.update, self._seconds["batches"])
-        return games + acting + sum(_seconds(update) for _ in range(self._replays))
+        return games + acting + sum(_seconds(update) for _ in range(calls))
 
     def rows(self, name):
         """The medians of what was measured, as rows of the table."""
