@@ -364,11 +364,8 @@ def play(
         max_steps: after so many an episode of a single environment is truncated, if it does not end by itself.
         position: a `Position` to begin at, where the loop then notes down where it is.
     """
-    envs, by_episode, masked = (
-        as_vector(env, max_steps),
-        replay_every == "episode",
-        agent.settings.exploration.mask_actions,
-    )
+    envs, masked = as_vector(env, max_steps), agent.settings.exploration.mask_actions
+    by_episode = replay_every == "episode"
     period, tally = replay_period(replay_every), Tally(envs.num_envs)
     position = Position() if position is None else position
     position.begin(envs, tally, seed)
