@@ -3,9 +3,12 @@
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+Seed = int | np.random.SeedSequence | None  # None for fresh entropy
 
 
-def all_finite(values):
+def all_finite(values: np.ndarray) -> bool:
     """Whether no number is infinite or NaN, nor becomes it in float32, which everything is learned in."""
     if values.dtype.kind != "f":
         return True  # frames
@@ -16,7 +19,7 @@ def all_finite(values):
         return bool(np.isfinite(values.astype(np.float32)).all())
 
 
-def seed_sequence(seed):
+def seed_sequence(seed: Seed) -> np.random.SeedSequence:
     """A `np.random.SeedSequence` from an int 0 or more, from None (fresh entropy), or from itself."""
     if isinstance(seed, np.random.SeedSequence):
         return seed
@@ -25,28 +28,28 @@ def seed_sequence(seed):
     return np.random.SeedSequence(seed)
 
 
-def check_fraction(name, value):
+def check_fraction(name: str, value: float) -> float:
     """Return `value` if it is a number from 0 to 1; else raise a ValueError that names it."""
     if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
         raise ValueError(f"`{name}` must be a number from 0 to 1. Received: {value!r}")
     return value
 
 
-def check_above_zero(name, value):
+def check_above_zero(name: str, value: float) -> float:
     """Return `value` if it is above 0; else raise a ValueError that names it."""
     if not value > 0:
         raise ValueError(f"`{name}` must be above 0. Received: {value!r}")
     return value
 
 
-def check_whole(name, value):
+def check_whole(name: str, value: int) -> int:
     """Return `value` if it is a whole number, 1 or more; else raise a ValueError that names it."""
     if not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"`{name}` must be a whole number, 1 or more. Received: {value!r}")
     return int(value)
 
 
-def one_state(state, shape, name):
+def one_state(state: ArrayLike, shape: tuple[int, ...], name: str) -> np.ndarray:
     """A single state, of that shape or with a leading axis of 1, as a batch of one; else a ValueError names it."""
     state = np.asarray(state)
     if state.shape not in (shape, (1, *shape)):
@@ -54,7 +57,7 @@ def one_state(state, shape, name):
     return state.reshape(1, *shape)
 
 
-def check_states(states, shape, name):
+def check_states(states: np.ndarray, shape: tuple[int, ...], name: str) -> None:
     """Raise a ValueError unless states are [N, *shape] and finite."""
     if states.shape[1:] != shape:
         raise ValueError(f"`{name}` must have shape (N, *{shape}). Received: {states.shape}")

@@ -5,8 +5,10 @@ import math
 import os
 import reprlib
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -22,7 +24,7 @@ class Number(NamedTuple):
     low: float = -math.inf
     high: float = math.inf
 
-    def check(self, value, place):
+    def check(self, value: Any, place: object) -> Any:
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not (whole or (self.kind is float and isinstance(value, float))) or not self._contains(value):
             name = "a whole number" if self.kind is int else "a number"
@@ -38,7 +40,7 @@ class Flag:
     """true or false."""
 
     @staticmethod
-    def check(value, place):
+    def check(value: Any, place: object) -> bool:
         if not isinstance(value, bool):
             raise Unexpected(f"{place}: expected true or false. Received: {shortened(value)}")
         return value
@@ -49,7 +51,7 @@ class Optional(NamedTuple):
 
     expected: object
 
-    def check(self, value, place):
+    def check(self, value: Any, place: object) -> Any:
         return None if value is None else check(value, self.expected, place)
 
 
@@ -59,7 +61,7 @@ class ListOf(NamedTuple):
     expected: object
     longest: int = 2**31
 
-    def check(self, value, place):
+    def check(self, value: Any, place: object) -> list:
         if not isinstance(value, list) or len(value) > self.longest:
             raise Unexpected(f"{place}: expected a list of at most {self.longest}. Received: {shortened(value)}")
         return [check(item, self.expected, f"{place}[{i}]") for i, item in enumerate(value)]
@@ -73,7 +75,7 @@ class Array(NamedTuple):
     low: float = -math.inf
     high: float = math.inf
 
-    def check(self, value, place):
+    def check(self, value: Any, place: object) -> np.ndarray:
         array = value if isinstance(value, np.ndarray) else self._from_lists(value, place)
         if (array.shape, array.dtype) != (tuple(self.shape), self.dtype):
             raise Unexpected(
@@ -98,7 +100,7 @@ class Array(NamedTuple):
             raise Unexpected(f"{place}: expected {self.dtype}. Received: {shortened(value)}, {error}") from error
 
 
-def check_values(array, place, low=-math.inf, high=math.inf):
+def check_values(array: np.ndarray, place: object, low: float = -math.inf, high: float = math.inf) -> None:
     """Raise `Unexpected` unless all numbers of an array are finite and in the range from low to high."""
     if array.dtype == bool:  # a file may hold other bytes
         array, low, high = array.view(np.uint8), 0, 1
@@ -109,7 +111,7 @@ def check_values(array, place, low=-math.inf, high=math.inf):
         raise Unexpected(f"{place}: expected finite numbers from {low} to {high}. Received: {least} to {most}")
 
 
-def check(value, expected, place):
+def check(value: Any, expected: Any, place: object) -> Any:
     """The value, as it is to be used, if it is what is expected.
 
     Args:
@@ -138,7 +140,7 @@ class GeneratorState(NamedTuple):
 
     generator: np.random.Generator
 
-    def check(self, value, place):
+    def check(self, value: Any, place: object) -> dict[str, Any]:
         fresh = type(self.generator.bit_generator)(0)
         try:
             fresh.state = value
@@ -151,7 +153,7 @@ class GeneratorState(NamedTuple):
         return value
 
 
-def shortened(value):
+def shortened(value: Any) -> str:
     """A text for what was received, of a line at most, whatever it is."""
     return reprlib.repr(value)[:300]
 
@@ -160,7 +162,7 @@ def shortened(value):
 
 
 @contextmanager
-def opened(path, most=None):
+def opened(path: Path, most: int | None = None) -> Iterator[BinaryIO]:
     """Open a regular file to read bytes, never waiting for a pipe; `Unexpected` for others, or for one too large."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(descriptor, "rb") as file:
@@ -172,7 +174,7 @@ def opened(path, most=None):
         yield file
 
 
-def read_json(path, most):
+def read_json(path: Path, most: int) -> Any:
     """What a file of JSON holds, at most so many bytes; `Unexpected` where it is none, or has a number that is none."""
 
     def refuse(constant):
@@ -186,7 +188,7 @@ def read_json(path, most):
         raise Unexpected(f"{path}: expected JSON. Received: {shortened(str(error))}") from error
 
 
-def declared(file, place, bytes_left):
+def declared(file: IO[bytes], place: object, bytes_left: int) -> tuple[tuple[int, ...], np.dtype]:
     """(shape, dtype) that an .npy file declares, at whose data `file` is left; its bytes must be just so many.
 
     Raises:

@@ -10,7 +10,7 @@ class NotebookNames:
         return self.epsilon.rate
 
     @exploration_rate.setter
-    def exploration_rate(self, rate):
+    def exploration_rate(self, rate: float):
         self.epsilon.rate = rate
 
     brain = property(lambda self: self.learner.brain, doc="The network.")

@@ -29,7 +29,7 @@ class Resumable:
             "waits": self._waits,
         }
 
-    def restore_counters(self, counters: dict):
+    def restore_counters(self, counters: dict) -> None:
         """Go on from there; nothing is changed where one is missing."""
         names = ("steps", "episodes", "updates", "waits", "exploration_rate")
         steps, episodes, updates, waits, rate = (counters[name] for name in names)

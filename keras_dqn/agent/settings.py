@@ -10,6 +10,9 @@ import numpy as np
 
 from keras_dqn.checks import check_above_zero, check_fraction, check_whole
 
+# From states, actions, rewards and next states, [N, ...] each, to the rewards that are learned from, [N] float.
+ShapeReward = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True)
 class MemorySettings:
@@ -205,7 +208,7 @@ class Settings:
         """The three groups by name."""
         return {group.name: getattr(self, group.name) for group in fields(self)}
 
-    def but(self, **keywords) -> "Settings":
+    def but(self, **keywords: Any) -> "Settings":
         """These settings with some replaced, by the names of the fields of their groups."""
         check_keywords("Settings", keywords, self.names())
         groups = self.groups()
@@ -255,7 +258,7 @@ class AgentKeywords(TypedDict, total=False):
     mask_actions: bool
 
 
-def check_keywords(asked: str, received: Iterable[str], known: Iterable[str]):
+def check_keywords(asked: str, received: Iterable[str], known: Iterable[str]) -> None:
     """Raise a TypeError that names who was asked and the nearest known name, unless all keywords are known."""
     known = sorted(known)
     for name in received:

@@ -1,6 +1,7 @@
 """Atari games through ALE's own vector environment, with FIRE pressed where a game waits for it."""
 
 import difflib
+from typing import Any
 
 import ale_py
 import gymnasium as gym
@@ -40,7 +41,7 @@ class AtariGames(VectorEnv):
     lost_life_stops = True  # whether the bootstrap stops at a lost life
     _picture = {"stack_num": 4}
 
-    def __init__(self, game, num_envs=1, sticky=0.0, noop_max=30):
+    def __init__(self, game: str, num_envs: int = 1, sticky: float = 0.0, noop_max: int = 30):
         self.game, self.num_envs = check_game(game), num_envs
         self.sticky, self.noop_max = check_fraction("sticky", sticky), noop_max
         self._games = self.emulator(**self._picture)
@@ -50,7 +51,7 @@ class AtariGames(VectorEnv):
         meanings = action_meanings(game)
         self._fire = meanings.index(FIRE) if FIRE in meanings else None
 
-    def emulator(self, **picture):
+    def emulator(self, **picture: Any) -> AtariVectorEnv:
         """Games that go exactly as these do, with the same seed and actions, and show another picture."""
         return AtariVectorEnv(
             self.game,
@@ -62,13 +63,15 @@ class AtariGames(VectorEnv):
             **picture,
         )
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         states, info = self._games.reset(seed=seed, options=options)
         self._lives = info["lives"].copy()
         self._must_fire = np.zeros(self.num_envs, bool)
         return states, info
 
-    def step(self, actions):
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         if self._must_fire.any():
             actions = np.where(self._must_fire, self._fire, actions)
         states, rewards, terminated, truncated, info = self._games.step(actions)
@@ -81,7 +84,7 @@ class AtariGames(VectorEnv):
             info["life_lost"] = life_lost
         return states, rewards, terminated, truncated, info
 
-    def close_extras(self, **_):
+    def close_extras(self, **_: Any) -> None:
         self._games.close()
 
 
@@ -96,7 +99,7 @@ class AtariScreens(AtariGames):
     lost_life_stops = False
     _picture = {"stack_num": 2, "grayscale": False, "maxpool": False, "img_height": 210, "img_width": 160}
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         space = self._games.single_observation_space
         shape = cropped(np.empty(space.shape)).shape
@@ -104,20 +107,22 @@ class AtariScreens(AtariGames):
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, self.num_envs)
         self._ended = np.zeros(self.num_envs, bool)
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         states, info = super().reset(seed=seed, options=options)
         self._ended[:] = False
         states[:, 0] = states[:, 1]
         return cropped(states), info
 
-    def step(self, actions):
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         states, rewards, terminated, truncated, info = super().step(actions)
         states[self._ended, 0] = states[self._ended, 1]
         self._ended = terminated | truncated
         return cropped(states), rewards, terminated, truncated, info
 
 
-def cropped(screens):
+def cropped(screens: np.ndarray) -> np.ndarray:
     """The field of Breakout, [..., 165, 140, 3], out of screens [..., 210, 160, 3], as a view."""
     return screens[..., 30:195, 10:150, :]
 
@@ -136,7 +141,7 @@ class AtariGame(gym.Env):
 
     stacks_frames = True
 
-    def __init__(self, games, render_mode=None):
+    def __init__(self, games: AtariGames, render_mode: str | None = None):
         self.games, self.render_mode = games, render_mode
         self.observation_space, self.action_space = games.single_observation_space, games.single_action_space
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND // games.frames_per_step}
@@ -145,7 +150,9 @@ class AtariGame(gym.Env):
             height, width = screen_size(games.game)
             self._screens = games.emulator(stack_num=1, grayscale=False, img_height=height, img_width=width)
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         seed = int(self.np_random.integers(2**31)) if seed is None else seed  # the same for both
         states, info = self.games.reset(seed=seed)
@@ -153,23 +160,23 @@ class AtariGame(gym.Env):
             self._screen = self._screens.reset(seed=seed)[0]
         return states[0], info
 
-    def step(self, action):
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         states, rewards, terminated, truncated, info = self.games.step(np.array([action]))
         if self._screens is not None:
             self._screen = self._screens.step(info["executed_actions"])[0]
         return states[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
 
-    def render(self):
+    def render(self) -> np.ndarray | None:
         """The screen, uint8 [height, width, 3]; None where nothing is rendered."""
         return None if self._screens is None else self._screen[0, -1]
 
-    def close(self):
+    def close(self) -> None:
         self.games.close()
         if self._screens is not None:
             self._screens.close()
 
 
-def check_game(game):
+def check_game(game: str) -> str:
     """Return the name if it is one of ALE's games and its ROM is there.
 
     Raises:
@@ -187,12 +194,12 @@ def check_game(game):
     return game
 
 
-def action_meanings(game):
+def action_meanings(game: str) -> list[str]:
     """What each action of a game is: ["NOOP", "FIRE", "RIGHT", "LEFT"] in Breakout."""
     return [action.name for action in _loaded(game).getMinimalActionSet()]
 
 
-def screen_size(game):
+def screen_size(game: str) -> tuple[int, int]:
     """Height and width of a game's screen in pixels, 210 and 160 in most."""
     return _loaded(game).getScreenDims()
 

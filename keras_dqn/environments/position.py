@@ -1,5 +1,7 @@
 """Where the loop of a training is: what it needs, beside its agent, to go on as if it had never stopped."""
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
 from gymnasium.envs.classic_control.mountain_car import MountainCarEnv
@@ -8,6 +10,9 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordVideo, T
 
 from keras_dqn.environments.vector import OneEnv
 from keras_dqn.expected import Array, Flag, GeneratorState, Number, Optional, check
+
+if TYPE_CHECKING:
+    from keras_dqn.agent.tally import Tally
 
 _PHYSICS = {  # what a step changes, beside the generator; of these very classes, as a subclass may have more of it
     CartPoleEnv: ("state", "steps_beyond_terminated"),
@@ -33,12 +38,12 @@ class Position:
         tally: the loop's own account of the episodes under way, an `agent.tally.Tally`.
     """
 
-    def __init__(self, saved=None):
+    def __init__(self, saved: dict[str, Any] | None = None):
         self.saved = saved
         self.envs = self.states = self.ended = self.tally = None
         self.due, self.info = 0, {}
 
-    def begin(self, envs, tally, seed=None):
+    def begin(self, envs: Any, tally: "Tally | None", seed: int | None = None) -> None:
         """Reset the environments, or put them where they were.
 
         Args:
@@ -54,7 +59,7 @@ class Position:
             _put(envs, self.saved["environments"], self.ended)
             tally.go_on_with(self.saved["tally"])
 
-    def snapshot(self):
+    def snapshot(self) -> dict[str, Any] | None:
         """All of it, as dicts and lists of arrays and numbers; None where the loop has not begun.
 
         "environments" is None where one is of a kind that does not tell its state: then nobody can go on from there.
@@ -70,7 +75,7 @@ class Position:
         }
 
 
-def check_position(value, fresh, place):
+def check_position(value: Any, fresh: dict[str, Any], place: object) -> dict[str, Any]:
     """A position out of JSON, as `Position` takes it.
 
     Args:

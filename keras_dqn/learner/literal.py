@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from keras_dqn.learner.compiled import Learner, mse_loss
+from keras_dqn.learner.compiled import AnyLearner, Learner, mse_loss
+from keras_dqn.memory.replay import Transition
 
 
 class LiteralLearner(Learner):
@@ -19,14 +20,14 @@ class LiteralLearner(Learner):
     """
 
     @classmethod
-    def of(cls, learner):
+    def of(cls, learner: AnyLearner) -> "LiteralLearner":
         """The literal twin of a `Learner`, with the same brain and optimizer."""
         if learner.target_brain is not None or learner.loss is not mse_loss:
             received = f"{learner.loss.__name__}, target_update={learner.target_update}"
             raise ValueError(f"The notebook's replay has the loss mse and no target model. Received: {received}")
         return cls(learner.brain, learner.optimizer)
 
-    def update(self, batches):
+    def update(self, batches: Transition) -> np.ndarray:
         """Make K updates of one transition each, in the notebook's words; the losses, [K] float32."""
         if batches.reward.shape[1] != 1:
             raise ValueError(f"The notebook's replay has minibatches of 1. Received: {batches.reward.shape[1]}")

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_dqn.checks import Seed
 from keras_dqn.memory.replay import Steps, Transition, check_fits
 
 RINGS = "frames", "actions", "rewards", "terminal", "kinds", "ages"  # the arrays [games, slots, ...]
@@ -37,7 +38,15 @@ class FrameMemory:
 
     epochs, bootstraps = 1, True
 
-    def __init__(self, capacity, n_step=1, gamma=0.99, seed=None, padding="zero", learning_starts=0):
+    def __init__(
+        self,
+        capacity: int,
+        n_step: int = 1,
+        gamma: float = 0.99,
+        seed: Seed = None,
+        padding: str = "zero",
+        learning_starts: int = 0,
+    ):
         if not isinstance(capacity, int | np.integer) or capacity < 1:
             raise ValueError(f"`capacity` must be a whole number of steps, 1 or more. Received: {capacity!r}")
         if padding not in PADDINGS:
@@ -50,20 +59,20 @@ class FrameMemory:
         self._at_edges = 0  # how many of them may be the oldest or newest of their ring, and not drawn for that
 
     @staticmethod
-    def bytes_needed(capacity, state_shape=(4, 84, 84)):
+    def bytes_needed(capacity: int, state_shape: tuple[int, ...] = (4, 84, 84)) -> int:
         """How many bytes the arrays take once they are full, for uint8 frames."""
         return capacity * (int(np.prod(state_shape[1:])) + 4 + 4 + 1 + 1 + 1)
 
-    def check_fits(self, state_shape):
+    def check_fits(self, state_shape: tuple[int, ...]) -> None:
         """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
         if self._frames is None:
             check_fits(self.capacity, self.bytes_needed(1, state_shape))
 
-    def __len__(self):
+    def __len__(self) -> int:
         """How many of the stored steps can be drawn, at the least: not those at the edges of the rings."""
         return max(self._steps - self._at_edges, 0)
 
-    def remember(self, steps: Steps):
+    def remember(self, steps: Steps) -> None:
         """Store one step of each of the games (environments); the first call has all games there are.
 
         Args:
@@ -96,11 +105,11 @@ class FrameMemory:
             self._age[over] = 0
             self._written[over] += 1
 
-    def ready(self, shape) -> bool:
+    def ready(self, shape: tuple[int, ...]) -> bool:
         """Whether there is enough to draw a sample of that shape."""
         return len(self) >= max(math.prod(shape), self.learning_starts)
 
-    def begin_episodes(self):
+    def begin_episodes(self) -> None:
         """Close every game under way: its last frame is the one it ended with, as if truncated there."""
         if self._frames is None:
             return
@@ -142,7 +151,7 @@ class FrameMemory:
         )
         return Transition(*(field.reshape(*shape, *field.shape[1:]) for field in fields))
 
-    def snapshot(self):
+    def snapshot(self) -> dict[str, np.ndarray]:
         """What is stored, as a dict of arrays for `restore`; a memory without steps has none."""
         if self._frames is None:
             return {}
@@ -151,7 +160,7 @@ class FrameMemory:
         layout = np.array([self._length, self._stack])
         return {**arrays, "written": self._written, "age": self._age, "layout": layout}
 
-    def restore(self, arrays, state_shape):
+    def restore(self, arrays: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
         """Hold what `snapshot` of another memory gave.
 
         Raises:

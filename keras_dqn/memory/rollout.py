@@ -5,13 +5,22 @@ just been played, so there is neither a replay memory nor a target network. Its 
 so a transition's `reward` is the lambda-return and its `discount` 0: the learner has no next state to value.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
-from keras_dqn.checks import check_fraction, check_whole
-from keras_dqn.memory.replay import Transition, check_fits
+from keras_dqn.checks import Seed, check_fraction, check_whole
+from keras_dqn.memory.replay import Steps, Transition, check_fits
 
 
-def lambda_return(reward, terminal, next_value, next_return, gamma, q_lambda):
+def lambda_return(
+    reward: np.ndarray,
+    terminal: np.ndarray,
+    next_value: np.ndarray,
+    next_return: np.ndarray,
+    gamma: float,
+    q_lambda: float,
+) -> np.ndarray:
     """The return of a step from that of the step after it: Peng's Q(lambda) (Daley and Amato 2019, eq. 5).
 
     Args:
@@ -49,7 +58,15 @@ class RolloutMemory:
 
     bootstraps = False  # every discount is 0
 
-    def __init__(self, capacity, q_values, gamma=0.99, q_lambda=0.65, epochs=1, seed=None):
+    def __init__(
+        self,
+        capacity: int,
+        q_values: Callable[[np.ndarray], np.ndarray],
+        gamma: float = 0.99,
+        q_lambda: float = 0.65,
+        epochs: int = 1,
+        seed: Seed = None,
+    ):
         self.capacity = check_whole("rollout", capacity)
         self.q_values = q_values
         self.gamma, self.q_lambda = check_fraction("gamma", gamma), check_fraction("q_lambda", q_lambda)
@@ -58,11 +75,11 @@ class RolloutMemory:
         self._arrays = None  # by name, [capacity + N, ...], from the first steps on
         self.begin_episodes()
 
-    def __len__(self):
+    def __len__(self) -> int:
         """The number of steps stored; up to one an environment more than `capacity`, which the next rollout gets."""
         return self._size
 
-    def remember(self, steps):
+    def remember(self, steps: Steps) -> None:
         """Store a step of each of N environments, `Steps`; the first call has all environments there are.
 
         Raises:
@@ -91,16 +108,16 @@ class RolloutMemory:
         self._size = rows.stop
         self._newest = steps.next_state
 
-    def begin_episodes(self):
+    def begin_episodes(self) -> None:
         """Forget a rollout that is not full: nothing will follow its episodes, and it is soon made anew."""
         self._size, self._starts, self._newest = 0, [], None
         self._returns, self._drawn = None, 0  # of the rollout that is being drawn, and how often it was
 
-    def ready(self, shape=None):
+    def ready(self, shape: tuple[int, ...] | None = None) -> bool:
         """Whether the rollout is full."""
         return self._size >= self.capacity
 
-    def sample(self, *shape):
+    def sample(self, *shape: int) -> Transition:
         """Draw the whole rollout in a random order; the last time, empty it.
 
         Args:
@@ -126,7 +143,7 @@ class RolloutMemory:
             self._carry_over()
         return Transition(states, actions, returns, np.zeros(shape, np.float32), states)
 
-    def lambda_returns(self):
+    def lambda_returns(self) -> np.ndarray:
         """The lambda-returns of the rollout's steps, float32 [capacity], from the last to the first."""
         arrays, returns = self._arrays, np.zeros(self._size, np.float32)
         value_after, return_after = np.zeros(self._environments), np.zeros(self._environments)  # by environment
@@ -173,19 +190,19 @@ class RolloutMemory:
         return self.q_values(padded)[: len(states)].max(-1)
 
     @staticmethod
-    def bytes_needed(capacity, state_shape):
+    def bytes_needed(capacity: int, state_shape: tuple[int, ...]) -> int:
         """How many bytes a checkpoint takes for it: none."""
         return 0
 
-    def check_fits(self, state_shape):
+    def check_fits(self, state_shape: tuple[int, ...]) -> None:
         """Raise a ValueError unless nine tenths of the free memory hold the rollout, of frames as bytes."""
         numbers = int(np.prod(state_shape))
         check_fits(self.capacity, numbers if len(state_shape) > 1 else 4 * numbers)
 
-    def snapshot(self):
+    def snapshot(self) -> dict[str, np.ndarray]:
         """What a checkpoint saves: nothing. A rollout that is not full is played anew."""
         return {}
 
-    def restore(self, snapshot, state_shape):
+    def restore(self, snapshot: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
         """Begin with an empty rollout."""
         self.begin_episodes()

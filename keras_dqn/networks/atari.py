@@ -1,11 +1,17 @@
 """The networks that see: on stacks of frames (Mnih et al. 2015), and on differences of screens."""
 
 from keras_dqn.backend import keras, tf
-from keras_dqn.checks import seed_sequence
+from keras_dqn.checks import Seed, seed_sequence
 from keras_dqn.networks.normalisation import LayerNormRelu
 
 
-def nature_cnn(state_shape, action_size, seed=None, dtype="float32", normalisation=None):
+def nature_cnn(
+    state_shape: tuple[int, ...],
+    action_size: int,
+    seed: Seed = None,
+    dtype: str = "float32",
+    normalisation: str | None = None,
+) -> "keras.Model":
     """The network of Mnih et al. 2015 (Nature): three convolutions and a Dense layer of 512 on stacks of frames.
 
     Args:
@@ -75,10 +81,10 @@ class ScaledFrames(keras.layers.Layer):
     In one compiled pass: Permute and Rescaling take three over the largest array there is.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: "tf.Tensor") -> "tf.Tensor":
         return _scaled_frames(inputs, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, stack, *size = input_shape
         return (batch, *size, stack)
 
@@ -95,15 +101,15 @@ class ScreenDifference(keras.layers.Layer):
     The screens are scaled to 0 to 1 first: a difference of uint8 would wrap, -1 become 255.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: "tf.Tensor") -> "tf.Tensor":
         scaled = keras.ops.cast(inputs, self.compute_dtype) / 255
         return scaled[:, 1] - scaled[:, 0]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], *input_shape[2:])
 
 
-def difference_cnn(state_shape, action_size, seed=None):
+def difference_cnn(state_shape: tuple[int, ...], action_size: int, seed: Seed = None) -> "keras.Model":
     """The network of a notebook of 2018: four 5x5 convolutions of stride 2, batch-normalised, on a `ScreenDifference`.
 
     Its 165x140 pixels become 7x5 with 32 filters: 1120 numbers go into the linear head.

@@ -1,24 +1,27 @@
 """The networks: states in, one Q-value an action out; and the same forward pass in NumPy, for acting."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from keras_dqn.backend import keras, tf
-from keras_dqn.checks import seed_sequence
+from keras_dqn.checks import Seed, seed_sequence
 from keras_dqn.networks.normalisation import LayerNormRelu
 
 
 def mlp(
-    state_size,
-    action_size,
-    hidden=(24, 24),
-    activation="relu",
-    dueling=False,
-    center=0.0,
-    scale=1.0,
-    initializer="glorot",
-    normalisation=None,
-    seed=None,
-):
+    state_size: int,
+    action_size: int,
+    hidden: Sequence[int] = (24, 24),
+    activation: str = "relu",
+    dueling: bool = False,
+    center: float | Sequence[float] = 0.0,
+    scale: float | Sequence[float] = 1.0,
+    initializer: str = "glorot",
+    normalisation: str | None = None,
+    seed: Seed = None,
+) -> "keras.Sequential":
     """A Sequential of Dense layers; by default the CartPole notebook's 24-24 network.
 
     Args:
@@ -77,7 +80,9 @@ def _rescaling(center, inverse, size):
     return keras.layers.Rescaling(inverse.tolist(), offset.tolist(), dtype="float32")
 
 
-def default_brain(network, state_shape, action_size, seed):
+def default_brain(
+    network: dict[str, Any] | Callable[..., Any] | None, state_shape: tuple[int, ...], action_size: int, seed: Seed
+) -> "keras.Model":
     """The brain of an agent that is given none.
 
     Args:
@@ -94,7 +99,13 @@ def default_brain(network, state_shape, action_size, seed):
     return mlp(state_shape[0], action_size, **{"seed": seed, **(network or {})})
 
 
-def built(brain, state_shape, action_size, optimizer=None, learning_rate=None):
+def built(
+    brain: "keras.Model",
+    state_shape: tuple[int, ...],
+    action_size: int,
+    optimizer: Any = None,
+    learning_rate: float | None = None,
+) -> "keras.Model":
     """The brain with an optimizer, checked to map [B, *state_shape] to float32 [B, action_size].
 
     Args:
@@ -146,32 +157,32 @@ class Dueling(keras.layers.Layer):
             instead of two. By default a new one.
     """
 
-    def __init__(self, action_size, value_and_advantages=None, **options):
+    def __init__(self, action_size: int, value_and_advantages: "keras.layers.Dense | None" = None, **options: Any):
         super().__init__(**options)
         self.action_size = action_size
         dense = value_and_advantages or keras.layers.Dense(action_size + 1, dtype=self.dtype_policy)
         self.value_and_advantages = dense
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.value_and_advantages.build(input_shape)
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: "tf.Tensor") -> "tf.Tensor":
         return self.join(self.value_and_advantages(inputs), keras.ops.mean)
 
-    def join(self, outputs, mean):
+    def join(self, outputs: Any, mean: Callable[..., Any]) -> Any:
         """Q-values [B, actions] from advantages and value [B, actions + 1], in whatever library `mean` is of."""
         advantages, value = outputs[:, :-1], outputs[:, -1:]
         return value + advantages - mean(advantages, axis=-1, keepdims=True)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.action_size)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         dense = self.value_and_advantages.get_config()
         return {**super().get_config(), "action_size": self.action_size, "value_and_advantages": dense}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Dueling":
         dense = keras.layers.Dense.from_config(config["value_and_advantages"])
         return cls(**{**config, "value_and_advantages": dense})

@@ -1,5 +1,7 @@
 """Layer normalisation and relu as one layer: the passes over the largest arrays of a network, compiled into one."""
 
+from typing import Any
+
 from keras_dqn.backend import keras, tf
 
 
@@ -15,26 +17,26 @@ class LayerNormRelu(keras.layers.Layer):
         epsilon: added to the variance.
     """
 
-    def __init__(self, epsilon=1e-5, **options):
+    def __init__(self, epsilon: float = 1e-5, **options: Any):
         super().__init__(**options)
         self.epsilon = epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         shape = tuple(input_shape[1:])
         # autocast would take them to bfloat16 and back
         self.gamma = self.add_weight(shape=shape, initializer="ones", name="gamma", autocast=False)
         self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta", autocast=False)
 
-    def call(self, inputs):
+    def call(self, inputs: "tf.Tensor") -> "tf.Tensor":
         gamma, beta = (tf.reshape(keras.ops.convert_to_tensor(weight), [-1]) for weight in (self.gamma, self.beta))
         rows = tf.reshape(inputs, (-1, gamma.shape[0]))
         outputs = _norm_relu(rows, gamma, beta, self.epsilon, self.compute_dtype)
         return tf.reshape(outputs, (-1, *inputs.shape[1:]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
 
 

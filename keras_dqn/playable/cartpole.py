@@ -1,6 +1,7 @@
 """Games for the keyboard: CartPole made slow enough for a human, and a window to play it or MountainCar in."""
 
 import math
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -30,7 +31,7 @@ class PlayableCartPole(CartPoleEnv):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}
 
-    def __init__(self, render_mode=None, half_length=1.5, failure_angle=60.0):
+    def __init__(self, render_mode: str | None = None, half_length: float = 1.5, failure_angle: float = 60.0):
         if not (0 < half_length < math.inf and 0 < failure_angle <= 90):
             raise ValueError(f"half_length or failure_angle is out of range. Received: {half_length}, {failure_angle}")
         super().__init__(render_mode=render_mode)
@@ -43,7 +44,7 @@ class PlayableCartPole(CartPoleEnv):
         high = np.array([2 * self.x_threshold, most, 2 * self.theta_threshold_radians, most], np.float32)
         self.observation_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
 
-    def step(self, action):
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one step of 0.02 s with action 0, 1 or 2; returns what `gymnasium.Env.step` does."""
         if not self.action_space.contains(action):
             raise ValueError(f"The action must be 0 (left), 1 (no force) or 2 (right). Received: {action!r}")
@@ -55,7 +56,7 @@ class PlayableCartPole(CartPoleEnv):
         finally:
             self.force_mag = force
 
-    def render(self):
+    def render(self) -> np.ndarray | None:
         """Draw the whole pole, wherever it and the cart are, and a red post at either end of the track."""
         # CartPole's screen ends where the track does and would cut off the pole.
         track = self.x_threshold

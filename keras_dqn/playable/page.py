@@ -31,7 +31,7 @@ _ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu")  # as network.js has
 class Page:
     """A page to play on, which a notebook shows as the result of a cell; `html` is the whole of it, a string."""
 
-    def __init__(self, content):
+    def __init__(self, content: str):
         self.html = content
 
     def __repr__(self):
@@ -48,7 +48,9 @@ class Page:
         )
 
 
-def play_here(game, weights=None, recipe=None, speed=1.0):
+def play_here(
+    game: str | Runner, weights: str | Path | None = None, recipe: str | None = None, speed: float = 1.0
+) -> Page:
     """A game to play in a notebook's cell, with the keyboard, the mouse or a finger, against a trained agent.
 
     Example:
@@ -75,7 +77,13 @@ def play_here(game, weights=None, recipe=None, speed=1.0):
     return Page(_page(game, weights, recipe, speed))
 
 
-def write_page(game, path, weights=None, recipe=None, speed=1.0):
+def write_page(
+    game: str | Runner,
+    path: str | Path,
+    weights: str | Path | None = None,
+    recipe: str | None = None,
+    speed: float = 1.0,
+) -> Path:
     """Write such a page to `path`, one HTML file that any browser opens, whole or not at all; returns the path.
 
     Arguments and errors are those of `play_here`, and OSError where `path` cannot be written.

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from unittest import mock
 
 import gymnasium
@@ -10,7 +11,7 @@ import gymnasium
 from keras_dqn.playable.cartpole import GAMES
 
 
-def play(game="cartpole", callback=None):
+def play(game: str = "cartpole", callback: Callable[..., None] | None = None) -> list[float]:
     """Play with the keyboard in a window, in real time, until Escape is pressed or the window closed.
 
     "a" or left arrow: left, "d" or right arrow: right, no key or two: nothing. Prints the score as each episode ends.

@@ -1,7 +1,16 @@
 """The agent with a torch brain: memory, exploration, loop and files are those of `Agent`."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 from keras_dqn.agent import Agent
+from keras_dqn.checks import Seed
 from keras_dqn.pytorch.learner import make_torch_learner
+
+if TYPE_CHECKING:
+    from keras_dqn.backend import keras
+    from keras_dqn.pytorch.learner import TorchLearner
+    from keras_dqn.pytorch.network import QNetwork
 
 
 class TorchAgent(Agent):
@@ -17,11 +26,17 @@ class TorchAgent(Agent):
         *arguments, **options: as `Agent` has them.
     """
 
-    def __init__(self, *arguments, torch_optimizer=None, clipping=None, **options):
+    def __init__(
+        self,
+        *arguments: Any,
+        torch_optimizer: Callable[..., Any] | None = None,
+        clipping: dict[str, float] | None = None,
+        **options: Any,
+    ):
         self._torch = {"torch_optimizer": torch_optimizer, "clipping": clipping}
         super().__init__(*arguments, **options)
 
-    def make_learner(self, brain, network, seed):
+    def make_learner(self, brain: "keras.Model | QNetwork | None", network: Any, seed: Seed) -> "TorchLearner":
         """The `TorchLearner` of a brain, the caller's own or a default one."""
         settings, keeps = self.settings.learner, self.weight_backup is not None
         return make_torch_learner(

@@ -2,19 +2,26 @@
 
 import copy
 import math
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from keras_dqn.backend import keras
-from keras_dqn.checks import seed_sequence
+from keras_dqn.checks import Seed, seed_sequence
 from keras_dqn.learner.compiled import NEVER
+from keras_dqn.memory.replay import Transition
 from keras_dqn.networks.mlp import default_brain, mlp
 from keras_dqn.pytorch.network import QNetwork, from_state_dict, to_state_dict
 from keras_dqn.pytorch.optimizer import aligned_optimizer, clip_gradients
 from keras_dqn.records.weights import read_weights, save_weights
+
+if TYPE_CHECKING:
+    from keras_dqn.agent.settings import LearnerSettings
 
 LOSSES = {"mse": nn.functional.mse_loss, "huber": nn.functional.smooth_l1_loss}
 
@@ -32,15 +39,15 @@ class TorchLearner:
 
     def __init__(
         self,
-        brain,
-        optimizer,
-        loss="mse",
-        target_brain=None,
-        target_update=None,
-        tau=1.0,
-        double=False,
-        clipping=None,
-        twin=None,
+        brain: "torch.nn.Module",
+        optimizer: "torch.optim.Optimizer",
+        loss: str = "mse",
+        target_brain: "torch.nn.Module | None" = None,
+        target_update: int | None = None,
+        tau: float = 1.0,
+        double: bool = False,
+        clipping: dict[str, float] | None = None,
+        twin: "keras.Model | None" = None,
     ):
         if loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {sorted(LOSSES)}. Received: {loss!r}")
@@ -59,16 +66,16 @@ class TorchLearner:
         self.copy_to_target()
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> float:
         """The optimizer's. A new one counts from the next update on."""
         return self.optimizer.param_groups[0]["lr"]
 
     @learning_rate.setter
-    def learning_rate(self, rate):
+    def learning_rate(self, rate: float):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def update(self, batches):
+    def update(self, batches: Transition) -> np.ndarray:
         """K gradient updates one after the other, from a `Transition` of arrays [K, B, ...]; the losses, float32 [K].
 
         Raises FloatingPointError, as `Learner.update` does, before a number that is not finite can reach the weights.
@@ -86,33 +93,33 @@ class TorchLearner:
         return losses
 
     @torch.inference_mode()
-    def q_values(self, states):
+    def q_values(self, states: np.ndarray) -> np.ndarray:
         """The brain's Q-values, [N, actions] float32, of states [N, *state_shape]."""
         return self.brain(torch.from_numpy(states).float()).numpy()
 
-    def sync(self):
+    def sync(self) -> None:
         """Take over the weights that others assigned to the brain: torch asks the brain itself each time."""
 
-    def keras_model(self):
+    def keras_model(self) -> "keras.Model":
         """The twin, with the weights as they are now."""
         self.twin.set_weights(from_state_dict(self.brain.state_dict(), self.twin))
         return self.twin
 
-    def save_weights(self, path):
+    def save_weights(self, path: str | Path) -> None:
         """Write the brain's weights to an .h5 file that Keras reads, whole or not at all."""
         save_weights(self.keras_model(), path)
 
-    def load_weights(self, path):
+    def load_weights(self, path: str | Path) -> None:
         """Take the weights of brain and target model from an .h5 file of any Keras, as `Learner.load_weights` does."""
         self.brain.load_state_dict(to_state_dict(read_weights(self.twin, path)))
         self.copy_to_target()
 
-    def read_weights(self):
+    def read_weights(self) -> np.ndarray:
         """All of the brain's weights as one vector, float32 [parameters], in the order and layout of Keras."""
         return np.concatenate([parameter.detach().numpy().T.ravel() for parameter in self._parameters])
 
     @torch.no_grad()
-    def copy_to_target(self, tau=1.0):
+    def copy_to_target(self, tau: float = 1.0) -> None:
         """Make the target model equal to the brain, as it is at construction; or move it there by the fraction tau."""
         if self.target_brain is not None:
             torch._foreach_lerp_(self._target_parameters, self._parameters, tau)
@@ -153,16 +160,16 @@ def _of_allowed(q, allowed):
 
 
 def make_torch_learner(
-    brain,
-    network,
-    state_shape,
-    action_size,
-    settings,
-    seed,
-    torch_optimizer=None,
-    clipping=None,
-    keeps_weights=True,
-):
+    brain: "keras.Model | QNetwork | None",
+    network: Any,
+    state_shape: tuple[int, ...],
+    action_size: int,
+    settings: "LearnerSettings",
+    seed: Seed,
+    torch_optimizer: Callable[..., Any] | None = None,
+    clipping: dict[str, float] | None = None,
+    keeps_weights: bool = True,
+) -> TorchLearner:
     """The `TorchLearner` of a brain, the caller's own or a default one, with its optimizer and its target model.
 
     Args:

@@ -1,10 +1,15 @@
 """The torch network of the PyTorch tutorial's shape, and its weights to Keras and back."""
 
 import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from keras_dqn.backend import keras
 
 
 class QNetwork(nn.Module):
@@ -15,15 +20,15 @@ class QNetwork(nn.Module):
 
     def __init__(
         self,
-        state_size,
-        action_size,
-        hidden=(24, 24),
-        activation="relu",
-        dueling=False,
-        center=0,
-        scale=1,
-        initializer="torch",
-        normalisation=None,
+        state_size: int,
+        action_size: int,
+        hidden: Sequence[int] = (24, 24),
+        activation: str = "relu",
+        dueling: bool = False,
+        center: float | Sequence[float] = 0,
+        scale: float | Sequence[float] = 1,
+        initializer: str = "torch",
+        normalisation: str | None = None,
     ):
         super().__init__()
         if normalisation is not None:
@@ -38,7 +43,7 @@ class QNetwork(nn.Module):
         for number, (inputs, outputs) in enumerate(itertools.pairwise(widths), 1):
             self.add_module(f"layer{number}", nn.Linear(inputs, outputs))
 
-    def forward(self, states):
+    def forward(self, states: "torch.Tensor") -> "torch.Tensor":
         x = (states - self.center) / self.scale if self.rescales else states
         *hidden, last = self.children()
         for layer in hidden:
@@ -47,7 +52,7 @@ class QNetwork(nn.Module):
         return x[:, -1:] + x[:, :-1] - x[:, :-1].mean(-1, keepdim=True) if self.dueling else x
 
 
-def to_state_dict(model_or_weights):
+def to_state_dict(model_or_weights: "keras.Model | Sequence[np.ndarray]") -> "dict[str, torch.Tensor]":
     """The state_dict of `QNetwork` from a Keras model of Dense layers, or its `get_weights()`: [kernel, bias, ...]."""
     weights = getattr(model_or_weights, "get_weights", lambda: model_or_weights)()
     state_dict = {}
@@ -59,7 +64,7 @@ def to_state_dict(model_or_weights):
     return state_dict
 
 
-def from_state_dict(state_dict, model):
+def from_state_dict(state_dict: dict[str, Any], model: "keras.Model") -> list[np.ndarray]:
     """The arrays for `model.set_weights` from a state_dict that is named and shaped as `to_state_dict` does it.
 
     Raises ValueError, naming the tensor, where one is missing, unexpected, of another shape or not finite.

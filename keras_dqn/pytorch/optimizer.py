@@ -1,6 +1,7 @@
 """Torch optimizers that do what the Keras ones of the recipes do, and torch on one thread."""
 
 import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +11,7 @@ from keras_dqn.backend import keras
 
 
 @contextmanager
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Torch on one thread while this lasts, so that its speed depends less on what else the machine does.
 
     On cores that others use, threads that wait for one another have been seen to take a hundred times as long.
@@ -23,7 +24,9 @@ def one_thread():
         torch.set_num_threads(before)
 
 
-def aligned_optimizer(optimizer, parameters):
+def aligned_optimizer(
+    optimizer: "keras.optimizers.Optimizer", parameters: "Iterable[torch.nn.Parameter]"
+) -> "torch.optim.Optimizer":
     """The torch optimizer that does what a Keras SGD, Adam or AdamW does, to float32 rounding; without its clipping.
 
     Keras adds epsilon to sqrt(v), torch to sqrt(v / (1 - beta_2^t)): the same once torch's epsilon is Keras' divided by
@@ -50,7 +53,12 @@ def aligned_optimizer(optimizer, parameters):
     return adam
 
 
-def clip_gradients(parameters, clipnorm=None, clipvalue=None, global_clipnorm=None):
+def clip_gradients(
+    parameters: "Iterable[torch.nn.Parameter]",
+    clipnorm: float | None = None,
+    clipvalue: float | None = None,
+    global_clipnorm: float | None = None,
+) -> None:
     """Clip the gradients in place as Keras optimizers with these options do; of which they take one at most."""
     if clipvalue is not None:
         nn.utils.clip_grad_value_(parameters, clipvalue)

@@ -12,7 +12,7 @@ from torch import nn
 Row = namedtuple("Row", "state action next_state reward")
 
 
-def seconds_a_step(threads, steps=300):
+def seconds_a_step(threads: int, steps: int = 300) -> float:
     """Seconds an environment step of that loop, once the memory holds a batch."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)

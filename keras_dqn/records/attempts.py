@@ -14,7 +14,7 @@ class Attempts:
         failed: whether the last attempt failed.
     """
 
-    def __init__(self, what):
+    def __init__(self, what: str):
         self.what, self.failed = what, False
 
     def __enter__(self):

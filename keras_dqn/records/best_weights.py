@@ -1,10 +1,14 @@
 """The weights of the best evaluation of a training, in a file of their own."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keras_dqn.records.atomic import atomic_write
 from keras_dqn.records.attempts import Attempts
 from keras_dqn.records.weights import weights_content
+
+if TYPE_CHECKING:
+    from keras_dqn.backend import keras
 
 
 class BestWeights:
@@ -18,12 +22,12 @@ class BestWeights:
         score: of the weights that are in the file, or None where this training has written none.
     """
 
-    def __init__(self, path, score=None):
+    def __init__(self, path: str | Path, score: float | None = None):
         self.path, self.score = Path(path), score
         self._waiting = None  # (content, score) that could not be written yet
         self._attempts = Attempts(f"{self.path} (the best weights)")
 
-    def keep(self, brain, score):
+    def keep(self, brain: "keras.Model", score: float) -> None:
         """Write the weights of a Keras model, which did best so far; without room on the disk, as soon as there is.
 
         Raises:
@@ -32,12 +36,12 @@ class BestWeights:
         self._waiting = weights_content(brain, self.path), score
         self.try_again()
 
-    def try_again(self):
+    def try_again(self) -> None:
         """Write what waits to be written, if anything does."""
         with self._attempts:
             self.finish()
 
-    def finish(self):
+    def finish(self) -> None:
         """Write what waits to be written, if anything does.
 
         Raises:

@@ -25,7 +25,7 @@ import errno
 import shutil
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,9 @@ from keras_dqn.records.weights import save_weights
 from keras_dqn.records.whole_folder import LARGEST, NAME, _remove, _remove_abandoned, written_whole
 from keras_dqn.records.whole_folder import CheckpointError as CheckpointError
 from keras_dqn.records.whole_folder import check_whole_folder as check_whole_folder
+
+if TYPE_CHECKING:
+    from keras_dqn.agent.agent import Agent
 
 KEPT = 2  # checkpoints
 
@@ -65,7 +68,9 @@ class Checkpoints:
         ValueError: `minutes` is negative, or `weights_every` no whole number from 1 on.
     """
 
-    def __init__(self, folder, minutes=5.0, memory=False, weights_every=None):
+    def __init__(
+        self, folder: str | Path, minutes: float = 5.0, memory: bool = False, weights_every: int | None = None
+    ):
         if not isinstance(minutes, int | float) or not minutes >= 0:
             raise ValueError(f"`minutes` must be a number, 0 or more. Received: {minutes!r}")
         self.folder, self.minutes, self.memory = Path(folder), minutes, memory
@@ -75,15 +80,15 @@ class Checkpoints:
         self._refused = set()  # names of the checkpoints that were not whole when one was restored
 
     @property
-    def due(self):
+    def due(self) -> bool:
         """Whether it is time for the next one."""
         return time.monotonic() - self._last >= 60 * self.minutes
 
-    def postpone(self):
+    def postpone(self) -> None:
         """Wait as long for the next one as if one had been written now."""
         self._last = time.monotonic()
 
-    def paths(self):
+    def paths(self) -> list[Path]:
         """The folders of all checkpoints, the newest first; whether they are whole is only known when they are read."""
         return [path for _, path in self._numbered() if path.is_dir()]
 
@@ -94,7 +99,7 @@ class Checkpoints:
         matches = ((NAME.fullmatch(path.name), path) for path in self.folder.iterdir())
         return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
 
-    def claim(self):
+    def claim(self) -> None:
         """Lock the folder against other trainings, and remove what killed processes left in it; see `release`.
 
         Raises:
@@ -108,17 +113,17 @@ class Checkpoints:
         if self._lock.held:
             _remove_abandoned(self.folder, ".*", age=0)
 
-    def release(self):
+    def release(self) -> None:
         """Let other trainings have the folder."""
         self._lock.release()
 
-    def check_unclaimed(self):
+    def check_unclaimed(self) -> None:
         """Raise a CheckpointError if another training has locked the folder."""
         if self.folder.exists():
             self.claim()
             self.release()
 
-    def check_unused(self):
+    def check_unused(self) -> None:
         """Raise a CheckpointError if there are checkpoints already, which a training from the start would push out."""
         if paths := self.paths():
             raise CheckpointError(
@@ -126,7 +131,7 @@ class Checkpoints:
                 f"another folder (`checkpoints`, --checkpoints), or move it away. Received: {paths[0]}"
             )
 
-    def check_space(self, agent):
+    def check_space(self, agent: "Agent") -> int:
         """Raise an OSError if the disk has no room for a third checkpoint beside two; return the bytes of one."""
         size = bytes_needed(agent, self.memory)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +146,9 @@ class Checkpoints:
             )
         return size
 
-    def save(self, agent, settings, generators, progress):
+    def save(
+        self, agent: "Agent", settings: dict[str, Any], generators: dict[str, np.random.Generator], progress: Progress
+    ) -> Path:
         """Write the next checkpoint and remove those before the last two; return its folder.
 
         Args:
@@ -164,13 +171,19 @@ class Checkpoints:
         self.postpone()
         return path
 
-    def save_weights(self, agent):
+    def save_weights(self, agent: "Agent") -> Path:
         """Write the weights alone, named after the agent's steps; return the file."""
         path = self.folder / f"weights_{agent.steps:09d}.h5"
         save_weights(agent.brain, path)
         return path
 
-    def restore(self, agent, settings, generators, fresh=None):
+    def restore(
+        self,
+        agent: "Agent",
+        settings: dict[str, Any],
+        generators: dict[str, np.random.Generator],
+        fresh: dict[str, Any] | None = None,
+    ) -> tuple[Path, Progress, list[str]]:
         """Make the agent and the generators what they were in the newest checkpoint that is whole.
 
         One that is damaged, or has anything in it that is not expected of this training, is not used: the one before
@@ -218,7 +231,7 @@ def _reason(path, error):
     return f"{path}: cannot be read. Received: {shortened(error)}"
 
 
-def bytes_needed(agent, memory=False):
+def bytes_needed(agent: "Agent", memory: bool = False) -> int:
     """How many bytes a checkpoint of an agent takes, a full memory included if asked for; without its history."""
     variables = [*agent.brain.weights, *agent.learner.optimizer.variables]
     if agent.learner.target_brain is not None:

@@ -25,15 +25,15 @@ class FolderLock:
         folder: exists.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path):
         self.path, self._file = Path(folder) / NAME, None
 
     @property
-    def held(self):
+    def held(self) -> bool:
         """Whether it is certain that no other process of this machine holds it, since this one does."""
         return self._file is not None
 
-    def acquire(self):
+    def acquire(self) -> None:
         """Take the lock.
 
         Raises:
@@ -61,7 +61,7 @@ class FolderLock:
             self._file = file
             return
 
-    def release(self):
+    def release(self) -> None:
         """Give the lock back, and remove its file; nothing where it is not held."""
         if self._file is not None:
             with contextlib.suppress(OSError):  # the folder may be gone

@@ -6,9 +6,10 @@ import json
 import math
 import reprlib
 from array import array
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, SupportsIndex, overload
+from typing import Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class History(list):
         evaluations: an `Evaluated` for each evaluation made.
     """
 
-    def __init__(self, episodes=()):
+    def __init__(self, episodes: Iterable[Episode] = ()):
         super().__init__(episodes)
         self.evaluations = []
         self._update_losses = array("f")  # 4 bytes an update, as there may be millions
@@ -45,7 +46,7 @@ class History(list):
     @overload
     def __getitem__(self, which: slice) -> "History": ...
 
-    def __getitem__(self, which):
+    def __getitem__(self, which: Any) -> Any:
         """An `Episode`; of a slice, a `History` of those episodes, and of all evaluations and losses of updates."""
         if not isinstance(which, slice):
             return super().__getitem__(which)
@@ -64,20 +65,20 @@ class History(list):
     times = property(lambda self: self._column("time"), doc="[episodes] float, seconds")
 
     @property
-    def update_losses(self):
+    def update_losses(self) -> np.ndarray:
         """[updates] float32, the loss of each update in the order they were made."""
         return np.array(self._update_losses, np.float32)
 
-    def add_losses(self, losses):
+    def add_losses(self, losses: np.ndarray) -> None:
         """Keep the losses, [K] float32, of K updates."""
         self._update_losses.frombytes(losses.tobytes())
 
-    def mean_score(self, last=100):
+    def mean_score(self, last: int = 100) -> float:
         """Mean score of the last episodes, NaN where there is none."""
         episodes = super().__getitem__(slice(-last, None))
         return float(np.mean([episode.score for episode in episodes])) if self else float("nan")
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the history to a file, whole or not at all, in a folder made if missing.
 
         A .json holds everything: "episodes" and "evaluations", a list of objects with the fields of `Episode` and
@@ -96,7 +97,7 @@ class History(list):
             temporary.write_text(text, encoding="utf-8", newline="")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> "History":
         """A new history from a file that `save` wrote; from a .csv it has neither evaluations nor losses of updates.
 
         Raises:
@@ -120,7 +121,7 @@ class History(list):
         )
 
 
-def check_history_path(path):
+def check_history_path(path: str | Path) -> Path:
     """Return the path if a history can have its suffix; else raise a ValueError, before the work and not after."""
     path = Path(path)
     if path.suffix.lower() not in _WRITERS:

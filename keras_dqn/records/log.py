@@ -7,12 +7,17 @@ import os
 import time
 from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_dqn.counting import Every
 from keras_dqn.records.atomic import atomic_write
 from keras_dqn.records.attempts import Attempts
+from keras_dqn.records.history import History
+
+if TYPE_CHECKING:
+    from keras_dqn.agent.agent import Agent
 
 LOG_EVERY = 10_000  # steps
 _COUNTS = ["steps", "frames", "episodes", "updates"]
@@ -35,14 +40,20 @@ class TrainingLog:
         tensorboard: a folder that the same numbers go to as TensorFlow writes them, or None.
     """
 
-    def __init__(self, path, every=LOG_EVERY, frames_per_step=None, tensorboard=None):
+    def __init__(
+        self,
+        path: str | Path,
+        every: int = LOG_EVERY,
+        frames_per_step: int | None = None,
+        tensorboard: str | Path | None = None,
+    ):
         self.path, self.every, self.frames_per_step = Path(path), every, frames_per_step
         self._losses = deque(maxlen=100_000)
         self._outputs = [_Output("The log", self._append)]
         if tensorboard is not None:
             self._outputs.append(_Output("The log for TensorBoard", _TensorBoard(tensorboard).write))
 
-    def begin(self, steps, seconds):
+    def begin(self, steps: int, seconds: float) -> None:
         """Go on after so many steps and seconds of training: rows of later ones, which will be made again, go."""
         self._started, self._seconds_before = time.perf_counter(), seconds
         self._due = Every(self.every, steps)
@@ -52,11 +63,11 @@ class TrainingLog:
             csv.writer(file).writerows([self._columns(), *(row for row in rows if int(row[0]) <= steps)])
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """Of training, those before an interruption included."""
         return self._seconds_before + time.perf_counter() - self._started
 
-    def hear(self, steps, losses, agent, history):
+    def hear(self, steps: int, losses: np.ndarray | None, agent: "Agent", history: History) -> None:
         """Take note of a step; write a row if one is due.
 
         Args:
@@ -88,7 +99,7 @@ class TrainingLog:
         self._last_steps, self._last_seconds = steps, seconds
         return {name: row[name] for name in self._columns()}
 
-    def write(self):
+    def write(self) -> None:
         """Write the rows that wait to be written; what cannot be written goes on waiting."""
         for output in self._outputs:
             output.write()

@@ -9,7 +9,9 @@ import json
 import math
 import zipfile
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +37,10 @@ from keras_dqn.memory.frames import RINGS, FrameMemory
 from keras_dqn.records.history import Evaluated, History
 from keras_dqn.records.weights import read_weights, save_weights
 
+if TYPE_CHECKING:
+    from keras_dqn.agent.agent import Agent
+    from keras_dqn.records.checkpoint import Progress
+
 REQUIRED = {"brain.h5", "optimizer.npz", "state.json", "settings.json", "history.csv", "update_losses.npy"}
 _JSON = 2**24  # bytes of a file of JSON, at most
 _WHOLE, _FINITE, _SECONDS = Number(int, 0, 2**62), Number(), Number(float, 0)
@@ -50,7 +56,7 @@ class SavedTraining(NamedTuple):
     position: dict | None
     different: list  # lines that say which settings are not those of the checkpoint
 
-    def assign(self):
+    def assign(self) -> None:
         """Make everything what it was; if that is interrupted, nothing."""
         made = []
         try:
@@ -62,7 +68,7 @@ class SavedTraining(NamedTuple):
                 assign(old)
             raise
 
-    def remarks(self, agent):
+    def remarks(self, agent: "Agent") -> list[str]:
         """Lines to print about what goes on, and how."""
         memory = f"The memory goes on with {len(agent.memory):,} steps"
         if not len(agent.memory):
@@ -75,7 +81,14 @@ class SavedTraining(NamedTuple):
 # ---------------------------------------------------------------- writing
 
 
-def write_training(folder, agent, settings, generators, progress, memory):
+def write_training(
+    folder: Path,
+    agent: "Agent",
+    settings: dict[str, Any],
+    generators: dict[str, np.random.Generator],
+    progress: "Progress",
+    memory: bool,
+) -> None:
     """Write the files of a checkpoint, all but its manifest; arguments as `Checkpoints.save` has them."""
     save_weights(agent.brain, folder / "brain.h5")
     if agent.learner.target_brain is not None:
@@ -133,7 +146,14 @@ def _pending(agent):
 # ---------------------------------------------------------------- reading
 
 
-def read_training(path, names, agent, settings, generators, fresh):
+def read_training(
+    path: Path,
+    names: Iterable[str],
+    agent: "Agent",
+    settings: dict[str, Any],
+    generators: dict[str, np.random.Generator],
+    fresh: dict[str, Any] | None,
+) -> SavedTraining:
     """Read all of a checkpoint and compare it with what is expected of this training; nothing is changed.
 
     Args:
@@ -207,7 +227,7 @@ class Anything:
     """What is looked at later, or not at all."""
 
     @staticmethod
-    def check(value, place):
+    def check(value: Any, place: object) -> Any:
         return value
 
 

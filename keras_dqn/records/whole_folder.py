@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class CheckpointError(ValueError):
 
 
 @contextmanager
-def written_whole(path):
+def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; when the block ends well, it becomes `path` with a manifest in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path.parent)
@@ -48,7 +49,7 @@ def written_whole(path):
         _sync(path.parent)
 
 
-def check_whole_folder(path, most=LARGEST):
+def check_whole_folder(path: Path, most: int = LARGEST) -> set[str]:
     """Raise a CheckpointError unless every file of the manifest is there, of its size and with its sha256.
 
     Args:

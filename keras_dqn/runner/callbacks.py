@@ -6,6 +6,7 @@ batch is a replay. The words are Keras's, so its own callbacks and other people'
 
 import math
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -48,10 +49,10 @@ class TrainingCallback(keras.callbacks.Callback):
 
     training: "Training"
 
-    def on_step(self, step: "Step"):
+    def on_step(self, step: "Step") -> None:
         """The agent has acted, remembered and, where a replay was due, learned."""
 
-    def close(self, error: type | None):
+    def close(self, error: type | None) -> None:
         """The training is over, by an error of that type or by itself; whatever is open is closed."""
 
 
@@ -70,12 +71,12 @@ class KeepBest(TrainingCallback):
         super().__init__()
         self.every, self.stop_score = check_whole("evaluate_every", every), stop_score
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         runner = self.training.runner
         self._due = Every(self.every, self.training.steps)
         runner.best_weights = BestWeights(runner.best_backup, runner.best_score)
 
-    def on_step(self, step):
+    def on_step(self, step: "Step") -> None:
         training = self.training
         if not self._due(training.steps):
             return
@@ -91,7 +92,7 @@ class KeepBest(TrainingCallback):
             training.reached = training.history.evaluations[-1]
             training.stop()
 
-    def close(self, error):
+    def close(self, error: type | None) -> None:
         self.training.runner.best_weights.finish()
 
 
@@ -103,14 +104,14 @@ class Epochs(TrainingCallback):
         model: theirs.
     """
 
-    def __init__(self, callbacks, model):
+    def __init__(self, callbacks: Iterable[keras.callbacks.Callback], model: "keras.Model"):
         super().__init__()
         self._list = keras.callbacks.CallbackList(callbacks, add_history=False, add_progbar=False, model=model)
         hears = {name: any(_overrides(one, name) for one in callbacks) for name in _HOOKS}
         self._hears_batches = any(hears[name] for name in _HOOKS[:4])
         self._hears_epochs = any(hears[name] for name in _HOOKS[4:])
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         training = self.training
         by_steps = training.runner.steps is not None
         self._epoch = training.steps // STEPS_PER_EPOCH if by_steps else len(training.history)
@@ -119,7 +120,7 @@ class Epochs(TrainingCallback):
         self._list.on_train_begin()
         self._begin_epoch()
 
-    def on_step(self, step):
+    def on_step(self, step: "Step") -> None:
         if self._hears_batches and step.losses is not None:
             self._list.on_train_batch_begin(self._replays)
             self._list.on_train_batch_end(self._replays, {"loss": float(step.losses.mean())})
@@ -134,7 +135,7 @@ class Epochs(TrainingCallback):
         if self._epochs_due is not None and self._epochs_due(self.training.steps):
             self._end_epoch(None)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._list.on_train_end(logs)
 
     def _begin_epoch(self):

@@ -1,5 +1,8 @@
 """What a training leaves behind while it goes on: a log, checkpoints, and a Ctrl-C that finds them whole."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from keras_dqn.counting import Every
 from keras_dqn.environments.position import Position
 from keras_dqn.records.atomic import remove_abandoned
@@ -8,6 +11,10 @@ from keras_dqn.records.checkpoint import Checkpoints, Progress
 from keras_dqn.records.log import TrainingLog
 from keras_dqn.runner.callbacks import TrainingCallback
 from keras_dqn.runner.interruptions import Interruptions
+
+if TYPE_CHECKING:
+    from keras_dqn.agent.agent import Step
+    from keras_dqn.runner.runner import Runner
 
 
 class Records(TrainingCallback):
@@ -31,7 +38,7 @@ class Records(TrainingCallback):
         OSError: the checkpoints cannot be written there, or have no room.
     """
 
-    def __init__(self, runner, checkpoints, resume=False, tensorboard=None):
+    def __init__(self, runner: "Runner", checkpoints: Any, resume: bool = False, tensorboard: str | Path | None = None):
         if not hasattr(runner.agent.brain, "weights"):
             raise ValueError(f"Checkpoints are of agents with a Keras brain. Received: {type(runner.agent).__name__}")
         super().__init__()
@@ -51,7 +58,7 @@ class Records(TrainingCallback):
         self._weights_wait = False  # whether those of `weights_every` could not be written the last time
         self._interruptions = Interruptions(hold=True)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._checkpoints.claim()
         try:
             if self._resumes:
@@ -64,7 +71,7 @@ class Records(TrainingCallback):
             raise
         self._interruptions.__enter__()
 
-    def close(self, error):
+    def close(self, error: type | None) -> None:
         try:
             self._log.write()
             if error is None or issubclass(error, KeyboardInterrupt):  # after any other error a step may be half done
@@ -73,7 +80,7 @@ class Records(TrainingCallback):
             self._interruptions.__exit__(None, None, None)
             self._checkpoints.release()
 
-    def on_step(self, step):
+    def on_step(self, step: "Step") -> None:
         runner = self._runner
         self._log.hear(runner.agent.steps, step.losses, runner.agent, runner.history)
         self._interruptions.raise_held()
@@ -127,7 +134,9 @@ class Records(TrainingCallback):
         return progress.seconds
 
 
-def open_records(runner, checkpoints=None, resume=False, tensorboard=None):
+def open_records(
+    runner: "Runner", checkpoints: Any = None, resume: bool = False, tensorboard: str | Path | None = None
+) -> Records | None:
     """The `Records` of a training that has any, with everything restored on `resume`; else None."""
     if checkpoints is not None:
         return Records(runner, checkpoints, resume, tensorboard)

@@ -17,7 +17,7 @@ class Interruptions:
         hold: whether both wait until `raise_held` is called; the second one does not wait.
     """
 
-    def __init__(self, hold=False):
+    def __init__(self, hold: bool = False):
         self._hold, self._held, self._handlers = hold, None, {}
 
     def __enter__(self):
@@ -36,7 +36,7 @@ class Interruptions:
             signal.signal(number, handler)
         self._handlers.clear()
 
-    def raise_held(self):
+    def raise_held(self) -> None:
         """Raise what has waited, if anything has."""
         if self._held is not None:
             raise self._held

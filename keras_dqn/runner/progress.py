@@ -3,11 +3,15 @@
 import shutil
 import sys
 import time
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
 from keras_dqn.runner.callbacks import TrainingCallback
 from keras_dqn.show.plots import learning_curve, notebook_picture
+
+if TYPE_CHECKING:
+    from keras_dqn.agent.agent import Step
 
 EVERY = 3.0  # seconds between two drawings, at least
 SHARE = 0.05  # of the time that drawing may take
@@ -25,11 +29,11 @@ class ProgressBar(TrainingCallback):
         verbose: print "Episode i# Score: n" after each episode.
     """
 
-    def __init__(self, shown=True, verbose=False):
+    def __init__(self, shown: bool = True, verbose: bool = False):
         super().__init__()
         self.shown, self.verbose = shown, verbose
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         training, runner = self.training, self.training.runner
         total, unit = (runner.steps, "step") if runner.steps else (runner.episodes, "episode")
         done = training.steps if runner.steps else len(training.history)
@@ -42,7 +46,7 @@ class ProgressBar(TrainingCallback):
             self._bar.ncols, self._bar.bar_format = columns - 1, "{percentage:3.0f}%|{bar}| {remaining}{postfix}"
         self._compiles = True  # with the first replay
 
-    def on_step(self, step):
+    def on_step(self, step: "Step") -> None:
         if self._compiles and step.losses is not None:
             self._compiles = False
             if self.shown:
@@ -58,7 +62,7 @@ class ProgressBar(TrainingCallback):
             self._bar.write(line)
         self._bar.set_postfix(self._numbers(), refresh=False)
 
-    def close(self, error):
+    def close(self, error: type | None) -> None:
         training = self.training
         if training.runner.steps:  # those of episodes under way
             self._bar.update(training.steps - self._bar.n)
@@ -121,22 +125,22 @@ class LiveCurve(TrainingCallback):
         **options: of `plots.learning_curve`.
     """
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__()
         self.options = options
         self._handle = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._next = time.monotonic() + EVERY
 
-    def on_step(self, step):
+    def on_step(self, step: "Step") -> None:
         if step.episodes and time.monotonic() >= self._next:
             self.draw()
 
-    def close(self, error):
+    def close(self, error: type | None) -> None:
         self.draw()
 
-    def draw(self):
+    def draw(self) -> None:
         """Draw what there is; nothing where no episode has ended yet."""
         if not self.training.history:
             return

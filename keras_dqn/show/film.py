@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -76,7 +77,7 @@ class VideoRecorder(RecordVideo):
         with warnings.catch_warnings(action="ignore"), contextlib.suppress(Exception):
             super().__init__(env, str(Path(__file__).parent), episode_trigger=episode_trigger or (lambda episode: True))
 
-    def step(self, action):
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take one step; the film is written here when the step ends the episode."""
         result = super().step(action)
         _, _, terminated, truncated, _ = result
@@ -84,7 +85,7 @@ class VideoRecorder(RecordVideo):
             self.stop_recording()
         return result
 
-    def start_recording(self, video_name: str = ""):
+    def start_recording(self, video_name: str = "") -> None:
         """Begin the film of the current episode; `reset` calls it, and the name it gives is not used."""
         if self._broken:
             return
@@ -98,7 +99,7 @@ class VideoRecorder(RecordVideo):
             _ffmpeg()
             self.recording = True
 
-    def stop_recording(self):
+    def stop_recording(self) -> None:
         """End the film of the current episode and write it."""
         frames, self.recorded_frames, self.recording = self.recorded_frames, [], False
         with self._never_stopping_the_run(_NEEDS_WRITING):

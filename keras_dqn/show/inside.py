@@ -3,13 +3,23 @@
 import base64
 import itertools
 import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_dqn.show.inside_view import _ACTIONS, _names
 from keras_dqn.show.inside_view import InsideView as InsideView
 from keras_dqn.show.plots import INK, figure_style, new_figure, png, prepare
 from keras_dqn.show.video import show_html, video_html
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from keras_dqn.agent.agent import Agent
+    from keras_dqn.runner.runner import Runner
 
 # Styles stand in the elements: a viewer that removes scripts and style sheets leaves film, figure and sizes.
 _TIMELINE = """<div id="{name}" style="width:100%;max-width:{width}px">
@@ -29,7 +39,7 @@ _TIMELINE = """<div id="{name}" style="width:100%;max-width:{width}px">
 }})();</script></div>"""
 
 
-def q_curve(q_values, action_names=None):
+def q_curve(q_values: np.ndarray, action_names: Sequence[str] | None = None) -> "Figure":
     """Draw the Q-value of each action over the steps of an episode.
 
     Args:
@@ -53,7 +63,7 @@ def q_curve(q_values, action_names=None):
     return figure
 
 
-def timeline_html(path, figure, width=600):
+def timeline_html(path: str | Path, figure: "Figure", width: int = 600) -> str:
     """Return a film with the figure of its Q-values below it and a line in it that moves with the film.
 
     Film and figure together are low enough to be seen at once.
@@ -77,7 +87,7 @@ def timeline_html(path, figure, width=600):
     )
 
 
-def show_run(runner):
+def show_run(runner: "Runner") -> None:
     """Show in a notebook the film of the runner's last `run` and, moving along below it, the Q-values of its steps.
 
     Raises ValueError where nothing was run, or it could not be filmed.
@@ -89,7 +99,14 @@ def show_run(runner):
     show_html(timeline_html(film, q_curve(q_values, runner.action_names)), f"Video: {film}")
 
 
-def policy_map(agent, x, y, state=None, action_names=None, points=81):
+def policy_map(
+    agent: "Agent",
+    x: Sequence[Any],
+    y: Sequence[Any],
+    state: ArrayLike | None = None,
+    action_names: Sequence[str] | None = None,
+    points: int = 81,
+) -> "Figure":
     """Draw over two state variables how much the agent expects, and which action it would take.
 
     Args:

@@ -1,9 +1,15 @@
 """An environment whose pictures show, beside the game, what the network sees and what it thinks."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import gymnasium as gym
 import numpy as np
 
 from keras_dqn.show.plots import figure_style, new_figure
+
+if TYPE_CHECKING:
+    from keras_dqn.agent.agent import Agent
 
 # The colours of Okabe and Ito in which actions are drawn, in the order of the actions.
 _WIDTH = 600  # pixels of a picture with Q-values, which on a phone is shown at 360
@@ -26,7 +32,7 @@ class InsideView(gym.Wrapper):
         action_names: what the actions are called; by default their numbers.
     """
 
-    def __init__(self, env, agent, action_names=None):
+    def __init__(self, env: gym.Env, agent: "Agent", action_names: Sequence[str] | None = None):
         super().__init__(env)
         self._agent, self._names = agent, _names(action_names, agent.action_size)
         self._figure, self._scale = None, 1e-6
@@ -36,15 +42,15 @@ class InsideView(gym.Wrapper):
         """What the network sees now, if that is frames, [K, height, width]; none of a vector of numbers."""
         return self._state if len(self._agent.state_shape) == 3 else ()
 
-    def reset(self, **options):
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         self._state, info = self.env.reset(**options)
         return self._state, info
 
-    def step(self, action):
+    def step(self, action: Any) -> tuple[Any, ...]:
         self._state, *rest = self.env.step(action)
         return self._state, *rest
 
-    def render(self):
+    def render(self) -> np.ndarray:
         """The picture, uint8 [height, 600, 3]."""
         picture = self.env.render()
         q_values = self._agent.q_values(np.asarray(self._state)[None])[0]
