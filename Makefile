@@ -18,10 +18,10 @@ FILE_TESTS := tests/test_weights.py tests/test_weight_layouts.py tests/test_host
 
 demo: .venv/installed
 	mkdir -p $(DEMO)
-	cd $(DEMO) && ../$(BIN)/python -m keras_dqn train cartpole --recipe best --episodes 1000 --seed 0 --weights none \
+	cd $(DEMO) && ../$(BIN)/python -m keras_dqn train cartpole --recipe fast --episodes 1000 --seed 0 --weights none \
 		--evaluate-every 500 --stop-score 490 --plot learning_curve.png
-	cd $(DEMO) && ../$(BIN)/python -m keras_dqn evaluate cartpole --recipe best --weights cartpole_best_weight_best.h5
-	cd $(DEMO) && ../$(BIN)/python -m keras_dqn run cartpole --recipe best --weights cartpole_best_weight_best.h5 \
+	cd $(DEMO) && ../$(BIN)/python -m keras_dqn evaluate cartpole --recipe fast --weights cartpole_fast_weight_best.h5
+	cd $(DEMO) && ../$(BIN)/python -m keras_dqn run cartpole --recipe fast --weights cartpole_fast_weight_best.h5 \
 		--seed 0 --video cartpole.mp4
 
 test: .venv/installed-for-tests

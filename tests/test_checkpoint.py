@@ -142,16 +142,16 @@ def test_two_are_kept():
 
 
 def test_weights_of_every_so_many_steps_are_all_kept():
-    runner = cartpole(350, recipe="best")
+    runner = cartpole(350, recipe="fast")
     runner.train(progress=False, checkpoints=Checkpoints("saved", weights_every=100))
     assert sorted(path.name for path in Path("saved").glob("*.h5")) == [f"weights_000000{n}00.h5" for n in (1, 2, 3)]
-    further = cartpole(500, recipe="best")
+    further = cartpole(500, recipe="fast")
     further.train(progress=False, checkpoints=Checkpoints("saved", weights_every=100), resume=True)
     assert sorted(path.name for path in Path("saved").glob("*.h5"))[3:] == [
         "weights_000000400.h5",
         "weights_000000500.h5",
     ]
-    last = CartPole(recipe="best", weights="saved/weights_000000500.h5", weight_backup=None)
+    last = CartPole(recipe="fast", weights="saved/weights_000000500.h5", weight_backup=None)
     np.testing.assert_array_equal(last.agent.learner.read_weights(), further.agent.learner.read_weights())
     with pytest.raises(ValueError, match="`weights_every`.* Received: 0"):
         Checkpoints("saved", weights_every=0)

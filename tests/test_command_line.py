@@ -118,18 +118,18 @@ def test_a_training_that_does_not_begin_leaves_the_history_of_the_one_before():
 
 
 def test_a_replay_every_so_many_steps(capsys):
-    options = ["--recipe", "best", "--steps", "300", "--seed", "0", "--weights", "none", "--quiet"]
+    options = ["--recipe", "fast", "--steps", "300", "--seed", "0", "--weights", "none", "--quiet"]
     assert main(["train", "cartpole", *options]) == main(["train", "cartpole", *options, "--replay-every", "10"]) == 0
     every, tenth = (int(count) for count in re.findall(r"300 steps, (\d+) updates", capsys.readouterr().out))
     assert every > 150 and tenth == pytest.approx(every / 10, abs=1)
 
 
 def test_any_environment_by_its_id(capsys):
-    assert main(["train", "--env", "Acrobot-v1", "--steps", "600", "--recipe", "best", "--seed", "0", "--quiet"]) == 0
+    assert main(["train", "--env", "Acrobot-v1", "--steps", "600", "--recipe", "fast", "--seed", "0", "--quiet"]) == 0
     out = capsys.readouterr().out
-    assert "1 episodes, 600 steps, 4" in out and "Weights: Acrobot-v1_best_weight.h5" in out
-    assert main(["evaluate", "--env", "Acrobot-v1", "--recipe", "best", "--episodes", "2"]) == 0
-    assert capsys.readouterr().out.startswith("Weights: Acrobot-v1_best_weight.h5\nmean -")
+    assert "1 episodes, 600 steps, 4" in out and "Weights: Acrobot-v1_fast_weight.h5" in out
+    assert main(["evaluate", "--env", "Acrobot-v1", "--recipe", "fast", "--episodes", "2"]) == 0
+    assert capsys.readouterr().out.startswith("Weights: Acrobot-v1_fast_weight.h5\nmean -")
     options = ["--inside", "--max-frames", "20"]
     assert main(["run", "--env", "Acrobot-v1", "--weights", "none", "--epsilon", "1", "--seed", "0", *options]) == 0
     assert "Video: videos/Acrobot-v1.mp4" in capsys.readouterr().out
@@ -152,7 +152,7 @@ def test_help_at_every_level(command, capsys):
     ("arguments", "message"),
     [
         (("train", "cartpole", "--episodes", "0"), "--episodes must be a whole number, 1 or more. Received: 0"),
-        (("train", "cartpole", "--recipe", "x"), "--recipe must be one of juvin, pytorch, best, parallel. Received: x"),
+        (("train", "cartpole", "--recipe", "x"), "--recipe must be one of juvin, pytorch, fast, parallel. Received: x"),
         (("train", "cartpole", "--out", "no/folder/w.h5"), "no/folder/w.h5"),
         (("train", "cartpole", "--plot", "no/folder/p.png"), "no/folder/p.png"),
         (("train", "cartpole", "--plot", "p.bmp"), "p.bmp"),

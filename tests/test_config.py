@@ -38,18 +38,18 @@ def test_every_setting_of_a_recipe_comes_back_from_its_file(game, name, recipe):
 
 def test_a_training_is_done_again_by_what_it_left(capsys):
     typed = ["--steps", "250", "--seed", "3", "--weights", "none", "--memory-size", "2000", "--quiet"]
-    assert main(["train", "cartpole", "--recipe", "best", *typed]) == 0
-    assert "Settings: cartpole_best_weight.toml\n" in capsys.readouterr().out
-    said = tomllib.loads(Path("cartpole_best_weight.toml").read_text())
+    assert main(["train", "cartpole", "--recipe", "fast", *typed]) == 0
+    assert "Settings: cartpole_fast_weight.toml\n" in capsys.readouterr().out
+    said = tomllib.loads(Path("cartpole_fast_weight.toml").read_text())
     assert (said["steps"], said["seed"], said["agent"]["memory_size"], said["quiet"]) == (250, 3, 2000, True)
     assert "episodes" not in said and said["agent"]["exploration"]["schedule"] == "Linear"
-    assert main(["train", "--config", "cartpole_best_weight.toml", "--out", "again.h5"]) == 0
-    assert Path("again.h5").read_bytes() == Path("cartpole_best_weight.h5").read_bytes()
+    assert main(["train", "--config", "cartpole_fast_weight.toml", "--out", "again.h5"]) == 0
+    assert Path("again.h5").read_bytes() == Path("cartpole_fast_weight.h5").read_bytes()
     assert main(["train", "--config", "again.toml", "--out", "third.h5", "--seed", "4"]) == 0
     assert Path("third.h5").read_bytes() != Path("again.h5").read_bytes()
 
 
-@pytest.mark.parametrize("recipe", ["pytorch", "best"])
+@pytest.mark.parametrize("recipe", ["pytorch", "fast"])
 def test_the_file_alone_says_all_of_a_network_and_its_learning(recipe):
     runner = CartPole(recipe=recipe, weights=None)
     table = tomllib.loads(description(options_of("cartpole"), runner))["agent"]
@@ -72,7 +72,7 @@ def asked(monkeypatch):
 
 FILE = """
 game = "cartpole"
-recipe = "best"
+recipe = "fast"
 seed = 7
 steps = 300
 evaluate_every = 100
@@ -93,7 +93,7 @@ def test_a_file_is_read_as_it_stands(asked):
     Path("run.toml").write_text(FILE)
     assert main(["train", "--config", "run.toml"]) == 2
     ((options, weights, settings),) = asked
-    assert (options.game, options.recipe, options.seed, options.stop_score) == ("cartpole", "best", 7, -5.5)
+    assert (options.game, options.recipe, options.seed, options.stop_score) == ("cartpole", "fast", 7, -5.5)
     assert options.verbose and not options.quiet and weights is None
     optimizer = settings.pop("optimizer")()
     assert type(optimizer).__name__ == "SGD" and float(optimizer.learning_rate) == 0.5
@@ -123,7 +123,7 @@ def test_what_is_typed_wins(asked):
     assert (first.steps, settings["episodes"], settings["steps"]) == (None, 9, None)
     assert settings["memory_size"] == 77 and settings["gamma"] == 0.9
     assert recipe.recipe == "juvin" and others == {"episodes": 200, "steps": 300}, "the table is of another recipe"
-    assert (env.env, env.game, env.recipe) == ("Acrobot-v1", None, "best")
+    assert (env.env, env.game, env.recipe) == ("Acrobot-v1", None, "fast")
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_taxi_takes_no_forbidden_action_unless_asked_to():
 
 @pytest.mark.parametrize("name", ["FrozenLake-v1", TAXI, "CliffWalking-v1"])
 def test_states_of_one_of_n_are_n_numbers(name):
-    game = game_for(name)(steps=120, recipe="best", weights=None, weight_backup=None, seed=0, max_steps=60)
+    game = game_for(name)(steps=120, recipe="fast", weights=None, weight_backup=None, seed=0, max_steps=60)
     game.train(progress=False)
     assert game.agent.state_shape == (gym.make(name).observation_space.n,)
     stored = game.agent.memory.contents()
@@ -268,7 +268,7 @@ def test_filming_changes_nothing_that_is_learned_next():
 def test_a_random_episode_of_an_agent_that_holds_its_actions_is_random():
     from keras_dqn import MountainCar
 
-    car = MountainCar(recipe="best", weights=None, weight_backup=None, seed=0)
+    car = MountainCar(recipe="fast", weights=None, weight_backup=None, seed=0)
     taken = []
     make = car.make_env
 

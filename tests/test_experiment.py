@@ -85,10 +85,10 @@ def test_compare_trains_both_and_leaves_tables_plot_and_weights(capsys, monkeypa
 def test_a_seed_gives_what_a_single_training_with_it_gives():
     budget = {"steps": 200, "network": {"hidden": (16,)}}
     experiment = train_seeds(
-        CartPole, "best", seeds=1, seed=3, evaluate_every=100, folder="here", progress=False, **budget
+        CartPole, "fast", seeds=1, seed=3, evaluate_every=100, folder="here", progress=False, **budget
     )
     (ended,) = experiment.results
-    single = CartPole(recipe="best", seed=3, weights=None, **budget)
+    single = CartPole(recipe="fast", seed=3, weights=None, **budget)
     history = single.train(progress=False, evaluate_every=100)
     assert (ended.seed, ended.steps, ended.episodes) == (3, 200, len(history))
     assert ended.scores == history.scores.tolist()
@@ -96,7 +96,7 @@ def test_a_seed_gives_what_a_single_training_with_it_gives():
     single.agent.load_model(single.best_backup)
     assert ended.best_score == single.evaluate(100).mean
     assert ended.evaluations == [[made.steps, made.score] for made in history.evaluations]
-    assert Path("here/keras_seed_3_weight.h5").read_bytes() == Path("cartpole_best_weight.h5").read_bytes()
+    assert Path("here/keras_seed_3_weight.h5").read_bytes() == Path("cartpole_fast_weight.h5").read_bytes()
 
 
 def test_a_training_that_breaks_off_is_a_failure_and_stays(monkeypatch):
@@ -162,11 +162,11 @@ def test_more_seeds_join_those_there_are(trained):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"recipe": "best"}, "recipe 'juvin': give another folder. Received: recipe 'best'"),
+        ({"recipe": "fast"}, "recipe 'juvin': give another folder. Received: recipe 'fast'"),
         ({"episodes": 7}, "episodes 200: give another folder. Received: episodes 7"),
         ({"evaluate_every": 500}, "evaluate_every 1000: .* Received: evaluate_every 500"),
         (
-            {"game": MountainCar, "recipe": "best"},
+            {"game": MountainCar, "recipe": "fast"},
             "environment 'CartPole-v1': .* Received: environment 'MountainCar-v0'",
         ),
         ({"gamma": 0.9}, "gamma None: .* Received: gamma 0.9"),
@@ -205,7 +205,7 @@ def experiment(results, goal=475):
     options = {"episodes": 600, "steps": None}
     settings = {
         "environment": "CartPole-v1",
-        "recipe": "best",
+        "recipe": "fast",
         "evaluate_every": 1000,
         "goal": goal,
         "options": options,
@@ -321,8 +321,8 @@ def test_refuses_arguments_out_of_range(call, message):
 
 
 def test_any_environment_can_be_trained_from_several_seeds(trained):
-    made = train_seeds(game_for("Acrobot-v1"), "best", seeds=1, progress=False)
-    assert made.folder == Path("results/Acrobot-v1_best") and made.settings["goal"] == -100
+    made = train_seeds(game_for("Acrobot-v1"), "fast", seeds=1, progress=False)
+    assert made.folder == Path("results/Acrobot-v1_fast") and made.settings["goal"] == -100
 
 
 def test_the_checkpoints_of_one_training_are_not_in_the_way_of_the_next(monkeypatch):

@@ -40,7 +40,7 @@ def test_notebook_recipe_is_the_mountain_car_notebooks():
     )
 
 
-@pytest.mark.parametrize(("game", "recipe"), [(CartPole, "best"), (MountainCar, "notebook"), (MountainCar, "best")])
+@pytest.mark.parametrize(("game", "recipe"), [(CartPole, "fast"), (MountainCar, "notebook"), (MountainCar, "fast")])
 def test_recipes_run_on_the_real_thing(game, recipe):
     history = game(3, recipe=recipe, seed=0).train(progress=False)
     assert len(history) == 3
@@ -48,8 +48,8 @@ def test_recipes_run_on_the_real_thing(game, recipe):
     assert history.scores.tolist() == expected.tolist()
 
 
-def test_best_cartpole_learns_within_three_thousand_steps():
-    cartpole = CartPole(1000, recipe="best", seed=0)
+def test_fast_cartpole_learns_within_three_thousand_steps():
+    cartpole = CartPole(1000, recipe="fast", seed=0)
     history = cartpole.train(progress=False, evaluate_every=500, stop_score=475)
     assert cartpole.best_score >= 475 and history.lengths.sum() <= 5000
     cartpole.agent.load_model(cartpole.best_backup)
@@ -63,13 +63,13 @@ def test_every_recipe_has_a_file_of_its_own():
 
 
 def test_options_replace_those_of_the_recipe():
-    cartpole = CartPole(recipe="best", network={"hidden": (8,), "dueling": True}, gamma=0.9, replay_every=7)
+    cartpole = CartPole(recipe="fast", network={"hidden": (8,), "dueling": True}, gamma=0.9, replay_every=7)
     assert isinstance(cartpole.agent.brain.layers[-1], Dueling)
     assert cartpole.agent.gamma == 0.9 and cartpole.replay_every == 7
 
 
-def test_the_best_recipe_of_mountain_car_waits_for_the_first_flag():
-    car = MountainCar(2, recipe="best", seed=0)
+def test_the_recipe_fast_of_mountain_car_waits_for_the_first_flag():
+    car = MountainCar(2, recipe="fast", seed=0)
     history = car.train(progress=False)
     assert history.scores.max() == -200 and np.isnan(history.losses).all() and len(car.agent.memory) >= 128
     state = np.zeros(2, np.float32)

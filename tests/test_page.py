@@ -220,13 +220,13 @@ def test_observations_are_float32_as_gymnasiums(browser):
 
 
 def test_an_agent_of_three_actions_for_the_cart_pole_to_play(browser):
-    game = game_for(ENVIRONMENTS["playable-cartpole"])(weights=None, recipe="best", seed=0)
+    game = game_for(ENVIRONMENTS["playable-cartpole"])(weights=None, recipe="fast", seed=0)
     opened(browser, game)
     assert_same_q_values(browser, game.agent.brain, np.random.default_rng(3).normal(0, 1, (50, 4)))
     browser.click("document.querySelector('[data-player=agent]')")
     browser.wait(f"{WIDGET}.episode.steps > 5")
-    weights.save_weights(game.agent.brain, "best.h5")
-    assert play_here("playable-cartpole", weights="best.h5", recipe="best").html == play_here(game).html
+    weights.save_weights(game.agent.brain, "fast.h5")
+    assert play_here("playable-cartpole", weights="fast.h5", recipe="fast").html == play_here(game).html
 
 
 def test_the_weights_are_those_of_the_moment():
@@ -598,7 +598,7 @@ class Acrobot(CartPole):
         ({"game": "cartpole", "speed": 0}, "`speed` must be a number above 0. Received: 0"),
         ({"game": "cartpole", "speed": "2"}, "`speed` must be a number above 0. Received: '2'"),
         ({"game": "cartpole", "speed": float("nan")}, "`speed` must be a number above 0. Received: nan"),
-        ({"game": "cartpole", "recipe": "best"}, "Received: weights=None, recipe='best'"),
+        ({"game": "cartpole", "recipe": "fast"}, "Received: weights=None, recipe='fast'"),
         ({"game": "cartpole", "weights": "pretrained", "recipe": "x"}, "`recipe` must be one of"),
     ],
 )
@@ -619,12 +619,12 @@ def test_a_game_of_another_environment_or_with_two_agents_is_refused():
 
 
 def test_the_command_writes_one_file_that_plays(browser, capsys):
-    agent = CartPole(recipe="best", weights=None, seed=0).agent
-    weights.save_weights(agent.brain, "best.h5")
-    command = ["export-html", "cartpole", "--weights", "best.h5", "--recipe", "best", "--out", "page.html"]
+    agent = CartPole(recipe="fast", weights=None, seed=0).agent
+    weights.save_weights(agent.brain, "fast.h5")
+    command = ["export-html", "cartpole", "--weights", "fast.h5", "--recipe", "fast", "--out", "page.html"]
     assert main(command) == 0
     assert capsys.readouterr().out == "Page: page.html\n"
-    assert {file.name for file in Path.cwd().iterdir()} == {"best.h5", "page.html"}
+    assert {file.name for file in Path.cwd().iterdir()} == {"fast.h5", "page.html"}
     browser.open(Path("page.html").absolute())
     assert_same_q_values(browser, agent.brain, np.random.default_rng(0).normal(0, 1, (20, 4)))
     assert main(["export-html", "mountaincar", "--out", "page.html"]) == 0

@@ -34,7 +34,7 @@ def test_every_file_has_a_card_and_is_the_one_described():
         assert card(name)["sha256"] == f"`{digest}`"
 
 
-@pytest.mark.parametrize(("recipe", "name"), [("juvin", "cartpole_weight.h5"), ("best", "cartpole_best_weight.h5")])
+@pytest.mark.parametrize(("recipe", "name"), [("juvin", "cartpole_weight.h5"), ("fast", "cartpole_fast_weight.h5")])
 def test_cartpole_scores_what_its_card_says(recipe, name):
     evaluation = CartPole(recipe=recipe, weights="pretrained").evaluate(100)
     assert evaluation.scores.tolist() == [500] * 100

@@ -71,7 +71,7 @@ def test_an_environment_of_ones_own_learns_as_the_guide_says(tmp_path):
     (block,) = [block for _, block in blocks() if "class Corridor" in block]
     printed = run_block(block, tmp_path)
     assert re.search(r"^mean -1\d\.\d\d, .*, 10 episodes", printed, re.MULTILINE), printed
-    assert (tmp_path / "Corridor-v0_best_weight.h5").exists()
+    assert (tmp_path / "Corridor-v0_fast_weight.h5").exists()
 
 
 def test_the_six_lines_solve_cartpole_as_the_readme_says(tmp_path):

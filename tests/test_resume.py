@@ -26,7 +26,7 @@ GAMES = {"cartpole": CartPole, "mountain_car": MountainCar}
 
 def made(name, steps, **options):
     """A training that evaluates, learns from n steps and, in MountainCar, holds its random actions."""
-    options = {"recipe": "best", "weights": None, "seed": 3, "memory_size": 1500, **options}
+    options = {"recipe": "fast", "weights": None, "seed": 3, "memory_size": 1500, **options}
     return GAMES[name](10**6, steps=steps, **options)
 
 
@@ -182,7 +182,7 @@ def test_loops_go_on_from_every_step(name, num_envs):
 
 def test_environments_that_do_not_tell_their_state_begin_new_episodes(capsys):
     def runner(steps):
-        return game_for("Acrobot-v1")(recipe="best", steps=steps, weights=None, weight_backup=None, seed=0)
+        return game_for("Acrobot-v1")(recipe="fast", steps=steps, weights=None, weight_backup=None, seed=0)
 
     first = runner(300)
     first.train(progress=False, checkpoints=Checkpoints("saved", memory=True))

@@ -18,7 +18,7 @@ from keras_dqn.agent.agent import fresh_position
 
 def made(steps=None):
     """A training with everything that a checkpoint can hold: held actions, n steps, a target model, evaluations."""
-    options = {"recipe": "best", "weights": None, "weight_backup": None, "seed": 0, "memory_size": 300}
+    options = {"recipe": "fast", "weights": None, "weight_backup": None, "seed": 0, "memory_size": 300}
     return MountainCar(10**6, steps=steps, wait_for_terminal=False, **options)
 
 
@@ -229,7 +229,7 @@ HOSTILE = {
     "settings in a list": text("settings.json", "[]"),
     "deep settings": text("settings.json", DEEP),
     "broken settings": text("settings.json", "{"),
-    "settings of another game": text("settings.json", '{"game": "cartpole", "recipe": "best"}'),
+    "settings of another game": text("settings.json", '{"game": "cartpole", "recipe": "fast"}'),
     "no settings": lambda folder: (folder / "settings.json").unlink(),
     "no target": lambda folder: (folder / "target.h5").unlink(),
     "no text": text("history.csv", "score\n1\n"),

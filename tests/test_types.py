@@ -30,7 +30,7 @@ from keras_dqn import (
 )
 from keras_dqn import bench, history, inside, page, playable, plots, pytorch, video, weights
 
-cartpole = CartPole(200, recipe="best", gamma=0.99, network={"hidden": (64, 64)}, seed=0)
+cartpole = CartPole(200, recipe="fast", gamma=0.99, network={"hidden": (64, 64)}, seed=0)
 told = cartpole.train([keras.callbacks.CSVLogger("log.csv")], verbose=True, evaluate_every=500, stop_score=490)
 print(told.scores.mean(), told[-1].score, told.mean_score(), told.evaluations[0].score)
 print(cartpole.evaluate(100).mean, cartpole.run(0.0, seed=3), cartpole.agent.exploration_rate)
@@ -39,7 +39,7 @@ action = agent.act([0.0, 0.0, 0.0, 0.0])
 agent.remember([0.0] * 4, action, 1.0, [0.0] * 4, False)
 losses = agent.replay()
 agent.save_model("x.h5")
-game_for("Acrobot-v1")(300, recipe="best").train(resume=True, checkpoints=Checkpoints("saved"))
+game_for("Acrobot-v1")(300, recipe="fast").train(resume=True, checkpoints=Checkpoints("saved"))
 MountainCar(1000).train()
 Breakout(steps=1000, game="pong").train(checkpoints=False)
 """

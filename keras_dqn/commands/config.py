@@ -1,7 +1,7 @@
 """A training in a file: options of `train` under their names, the agent's settings in a table of their own.
 
     game = "cartpole"
-    recipe = "best"
+    recipe = "fast"
     evaluate_every = 500
 
     [agent]
@@ -154,7 +154,8 @@ def description(options, runner):
     Code, like the network of Atari's games, comes with the recipe and is left out.
     """
     names = {action.dest for action in options.parser._actions} - NOT_IN_FILES - {"memory_size", "replay_every"}
-    asked = {name: value for name, value in vars(options).items() if name in names and value not in (None, False)}
+    given = {name: value for name, value in vars(options).items() if value is not None and value is not False}
+    asked = {name: value for name, value in given.items() if name in names}
     asked |= {"recipe": runner.recipe} | ({} if options.steps else {"episodes": runner.episodes})
     agent = {name: runner.settings[name] for name in _agent_names() if runner.settings.get(name) is not None}
     if "optimizer" in agent:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from keras_dqn.games import ANY_RECIPES, GAMES, WITH_A_RUNNER
 from keras_dqn.records.atomic import check_writable
+from keras_dqn.records.renamed import found, name_now
 
 RECIPES = "; ".join([*(f"{name}: {', '.join(GAMES[name].recipes)}" for name in WITH_A_RUNNER)])
 
@@ -111,6 +112,7 @@ def check_game(options):
     if options.game is None and options.env is None:
         raise UsageError(f"give a game, one of {', '.join(WITH_A_RUNNER)}, or --env\n{usage(options)}")
     recipes = ANY_RECIPES if options.game is None else GAMES[options.game].recipes
+    options.recipe = name_now(options.recipe, recipes)
     if options.recipe is not None and options.recipe not in recipes:
         raise ValueError(f"--recipe must be one of {', '.join(recipes)}. Received: {options.recipe}")
     if options.env is not None and ":" not in options.env:
@@ -215,7 +217,7 @@ def trained_runner(options, refuse=False):
         return make_runner(options, options.weights)
     runner = make_runner(options, None)
     files = [] if options.weights == "none" else [runner.best_backup, runner.agent.weight_backup]
-    for path in files:
+    for path in (found(file, runner.recipe) for file in files):
         if path.exists():
             load_weights(runner, path)
             print(f"Weights: {path}")

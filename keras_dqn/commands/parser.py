@@ -89,7 +89,7 @@ def _add_trainings(command):
         train,
         "GAME ",
         "Train an agent; its weights are saved whatever ends it, Ctrl-C too.",
-        "cartpole --recipe best --evaluate-every 500 --stop-score 490",
+        "cartpole --recipe fast --evaluate-every 500 --stop-score 490",
     )
     group = add_game(subparser)
     group.add_argument(
@@ -188,7 +188,7 @@ def _add_pictures(command):
         plot,
         "FILE … --out FIGURE ",
         "Draw a history that train --history wrote: its learning curve; of several, one figure.",
-        "juvin.json best.json --x steps --out runs.png",
+        "juvin.json fast.json --x steps --out runs.png",
     )
     subparser.add_argument("files", nargs="+", metavar="FILE", help="a history (json or csv)")
     subparser.add_argument("--out", metavar="FIGURE", required=True, help="the png, svg or pdf to write")

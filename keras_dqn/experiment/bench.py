@@ -93,10 +93,10 @@ def updates(repeats):
             yield f"updates of 64 transitions, {hidden[0]}-{hidden[1]}, K={count} a call", f"{count / seconds:,.0f} /s"
 
 
-def best_recipe(repeats):
-    """Environment steps a second of recipe `best`, which makes an update of 128 transitions a step."""
-    seconds = [_training_seconds(CartPole(1, recipe="best", weights=None, seed=seed)) for seed in range(repeats)]
-    yield "CartPole `best`, an update of 128 every step", f"{1 / statistics.median(seconds):,.0f} steps/s"
+def fast_recipe(repeats):
+    """Environment steps a second of recipe `fast`, which makes an update of 128 transitions a step."""
+    seconds = [_training_seconds(CartPole(1, recipe="fast", weights=None, seed=seed)) for seed in range(repeats)]
+    yield "CartPole `fast`, an update of 128 every step", f"{1 / statistics.median(seconds):,.0f} steps/s"
 
 
 def pytorch_recipe(repeats):
@@ -333,7 +333,7 @@ SMALL = (
     loop_of_1,
     loop_of_8,
     updates,
-    best_recipe,
+    fast_recipe,
     pytorch_recipe,
     memory_growth,
 )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_dqn.records.atomic import atomic_write
+from keras_dqn.records.renamed import same_recipe
 
 
 class Result(NamedTuple):
@@ -72,6 +73,8 @@ def _claimed(folder, settings):
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: expected the settings of an experiment. Received: {error}") from error
     asked = _flat(settings)
+    if same_recipe(there.get("recipe"), asked["recipe"]):
+        there["recipe"] = asked["recipe"]
     for name in asked | there:
         if there.get(name) != asked.get(name):
             raise ValueError(

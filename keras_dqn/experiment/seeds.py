@@ -26,6 +26,7 @@ from keras_dqn.checks import check_whole
 from keras_dqn.experiment.report import Experiment
 from keras_dqn.experiment.results import Result, _claimed, _file, _read, _steps_to_solve, _write
 from keras_dqn.exploration import over_training
+from keras_dqn.records.renamed import found
 from keras_dqn.runner.runner import Runner
 
 FRAMEWORKS = ("Keras", "PyTorch")
@@ -78,6 +79,7 @@ def train_seeds(
     training = _Training(game, recipe, frameworks, evaluate_every, stop_score, options)
     if folder is None:
         folder = Path("results", f"{game.name}_{training.recipe}" + "_comparison" * (len(frameworks) > 1))
+        folder = found(folder, training.recipe)
     experiment = Experiment(_claimed(Path(folder), training.settings), training.settings)
     _run(plan, training, experiment, progress)
     return experiment

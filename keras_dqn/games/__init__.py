@@ -24,12 +24,12 @@ class Game(NamedTuple):
 
 
 PLAYABLE_CARTPOLE = "keras_dqn/PlayableCartPole-v0"
-ANY_RECIPES = ("juvin", "best", "parallel")  # of the games that have no runner of their own
+ANY_RECIPES = ("juvin", "fast", "parallel")  # of the games that have no runner of their own
 GAMES = {
     "cartpole": Game(
         "CartPole-v1",
         "keras_dqn.games.cartpole:CartPole",
-        ("juvin", "pytorch", "best", "parallel"),
+        ("juvin", "pytorch", "fast", "parallel"),
         PLAYABLE_CARTPOLE,
         page=True,
     ),
@@ -37,7 +37,7 @@ GAMES = {
     "mountaincar": Game(
         "MountainCar-v0",
         "keras_dqn.games.mountain_car:MountainCar",
-        ("notebook", "best"),
+        ("notebook", "fast"),
         "MountainCar-v0",
         page=True,
     ),

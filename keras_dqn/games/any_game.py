@@ -10,7 +10,7 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from keras_dqn.environments.vector import check_known, one_hot
 from keras_dqn.exploration import Linear
-from keras_dqn.games.recipes import BEST, PARALLEL
+from keras_dqn.games.recipes import FAST, PARALLEL
 from keras_dqn.runner.runner import Runner
 
 
@@ -20,7 +20,7 @@ class AnyGame(Runner):
     pretrained_recipe = "juvin"
     recipes = {
         "juvin": {},  # the Agent's own defaults
-        "best": {**BEST, "exploration": Linear(1.0, 0.05, 10_000)},  # of the games that have one, not tuned to this
+        "fast": {**FAST, "exploration": Linear(1.0, 0.05, 10_000)},  # of the games that have one, not tuned to this
         "parallel": PARALLEL,
     }
 
@@ -99,7 +99,7 @@ def game_for(environment, **options) -> type[Runner]:
         ImportError: there is no such module, or it cannot be imported.
 
     Example:
-        acrobot = game_for("Acrobot-v1")(300, recipe="best")
+        acrobot = game_for("Acrobot-v1")(300, recipe="fast")
         acrobot.train()
     """
     if not isinstance(environment, str):

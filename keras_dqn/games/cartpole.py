@@ -2,7 +2,7 @@
 
 from keras_dqn.backend import keras
 from keras_dqn.exploration import exponential, linear
-from keras_dqn.games.recipes import BEST, PARALLEL
+from keras_dqn.games.recipes import FAST, PARALLEL
 from keras_dqn.runner.runner import Runner
 
 
@@ -39,10 +39,10 @@ class CartPole(Runner):
             "tau": 0.005,
             "exploration": exponential(0.9, 0.05, 1000),
         },
-        "best": {  # ours: half of the seeds solve it within 1,000 steps
-            **BEST,
+        "fast": {  # ours: half of the seeds solve it within 1,000 steps
+            **FAST,
             # The track and the angle of failure become -1 to 1: with half of that the cart drifts, unnoticed for long.
-            "network": {**BEST["network"], "scale": (2.4, 3.0, 0.21, 3.0)},
+            "network": {**FAST["network"], "scale": (2.4, 3.0, 0.21, 3.0)},
             "exploration": linear(1.0, 0.05, 3000),
         },
         "parallel": {**PARALLEL, "network": {**PARALLEL["network"], "scale": (2.4, 3.0, 0.21, 3.0)}},

@@ -2,7 +2,7 @@
 
 from keras_dqn.backend import keras
 from keras_dqn.exploration import blocks, linear
-from keras_dqn.games.recipes import BEST
+from keras_dqn.games.recipes import FAST
 from keras_dqn.runner.runner import Runner
 
 
@@ -13,7 +13,7 @@ class MountainCar(Runner):
     flag for the first time, every episode scores -200 and there is nothing to learn from: a matter of exploration.
 
     Example:
-        car = MountainCar(1000, recipe="best")
+        car = MountainCar(1000, recipe="fast")
         car.train()
         car.run(0.0)
     """
@@ -22,7 +22,7 @@ class MountainCar(Runner):
     environment = "MountainCar-v0"
     solved_score = -110
     action_names = ("left", "none", "right")
-    pretrained_recipe = "best"
+    pretrained_recipe = "fast"
     recipes = {
         "notebook": {
             "network": {"hidden": (64, 64)},
@@ -37,9 +37,9 @@ class MountainCar(Runner):
             "tau": 1e-3,
             "exploration": blocks(0.9, 200, 0.001),
         },
-        "best": {
-            **BEST,
-            "network": {**BEST["network"], "center": (-0.3, 0.0), "scale": (0.9, 0.07)},
+        "fast": {
+            **FAST,
+            "network": {**FAST["network"], "center": (-0.3, 0.0), "scale": (0.9, 0.07)},
             "exploration": linear(1.0, 0.05, 5000),
             "hold_random_actions": 40,
             "wait_for_terminal": True,
@@ -59,7 +59,7 @@ class MountainCar(Runner):
         if episodes == 100 and history.scores.max() <= -200:
             comments.append(
                 "100 episodes without reaching the flag: nothing is broken, random pushes rarely get there. "
-                'The recipe "best" holds its random actions for several steps, which does.'
+                'The recipe "fast" holds its random actions for several steps, which does.'
             )
         if self._is_solved(history):
             comments.append(f"Solved after {episodes} episodes and {history[-1].time:.1f} s: mean of 100 is {mean:.1f}")

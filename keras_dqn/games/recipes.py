@@ -3,7 +3,7 @@
 from keras_dqn.backend import keras
 from keras_dqn.exploration import OverTraining
 
-BEST = {  # the learner of every recipe "best": double DQN on n-step returns, one update of 128 every step
+FAST = {  # the learner of every recipe "fast": double DQN on n-step returns, one update of 128 every step
     "network": {"hidden": (128, 128)},
     "memory_size": 50_000,
     "sample_batch_size": 128,

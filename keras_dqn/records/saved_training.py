@@ -35,6 +35,7 @@ from keras_dqn.exploration import HeldEpsilonGreedy
 from keras_dqn.memory import NStep, Transition
 from keras_dqn.memory.frames import RINGS, FrameMemory
 from keras_dqn.records.history import Evaluated, History
+from keras_dqn.records.renamed import same_recipe
 from keras_dqn.records.weights import read_weights, save_weights
 
 if TYPE_CHECKING:
@@ -236,6 +237,8 @@ def _differences(file, settings):
     saved = read_json(file, _JSON)
     if not isinstance(saved, dict):
         raise Unexpected(f"{file}: expected settings by name. Received: {shortened(saved)}")
+    if same_recipe(saved.get("recipe"), settings.get("recipe")):
+        saved["recipe"] = settings.get("recipe")
     for name in ("game", "recipe"):
         if saved.get(name) != settings.get(name):
             received = f"of this one. Received: {settings.get(name)!r}"

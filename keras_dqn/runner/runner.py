@@ -13,6 +13,7 @@ from keras_dqn.checks import check_fraction, check_whole, seed_sequence
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
 from keras_dqn.exploration import over_training
 from keras_dqn.records.history import History
+from keras_dqn.records.renamed import found, name_now
 from keras_dqn.records.weights import pretrained
 from keras_dqn.runner.callbacks import TrainKeywords
 from keras_dqn.runner.evaluate import acting, evaluate
@@ -94,18 +95,23 @@ class Runner:
         self.steps = None if steps is None else check_whole("steps", steps)
         self.max_steps = check_whole("max_steps", max_steps)
         first = next(iter(self.recipes))
-        self.recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
+        recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
+        self.recipe = name_now(recipe, self.recipes)
         if self.recipe not in self.recipes:
             raise ValueError(f"`recipe` must be one of {list(self.recipes)}. Received: {recipe!r}")
         usual = self.recipes[self.recipe].get("num_envs", 1)
         self.num_envs = check_whole("num_envs", usual if num_envs is None else num_envs)
+        # one file a recipe, since their networks differ
+        usual_backup = Path(f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5")
         options = {
-            # one file a recipe, since their networks differ
-            "weight_backup": f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5",
+            "weight_backup": usual_backup,
             "replay_every": "episode",
             **self.recipes[self.recipe],
             **options,
         }
+        there = found(usual_backup, self.recipe)
+        if weights == "backup" and options["weight_backup"] is usual_backup is not there:
+            weights = there
         options.pop("num_envs", None)
         options = over_training(options, self.steps)
         self.replay_every = options.pop("replay_every")
