@@ -1,14 +1,17 @@
 """Breakout from pixels: the networks, the recipes and the runner, which plays any other Atari game as well."""
 
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from ale_py.roms import get_all_rom_ids
 
+from keras_dqn.agent.agent import collect
 from keras_dqn.backend import keras
 from keras_dqn.checks import check_fraction, check_whole
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
+from keras_dqn.environments.vector import OneEnv
 from keras_dqn.exploration import OverTraining, exponential, pieces
 from keras_dqn.networks.atari import ScreenDifference, difference_cnn, nature_cnn
 from keras_dqn.records.weights import pretrained_names
@@ -179,12 +182,13 @@ class Breakout(Runner):
         """A figure of the screen and, beside it, what the agent sees of it, after some steps of random actions."""
         from keras_dqn.show.plots import screens
 
+        seed = self._next_seed() if seed is None else seed
+        check_whole("steps", steps)
         env = self.make_env("rgb_array")
+        env.action_space.seed(seed)
         try:
-            state, _ = env.reset(seed=self._next_seed() if seed is None else seed)
-            env.action_space.seed(seed)
-            for _ in range(check_whole("steps", steps)):
-                state, *_ = env.step(env.action_space.sample())
+            moments = collect(lambda states: np.array([env.action_space.sample()]), OneEnv(env), seed)
+            state = next(islice(moments, steps - 1, None)).next_state[0]
             original = env.render()
         finally:
             env.close()

@@ -266,6 +266,21 @@ class Learner:
         if self.target_brain is not None:
             self.target_brain.set_weights(self.brain.get_weights())
 
+    def snapshot(self) -> dict[str, list[np.ndarray]]:
+        """Copies of all that updates change, for `restore`: weights, the target model's, the optimizer's variables."""
+        return {name: [np.array(variable) for variable in variables] for name, variables in self._variables().items()}
+
+    def restore(self, snapshot: dict[str, list[np.ndarray]]) -> None:
+        """Go on from what `snapshot` gave."""
+        for name, variables in self._variables().items():
+            for variable, array in zip(variables, snapshot[name], strict=True):
+                variable.assign(array)
+        self.sync()
+
+    def _variables(self):
+        target = [] if self.target_brain is None else self.target_brain.weights
+        return {"brain": self.brain.weights, "target": target, "optimizer": self.optimizer.variables}
+
     def _flat(self):
         return tf.concat([tf.reshape(tf.cast(weight.value, tf.float32), [-1]) for weight in self.brain.weights], 0)
 

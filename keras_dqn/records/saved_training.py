@@ -94,7 +94,7 @@ def write_training(
     save_weights(agent.brain, folder / "brain.h5")
     if agent.learner.target_brain is not None:
         save_weights(agent.learner.target_brain, folder / "target.h5")
-    np.savez(folder / "optimizer.npz", *map(np.asarray, agent.learner.optimizer.variables))
+    np.savez(folder / "optimizer.npz", *agent.learner.snapshot()["optimizer"])
     if memory:
         for name, array in agent.memory.snapshot().items():
             np.save(folder / f"memory_{name}.npy", array)
@@ -171,13 +171,7 @@ def read_training(
     different = _differences(path / "settings.json", settings)
     file, learner = path / "state.json", agent.learner
     state = check(read_json(file, _JSON), _state_description(agent, generators), str(file))
-    act_on_them = (
-        lambda _: agent.learner.sync(),
-        None,
-        None,
-    )  # at both ends, as it has to come last in both directions
-    changes = [act_on_them]
-    changes += [(variable.assign, array, np.asarray(variable).copy()) for variable, array in _variables(path, learner)]
+    changes = [(learner.restore, _read_learner(path, learner), learner.snapshot())]
     if memory_names := {name for name in names if name.startswith("memory_")}:
         states = None if fresh is None else fresh["states"].dtype
         changes.append(_replacing(agent.memory, _read_memory(path, memory_names, agent, states)))
@@ -195,7 +189,7 @@ def read_training(
             pending = _read_pending(state["pending"], agent, fresh["states"], f"{file}: pending")
             changes.append(_replacing(joiner, _with(joiner, _pending=pending)))
     history = _read_history(path, state["evaluations"])
-    return SavedTraining([*changes, act_on_them], history, state["seconds"], state["best_score"], position, different)
+    return SavedTraining(changes, history, state["seconds"], state["best_score"], position, different)
 
 
 def _state_description(agent, generators):
@@ -247,13 +241,14 @@ def _differences(file, settings):
     return [f"`{shortened(n)[1:-1]}` was {shortened(saved.get(n))} and is {settings.get(n)!r} now" for n in names]
 
 
-def _variables(path, learner):
-    """[(variable, its array)] of brain, target model and optimizer."""
-    pairs = list(zip(learner.brain.weights, read_weights(learner.brain, path / "brain.h5"), strict=True))
-    if (target := learner.target_brain) is not None:
-        pairs += zip(target.weights, read_weights(target, path / "target.h5"), strict=True)
-    variables = learner.optimizer.variables
-    return [*pairs, *zip(variables, _read_optimizer(path / "optimizer.npz", learner.optimizer), strict=True)]
+def _read_learner(path, learner):
+    """What `Learner.snapshot` gave, from the files."""
+    target = learner.target_brain
+    return {
+        "brain": read_weights(learner.brain, path / "brain.h5"),
+        "target": [] if target is None else read_weights(target, path / "target.h5"),
+        "optimizer": _read_optimizer(path / "optimizer.npz", learner.optimizer),
+    }
 
 
 def _read_optimizer(path, optimizer):

@@ -39,7 +39,11 @@ def begin_training(
     """
     _check(runner, callbacks, evaluate_every, stop_score, learning_rate)
     env = _environment(runner, record_every)
-    records = open_records(runner, **keeping)
+    try:
+        records = open_records(runner, **keeping)
+    except BaseException:
+        env.close()
+        raise
     if learning_rate is not None:
         runner.agent.learner.learning_rate = learning_rate
     if not keeping.get("resume"):
