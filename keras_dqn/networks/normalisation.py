@@ -26,11 +26,13 @@ class LayerNormRelu(keras.layers.Layer):
         # autocast would take them to bfloat16 and back
         self.gamma = self.add_weight(shape=shape, initializer="ones", name="gamma", autocast=False)
         self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta", autocast=False)
+        # Each layer has its own, of one width: TensorFlow warns of a function that meets ever new shapes.
+        self._forward, self._backward = (tf.function(one, jit_compile=True) for one in (_forward, _backward))
 
     def call(self, inputs: "tf.Tensor") -> "tf.Tensor":
         gamma, beta = (tf.reshape(keras.ops.convert_to_tensor(weight), [-1]) for weight in (self.gamma, self.beta))
         rows = tf.reshape(inputs, (-1, gamma.shape[0]))
-        outputs = _norm_relu(rows, gamma, beta, self.epsilon, self.compute_dtype)
+        outputs = self._norm_relu(rows, gamma, beta)
         return tf.reshape(outputs, (-1, *inputs.shape[1:]))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -39,16 +41,15 @@ class LayerNormRelu(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
 
+    def _norm_relu(self, rows, gamma, beta):
+        """[B, n] and [n] to [B, n] of the dtype that is computed in, with its gradient."""
 
-def _norm_relu(rows, gamma, beta, epsilon, dtype):
-    """[B, n] and [n] to [B, n] of that dtype, with its gradient."""
+        @tf.custom_gradient
+        def normalised(rows, gamma, beta):
+            outputs, mean, inverse_std = self._forward(rows, gamma, beta, self.epsilon, self.compute_dtype)
+            return outputs, lambda gradient: self._backward(rows, gamma, beta, mean, inverse_std, gradient)
 
-    @tf.custom_gradient
-    def normalised(rows, gamma, beta):
-        outputs, mean, inverse_std = _forward(rows, gamma, beta, epsilon, dtype)
-        return outputs, lambda gradient: _backward(rows, gamma, beta, mean, inverse_std, gradient)
-
-    return normalised(rows, gamma, beta)
+        return normalised(rows, gamma, beta)
 
 
 def _row_mean(values):
@@ -57,7 +58,6 @@ def _row_mean(values):
     return tf.matmul(values, tf.ones((count, 1))) / count
 
 
-@tf.function(jit_compile=True)
 def _forward(rows, gamma, beta, epsilon, dtype):
     rows = tf.cast(rows, tf.float32)
     mean = _row_mean(rows)
@@ -66,7 +66,6 @@ def _forward(rows, gamma, beta, epsilon, dtype):
     return tf.cast(tf.nn.relu(centred * inverse_std * gamma + beta), dtype), mean, inverse_std
 
 
-@tf.function(jit_compile=True)
 def _backward(rows, gamma, beta, mean, inverse_std, gradient):
     """The gradients of rows, gamma and beta from that of the outputs; the first has the dtype of the rows."""
     normalised = (tf.cast(rows, tf.float32) - mean) * inverse_std
