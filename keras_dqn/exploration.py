@@ -166,15 +166,10 @@ class EpsilonGreedy:
     def __call__(self, actions: np.ndarray, epsilon: float, allowed: np.ndarray | None = None) -> np.ndarray:
         """The greedy actions, [N] int, with those replaced that are random; of those allowed, [N, actions] bool."""
         if epsilon > 0:
-            draws = self.random.random(len(actions))
-            explores = draws < epsilon
-            if np.count_nonzero(explores):  # a draw below epsilon, over epsilon, is uniform too: it picks the action
-                if allowed is None:
-                    actions[explores] = draws[explores] / epsilon * self.action_size
-                else:
-                    for i in np.flatnonzero(explores):
-                        choice = np.flatnonzero(allowed[i])
-                        actions[i] = choice[int(draws[i] / epsilon * len(choice))]
+            for i, draw in enumerate(self.random.random(len(actions)).tolist()):
+                if draw < epsilon:  # then the draw over epsilon is uniform too: it picks the action
+                    choice = range(self.action_size) if allowed is None else np.flatnonzero(allowed[i])
+                    actions[i] = choice[int(draw / epsilon * len(choice))]
         return actions
 
 

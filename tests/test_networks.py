@@ -33,6 +33,20 @@ def test_numpy_forward_gives_the_brains_numbers(options):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 16, 17, 64, 100])
+def test_many_states_go_through_a_large_network_in_pieces(count):
+    """A product that is shared out among threads costs thirty times as much: so 16 rows of 128 units at once."""
+    brain = mlp(4, 2, (128, 128), seed=0)
+    states = np.random.default_rng(1).normal(size=(count, 4)).astype(np.float32)
+    forward, pieces = NumpyForward(brain), []
+    whole = forward._forward(states)
+    forward._forward = lambda part, once=forward._forward: pieces.append(len(part)) or once(part)
+    got = forward(states)
+    assert got.shape == (count, 2) and sum(pieces) == count and max(pieces) <= 16 and len(pieces) == -(-count // 16)
+    np.testing.assert_allclose(got, whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got, brain(states), rtol=1e-5, atol=1e-6)
+
+
 def test_scaling_is_part_of_the_network():
     plain, scaled = mlp(2, 2, seed=0), mlp(2, 2, center=[1.0, -2.0], scale=[4.0, 0.5], seed=0)
     raw = np.array([[5.0, -1.5]], np.float32)

@@ -83,6 +83,7 @@ class Agent(NotebookNames, Resumable):
         self.episodes = 0  # ended ones
         self._waits = self.settings.memory.wait_for_terminal
         self._acted = None  # [N, actions], the Q-values of the states that were acted in last
+        self._known = None  # the next states that were remembered last: finite, and mostly the states of the next step
         copy_every = self.settings.learner.target_update_episodes
         self._copies_due = None if copy_every is None else Every(copy_every)
         if load_backup and self.weight_backup is not None:
@@ -170,7 +171,9 @@ class Agent(NotebookNames, Resumable):
         state, next_state, reward = steps.state, steps.next_state, steps.reward
         largest = math.inf
         if next_state.dtype.kind == "f":
-            largest = float(np.vdot(state, state)) + float(np.vdot(next_state, next_state))
+            largest = float(np.vdot(next_state, next_state))
+            if state is not self._known:
+                largest += float(np.vdot(state, state))
         if not largest < LARGEST or next_state.shape[1:] != self.state_shape:
             self.check_states(state, "state")
             self.check_states(next_state, "next_state")
@@ -179,6 +182,7 @@ class Agent(NotebookNames, Resumable):
         if not self.memory.bootstraps and self._acted is not None:
             steps, self._acted = steps._replace(q_values=self._acted[steps.environment]), None
         self.memory.remember(steps)
+        self._known = next_state
         self.steps += len(steps.action)
         self.epsilon.stepped(self.steps)
         if ends := np.count_nonzero(steps.ended):

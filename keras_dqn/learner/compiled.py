@@ -154,14 +154,14 @@ class Learner:
         if jit_compile is None:
             jit_compile = not _has_convolution(brain)
         self.jit_compile = jit_compile
-        self._update = tf.function(self._updated, jit_compile=jit_compile)
+        self._update = tf.function(self._updated, jit_compile=jit_compile, autograph=False)
         self._compiled = {}  # layout of the batches: that function, traced for it
         # The optimizer is one pass over the weights in XLA and ten without: worth it even within a plain graph.
-        self._apply = tf.function(self._applied, jit_compile=True)
-        self._flatten = tf.function(self._flat).get_concrete_function()
+        self._apply = tf.function(self._applied, jit_compile=True, autograph=False)
+        self._flatten = tf.function(self._flat, autograph=False).get_concrete_function()
         # At the size of small Dense networks a call of the model costs a hundred times its arithmetic.
         self._numpy_forward = NumpyForward(brain) if NumpyForward.supports(brain) else None
-        self._compiled_forward = tf.function(lambda states: brain(states, training=False))
+        self._compiled_forward = tf.function(lambda states: brain(states, training=False), autograph=False)
         self.copy_to_target()
 
     def __repr__(self):

@@ -11,6 +11,9 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 _ZERO = np.zeros((), np.float32)  # a Python 0 would be converted in every call
+# Multiplications in a product that NumPy's OpenBLAS makes on one thread. It shares larger ones out among several, which
+# at the size of these networks wait for each other thirty times as long as the product takes.
+_ONE_THREAD = 2**18
 
 
 class NumpyForward:
@@ -32,6 +35,7 @@ class NumpyForward:
         self._dueling = layers[-1].join if isinstance(layers[-1], Dueling) else None
         self._relu = [getattr(layer, "activation", None) is keras.activations.relu for layer in layers]
         shapes = [tuple(variable.shape) for variable in brain.weights]
+        self._rows = max(_ONE_THREAD // max(map(math.prod, shapes)) // 4, 1) * 4  # by fours the numbers stay the same
         ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
         biases = [(1, *shape) if len(shape) == 1 else shape for shape in shapes]  # for one state no broadcasting
         self._views = [(slice(start, end), shape) for start, end, shape in zip([0, *ends], ends, biases, strict=False)]
@@ -62,6 +66,11 @@ class NumpyForward:
 
     def __call__(self, states):
         """Q-values, float32 [N, actions], of states [N, state_size]."""
+        if len(states) <= self._rows:
+            return self._forward(states)
+        return np.concatenate([self._forward(states[i : i + self._rows]) for i in range(0, len(states), self._rows)])
+
+    def _forward(self, states):
         states = states if states.dtype is _FLOAT32 else states.astype(np.float32)
         x = states if self._rescale is None else states * self._rescale[0] + self._rescale[1]
         for kernel, bias, relu in self._layers:

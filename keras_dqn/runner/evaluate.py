@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_dqn.agent.agent import collect
 from keras_dqn.checks import check_fraction, check_whole
+from keras_dqn.environments.cart_poles import CartPoles
 from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach
 from keras_dqn.exploration import EpsilonGreedy
 from keras_dqn.records.evaluation import Evaluation
@@ -56,7 +57,11 @@ def evaluate(
     check_whole("episodes", episodes)
     check_whole("max_steps", max_steps)
     check_fraction("epsilon", epsilon)
-    envs = OneEpisodeEach([make_env() for _ in range(episodes)], max_steps)
+    env = make_env()
+    if CartPoles.supports(env, max_steps):  # the one game that gymnasium has a NumPy version of
+        envs = CartPoles(env, episodes)
+    else:
+        envs = OneEpisodeEach([env, *(make_env() for _ in range(episodes - 1))], max_steps)
     return _played(agent, acting(agent, epsilon, seed), envs, [seed])
 
 
