@@ -107,6 +107,8 @@ class Runner:
         self.num_envs = check_whole("num_envs", usual if num_envs is None else num_envs)
         # one file a recipe, since their networks differ
         usual_backup = Path(f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5")
+        if options.get("rollout") is not None:
+            options.setdefault("replay_every", options["rollout"])  # when it is full
         options = {
             "weight_backup": usual_backup,
             "replay_every": "episode",
