@@ -24,8 +24,8 @@ from keras_dqn.games.breakout import NATURE, Breakout
 PACKAGE = Path(keras_dqn.__file__).parent
 # A folder imports those before it, and what lies in none.
 ORDER = [
-    *("memory", "environments", "networks", "records", "learner", "agent", "show", "runner", "pytorch", "games"),
-    *("playable", "experiment", "ray", "commands"),
+    *("memory", "environments", "networks", "records", "learner", "agent", "ray", "show", "runner", "pytorch", "games"),
+    *("playable", "experiment", "commands"),
 ]
 
 

@@ -7,7 +7,7 @@ import keras_dqn
 from keras_dqn.commands import config
 from keras_dqn.commands.options import Parser, UsageError, above_zero, add_game, fraction, not_negative, whole
 from keras_dqn.commands.others import bench, evaluate, export_html, film, play, plot, run
-from keras_dqn.commands.train import add_records, add_training, compare, train
+from keras_dqn.commands.train import add_records, add_seeds, add_training, compare, train
 from keras_dqn.games import IN_A_WINDOW, ON_A_PAGE
 
 PROGRAM = "keras-dqn"
@@ -119,6 +119,7 @@ def _add_trainings(command):
     group = add_training(subparser, episodes=600)
     group.add_argument("--seeds", type=whole, default=10, metavar="N", help="how many seeds, from --seed on")
     group.add_argument("--out", metavar="FOLDER", help="for tables, plot and weights; one in results/ if not given")
+    add_seeds(group)
 
 
 def _add_players(command):

@@ -1,5 +1,6 @@
 """The commands that train: once, from several seeds, beside PyTorch; and the arguments of a training."""
 
+import ast
 import math
 import time
 
@@ -22,6 +23,8 @@ def train(options):
     if options.seeds is not None:
         _train_seeds(options)
         return
+    if options.sweep is not None:
+        raise ValueError(f"--sweep needs --seeds. Received: --sweep {' --sweep '.join(options.sweep)}")
     _check_single(options)
     check_game(options)
     settings = {"weight_backup": options.out, "memory_size": options.memory_size, "replay_every": options.replay_every}
@@ -75,6 +78,8 @@ def _summary(runner, stop_score, seconds):
 
 def _check_single(options):
     """Refuse what a single training cannot do, before TensorFlow is loaded and hours are spent."""
+    if options.ray is not None:
+        raise ValueError(f"--ray needs --seeds. Received: --ray {options.ray}")
     if options.stop_score is not None and options.evaluate_every is None:
         raise ValueError(f"--stop-score needs --evaluate-every. Received: --stop-score {options.stop_score:g}")
     if options.resume and options.weights not in ("backup", "none"):
@@ -113,6 +118,7 @@ def compare(options):
 def _experiment(function, options):
     """Train from several seeds and print the tables."""
     given = {"evaluate_every": options.evaluate_every, "stop_score": options.stop_score, "folder": options.out}
+    given |= {"ray": options.ray, "sweep": _sweep(options)}
     experiment = getattr(keras_dqn, function)(
         game_class(options),
         options.recipe,
@@ -125,6 +131,28 @@ def _experiment(function, options):
     )
     print(experiment)
     print(f"Results: {experiment.folder}")
+
+
+def _sweep(options):
+    """--sweep NAME=VALUE,VALUE as {name: [values]}; None where there is none."""
+    if getattr(options, "sweep", None) is None:
+        return None
+    sweep = {}
+    for text in options.sweep:
+        name, equals, values = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name.isidentifier() or name in sweep:
+            raise ValueError(f"--sweep must be NAME=VALUE,VALUE, each name once. Received: {text}")
+        sweep[name] = [_value(value.strip()) for value in values.split(",")]
+    return sweep
+
+
+def _value(text):
+    """A number, True, False or None where the text is one; else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _budget(options):
@@ -160,6 +188,16 @@ def add_training(parser, episodes):
     return group
 
 
+def add_seeds(group):
+    """The argument of trainings from several seeds that says where they run."""
+    group.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="train on a cluster of Ray: 'auto' for the one that this shell belongs to, or else all cores of this "
+        "machine; or its host:port",
+    )
+
+
 def add_records(parser):
     """The arguments of a training that `train` alone has: settings, results, and what a long one leaves behind."""
     group = parser.add_argument_group("settings, instead of the recipe's")
@@ -179,6 +217,14 @@ def add_records(parser):
         metavar="N",
         help="train N times from fresh weights, with seeds from --seed on, into --out",
     )
+    group.add_argument(
+        "--sweep",
+        action="append",
+        metavar="NAME=VALUE,…",
+        help="with --seeds: try these values of a setting, like learning_rate=1e-4,3e-4, or recipe=…; given several "
+        "times, every combination",
+    )
+    add_seeds(group)
     group.add_argument(
         "--out",
         metavar="FILE",

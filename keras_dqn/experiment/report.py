@@ -29,9 +29,9 @@ class Experiment:
 
     def summary(self):
         """A Markdown table of what the seeds of each framework came to together."""
-        columns = [_summarised(results, self.settings["goal"]) for results in self.by_framework().values()]
+        columns = [summarised(results, self.settings["goal"]) for results in self.by_framework().values()]
         rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
-        return _markdown(["", *self.by_framework()], rows)
+        return markdown(["", *self.by_framework()], rows)
 
     def table(self):
         """A Markdown table with a row for each training, failures included."""
@@ -41,17 +41,17 @@ class Experiment:
             [
                 result.framework,
                 result.seed,
-                f"{result.score:.1f}",
-                f"{result.best_score:.1f}",
+                _number(result.score),
+                _number(result.best_score),
                 _solved_after(result.steps_to_solve, self.settings["goal"]),
                 f"{result.steps:,}",
                 result.episodes,
                 f"{result.seconds:.1f}",
-                f"{result.steps_per_second:,.0f}",
+                _number(result.steps_per_second, 0),
             ]
             for result in self.results
         ]
-        return _markdown(header, rows)
+        return markdown(header, rows)
 
     def protocol(self):
         """How it was measured, in words."""
@@ -78,19 +78,19 @@ class Experiment:
         the same numbers of steps for all seeds, without exploration, and solving the game is one of them at the goal.
         Where a training ended before others, its last score goes on, as its weights do.
         """
-        made = {name: [_evaluations(result) for result in results] for name, results in self.by_framework().items()}
-        steps = np.unique([step for seeds in made.values() for evaluations in seeds for step, _ in evaluations])
-        curves = {name: (steps, [_scores_at(steps, seed) for seed in seeds]) for name, seeds in made.items()}
+        curves = curves_over_steps(self.by_framework())
         title = f"{self.settings['environment']}, recipe {self.settings['recipe']}"
         return plots.learning_curves(curves, solved_score=self.settings["goal"], title=title)
 
     def save(self):
         """Write results.csv, table.md and learning_curves.png into the folder."""
-        _write(self.folder / "results.csv", self._csv())
+        _write(self.folder / "results.csv", self.csv())
         _write(self.folder / "table.md", str(self))
-        plots.save_figure(self.figure(), self.folder / "learning_curves.png")
+        if any(result.came_to_something for result in self.results):
+            plots.save_figure(self.figure(), self.folder / "learning_curves.png")
 
-    def _csv(self):
+    def csv(self):
+        """The rows of results.csv, as text."""
         columns = ["framework", "seed", "score", "best_score", "steps_to_solve", "steps", "episodes", "seconds"]
         columns += ["steps_per_second", "evaluation_seconds", "error"]
         text = io.StringIO()
@@ -109,26 +109,41 @@ class Experiment:
         display(Markdown(str(self)), self.figure())
 
 
-def _summarised(results, goal):
-    """{what: text} of the results of one framework."""
+def curves_over_steps(results):
+    """{name: (steps, [scores of a seed])} of {name: results}; those that raised are left out."""
+    named = {name: [_evaluations(one) for one in those if one.came_to_something] for name, those in results.items()}
+    made = {name: seeds for name, seeds in named.items() if seeds}
+    steps = np.unique([step for seeds in made.values() for evaluations in seeds for step, _ in evaluations])
+    return {name: (steps, [_scores_at(steps, seed) for seed in seeds]) for name, seeds in made.items()}
+
+
+def summarised(results, goal):
+    """{what: text} of the results of one framework; one that raised has not solved it, and counts nowhere else."""
     solved = [np.inf if result.steps_to_solve is None else result.steps_to_solve for result in results]
     failures = "–" if goal is None else f"{np.count_nonzero(np.isinf(solved))} of {len(results)}"
+    results = [result for result in results if result.came_to_something]
     return {
         "score": _mean([result.score for result in results]),
         "score of the best weights": _mean([result.best_score for result in results]),
         "failures": failures,
         "steps to solve, median": _solved_after(np.median(solved), goal),
         "steps to solve, worst": _solved_after(np.max(solved), goal),
-        "seconds, median": f"{np.median([result.seconds for result in results]):.1f}",
+        "seconds, median": _number(np.median([result.seconds for result in results] or np.nan)),
         "steps per second": _mean([result.steps_per_second for result in results], digits=0),
     }
 
 
 def _mean(values, digits=1):
     """The mean of the values, and where there are several how far they spread."""
+    if not values:
+        return "–"
     low, high = (f"{end:,.{digits}f}" for end in interval_or_range(values))
     spread = f" ({low} to {high})" if len(values) >= FEWEST_FOR_AN_INTERVAL else f" (min {low}, max {high})"
     return f"{np.mean(values):,.{digits}f}{spread * (len(values) > 1)}"
+
+
+def _number(value, digits=1):
+    return "–" if np.isnan(value) else f"{value:,.0f}" if digits == 0 else f"{value:.{digits}f}"
 
 
 def _solved_after(steps, goal):
@@ -137,6 +152,6 @@ def _solved_after(steps, goal):
     return "not solved" if steps is None or np.isinf(steps) else f"{steps:,.0f}"
 
 
-def _markdown(header, rows):
+def markdown(header, rows):
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -1,6 +1,7 @@
 """What one training of an experiment came to, and the files that keep it."""
 
 import json
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -23,10 +24,16 @@ class Result(NamedTuple):
     evaluations: list  # [steps, mean score of 100 greedy episodes] each
     scores: list  # of the episodes played in training, exploration and all
     lengths: list  # of the same, steps
-    error: str | None  # why training broke off, if a number was not finite
+    error: str | None  # why training broke off: a number was not finite, or, on Ray, whatever it raised
 
     episodes = property(lambda self: len(self.scores))
-    steps_per_second = property(lambda self: self.steps / self.seconds)
+    steps_per_second = property(lambda self: self.steps / self.seconds if self.seconds else math.nan)
+    came_to_something = property(lambda self: not math.isnan(self.score))  # False where it raised
+
+
+def raised(framework, seed, error):
+    """The `Result` of a training that raised, or whose machines died: its error, and no numbers."""
+    return Result(framework, seed, math.nan, math.nan, 0, None, 0.0, 0.0, [], [], [], error)
 
 
 def _steps_to_solve(evaluations, goal):

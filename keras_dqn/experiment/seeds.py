@@ -7,12 +7,17 @@ recipe is said over seeds, failures included, and what each seed did stays in th
     keras_seed_0.json                  a `Result`, written when that training has ended
     keras_seed_0_weight.h5, …_best.h5  its last weights, and those of its best evaluation
     results.csv, table.md, learning_curves.png
+
+Trainings run here one after the other, or on Ray wherever there is room: the files are the same.
 """
 
 import json
+import tempfile
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import gymnasium
 import numpy as np
@@ -24,12 +29,16 @@ from keras_dqn.agent.settings import described
 from keras_dqn.backend import keras, tf
 from keras_dqn.checks import check_whole
 from keras_dqn.experiment.report import Experiment
-from keras_dqn.experiment.results import Result, _claimed, _file, _read, _steps_to_solve, _write
+from keras_dqn.experiment.results import Result, _claimed, _file, _read, _steps_to_solve, _write, raised
+from keras_dqn.experiment.sweep import Sweep, combinations, folder_of
 from keras_dqn.exploration import over_training
+from keras_dqn.records.atomic import atomic_write
 from keras_dqn.records.renamed import found
+from keras_dqn.runner.callbacks import TrainingCallback
 from keras_dqn.runner.runner import Runner
 
 FRAMEWORKS = ("Keras", "PyTorch")
+TOLD_EVERY = 1.0  # seconds
 
 
 def train_seeds(
@@ -44,6 +53,8 @@ def train_seeds(
     evaluate_every=1000,
     stop_score=None,
     progress=True,
+    ray=None,
+    sweep=None,
     **options,
 ):
     """Train a recipe from several seeds, each with the same budget and from fresh weights.
@@ -61,28 +72,36 @@ def train_seeds(
         episodes, steps: the budget of each training, as `Runner` takes it.
         evaluate_every, stop_score: as `Runner.train` takes them. A seed has solved the game at the first evaluation
             that has a mean of `stop_score`, or if that is not given, of the game's `solved_score`.
-        progress: show a bar over all trainings, and one for each.
+        progress: show a bar over all trainings, and one for each; with `ray` one in all.
+        ray: "auto" or the address of a cluster: the trainings are tasks of Ray, in any order and with the same results
+            and files; see `ray.cluster.check_address`. One that raises is a row of the table, and is tried again by the
+            next call; one whose machine dies is tried three times more, on others.
+        sweep: {setting: [values]}: every combination of them is an experiment in a folder of its own, in `folder`. A
+            setting is one of `options`, or "recipe".
         **options: of the `Agent` and the `Runner`, instead of the recipe's.
 
     Returns:
-        An `Experiment`.
+        An `Experiment`; with `sweep` a `Sweep` of them.
 
     Raises:
-        ValueError: an argument is out of range, or the folder holds results of other settings.
-        ImportError: PyTorch is asked for and not installed.
+        ValueError: an argument is out of range, a folder holds results of other settings, or a node other versions.
+        ImportError: PyTorch or Ray is asked for and not installed.
+        ConnectionError: there is no cluster at that address.
     """
-    check_whole("seeds", seeds)
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"`seed` must be a whole number, 0 or more. Received: {seed!r}")
-    plan = [(framework, number) for number in range(seed, seed + seeds) for framework in frameworks]
+    if ray is not None:
+        _check_ray(ray)
     options = {"episodes": episodes, "steps": steps, **options}
-    training = _Training(game, recipe, frameworks, evaluate_every, stop_score, options)
-    if folder is None:
-        folder = Path("results", f"{game.name}_{training.recipe}" + "_comparison" * (len(frameworks) > 1))
-        folder = found(folder, training.recipe)
-    experiment = Experiment(_claimed(Path(folder), training.settings), training.settings)
-    _run(plan, training, experiment, progress)
-    return experiment
+    numbers = _numbers(seeds, seed)
+    trainings = _trainings(game, recipe, sweep, frameworks, evaluate_every, stop_score, options)
+    whole, experiments = _experiments(game, trainings, frameworks, folder, sweep)
+    jobs = [
+        _Job(trainings[name], experiment, framework, number, name)
+        for number in numbers
+        for name, experiment in experiments.items()
+        for framework in frameworks
+    ]
+    _run(jobs, whole, game.name, progress, ray)
+    return whole
 
 
 def compare(game, recipe=None, seeds=10, episodes=600, **settings):
@@ -93,27 +112,144 @@ def compare(game, recipe=None, seeds=10, episodes=600, **settings):
     return train_seeds(game, recipe, seeds, episodes=episodes, frameworks=FRAMEWORKS, **settings)
 
 
-def _run(plan, training, experiment, progress):
-    """Train what the folder has no result of, [(framework, seed)], and leave all results in the experiment."""
-    folder, name = experiment.folder, training.game.name
-    done = sum(_file(folder, *one).exists() for one in plan)
-    bar = tqdm(total=len(plan), initial=done, unit="training", desc=name, disable=not progress)
+def _numbers(seeds, seed):
+    """The seeds, checked: so many, from the first on."""
+    check_whole("seeds", seeds)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"`seed` must be a whole number, 0 or more. Received: {seed!r}")
+    return range(seed, seed + seeds)
+
+
+def _trainings(game, recipe, sweep, frameworks, evaluate_every, stop_score, options):
+    """{combination of settings: its `_Training`}, all of them checked."""
+    for name in ("record_every", "live"):
+        if name in options:
+            raise ValueError(f"`{name}` is for a single training. Received: {name}={options[name]!r}")
+    trainings = {}
+    for settings in combinations(sweep or {}):
+        own = {**options, **settings}
+        its_recipe = own.pop("recipe", recipe)
+        trainings[folder_of(settings)] = _Training(game, its_recipe, frameworks, evaluate_every, stop_score, own)
+    return trainings
+
+
+def _experiments(game, trainings, frameworks, folder, sweep):
+    """What is returned in the end, and {combination: its `Experiment`}, in a folder that is made or fits."""
+    if folder is None:
+        recipe = next(iter(trainings.values())).recipe
+        of_recipe = "" if "recipe" in (sweep or {}) else f"_{recipe}"
+        ending = "_comparison" * (len(frameworks) > 1) + "_sweep" * (sweep is not None)
+        folder = found(Path("results", f"{game.name}{of_recipe}{ending}"), recipe)
+    folder, experiments = Path(folder), {}
+    for name, training in trainings.items():
+        experiments[name] = Experiment(_claimed(folder / name, training.settings), training.settings)
+    return Sweep(folder, experiments) if sweep is not None else experiments[""], experiments
+
+
+class _Job(NamedTuple):
+    """One training of those that were asked for."""
+
+    training: "_Training"
+    experiment: Experiment
+    framework: str
+    seed: int
+    combination: str  # of settings; "" where there is one
+
+    @property
+    def path(self):
+        """The file of its result, which is there once it has ended."""
+        return _file(self.experiment.folder, self.framework, self.seed)
+
+    @property
+    def name(self):
+        """What the bar calls it."""
+        return ", ".join(filter(None, [f"seed {self.seed}", self.framework, self.combination]))
+
+
+def _run(jobs, whole, name, progress, ray):
+    """Train what no result is there of, and leave all results in the experiments."""
+    results = {job: _read(job.path) for job in jobs if job.path.exists()}
+    waiting = [job for job in jobs if job not in results]
     try:
-        for framework, seed in plan:
-            path = _file(folder, framework, seed)
-            if not path.exists():
-                bar.set_description(f"{name}, seed {seed}, {framework}")
-                _write(path, json.dumps(training.run(framework, seed, folder, progress)._asdict()))
-                bar.update()
-            experiment.results.append(_read(path))
+        if ray is None:
+            _one_by_one(waiting, results, name, progress)
+        elif waiting:
+            _anywhere(waiting, results, name, progress, ray)
     except KeyboardInterrupt:
-        done = f"{len(experiment.results)} of {len(plan)} trainings are kept in {folder}"
+        done = f"{len(results)} of {len(jobs)} trainings are kept in {whole.folder}"
         print(f"{done}; the same call goes on from there")
         raise
     finally:
-        bar.close()
-        if experiment.results:
-            experiment.save()
+        for job in jobs:
+            if job in results:
+                job.experiment.results.append(results[job])
+        if results:
+            whole.save()
+
+
+def _one_by_one(jobs, results, name, progress):
+    """Train here, one after the other: {job: its `Result`} grows."""
+    bar = tqdm(total=len(results) + len(jobs), initial=len(results), unit="training", desc=name, disable=not progress)
+    with closing(bar):
+        for job in jobs:
+            bar.set_description(f"{name}, {job.name}")
+            result = job.training.run(job.framework, job.seed, job.experiment.folder, progress)
+            _write(job.path, json.dumps(result._asdict()))
+            results[job] = _read(job.path)
+            bar.update()
+
+
+def _anywhere(jobs, results, name, progress, address):
+    """Train on a cluster; as a training ends its files are written here, that of its result last."""
+    from keras_dqn.ray.sweeps import PACKAGES, run_anywhere
+
+    calls = {job.name: partial(_away, job.training, job.framework, job.seed) for job in jobs}
+    packages = [*PACKAGES, *(["torch"] if any(job.framework == "PyTorch" for job in jobs) else [])]
+    with closing(run_anywhere(calls, address, packages, name, progress)) as outcomes:
+        for i, outcome in outcomes:
+            job = jobs[i]
+            if outcome.error is not None:
+                results[job] = raised(job.framework, job.seed, outcome.error)
+                continue
+            for file, content in outcome.value.items():
+                with atomic_write(job.experiment.folder / file) as temporary:
+                    temporary.write_bytes(content)
+            results[job] = _read(job.path)
+
+
+def _away(training, framework, seed, tell):
+    """Train once, on whatever machine this is: {name: content} of the files that it leaves, that of its result last."""
+    with tempfile.TemporaryDirectory(prefix="keras_dqn_") as folder:
+        folder = Path(folder)
+        result = training.run(framework, seed, folder, False, [_Telling(tell)])
+        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {**files, _file(folder, framework, seed).name: json.dumps(result._asdict()).encode()}
+
+
+class _Telling(TrainingCallback):
+    """Tells now and then which fraction of the training is done.
+
+    Args:
+        tell: a function of that fraction.
+    """
+
+    def __init__(self, tell):
+        super().__init__()
+        self._tell, self._next = tell, 0.0
+
+    def on_step(self, step):
+        if (now := time.monotonic()) >= self._next:
+            self._next, training = now + TOLD_EVERY, self.training
+            episodes = len(training.history) / training.runner.episodes
+            self._tell(training.steps / training.runner.steps if training.runner.steps else episodes)
+
+
+def _check_ray(address):
+    """Refuse before anything is made an address that is none, and Ray that is not there."""
+    from keras_dqn.ray.cluster import check_address, check_installed
+
+    check_address(address)
+    check_installed()
 
 
 class _Training:
@@ -159,7 +295,7 @@ class _Training:
         settings = {"seed": seed, "weights": None, "weight_backup": weight_backup, "agent_class": agent_class}
         return self.game(recipe=self.recipe, **self.options, **settings)
 
-    def run(self, framework, seed, folder, progress):
+    def run(self, framework, seed, folder, progress, callbacks=()):
         """Train once; the `Result`."""
         with _threads(framework):
             began = time.perf_counter()
@@ -172,7 +308,7 @@ class _Training:
             unkept = {"checkpoints": False} if hasattr(runner, "checkpoint_folder") else {}
             options = {"evaluate_every": self.evaluate_every, "stop_score": self.stop_score, **unkept}
             try:
-                runner.train(progress=progress, live=False, **options)
+                runner.train(callbacks=callbacks, progress=progress, live=False, **options)
             except FloatingPointError as failure:  # a result, too
                 error = str(failure)
             seconds = time.perf_counter() - began

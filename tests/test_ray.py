@@ -1,0 +1,301 @@
+"""Ray: a cluster of three nodes on this machine, trainings that go there and come back, and what dies on the way."""
+
+import importlib.util
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+import keras_dqn
+from keras_dqn import CartPole, train_seeds
+from keras_dqn.__main__ import main
+from keras_dqn.ray.cluster import check_nodes, joined, versions
+from keras_dqn.ray.sweeps import run_anywhere
+from tests import ray_calls
+
+SMALL = 80_000_000  # bytes of object store, about the least that Ray takes
+LOCALLY = {"steps": 150, "evaluate_every": 75, "network": {"hidden": (16,)}, "progress": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def private_ray():
+    """Ray with a token of its own, and its files in a folder that goes."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tempfile.mkdtemp(prefix="kd", dir="/tmp" if os.path.isdir("/tmp") else None)
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        before = set(ray_processes())
+        yield Path(folder)
+        left = [process for process in ray_processes() if process not in before]
+        shutil.rmtree(folder)
+        assert not psutil.wait_procs(left, timeout=30)[1], left
+
+
+@pytest.fixture(scope="module")
+def cluster(private_ray):
+    """Three nodes of one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": SMALL, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=node)
+    for _ in range(2):
+        made.add_node(**node)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def connected(cluster):
+    """Ray connected to that cluster for all tests that follow, so that they share its workers."""
+    with joined(cluster.address) as ray:
+        yield ray
+
+
+def ray_processes():
+    """Ray's processes that descend from this one."""
+    return [one for one in psutil.Process().children(recursive=True) if "ray" in " ".join(cmdline(one))]
+
+
+def cmdline(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def numbers(result):
+    """A `Result` without what the clock says."""
+    return result._replace(seconds=0, evaluation_seconds=0)
+
+
+# ---------------------------------------------------------------- finding and starting it
+
+
+def test_without_a_cluster_ray_starts_for_this_machine_alone_and_ends(private_ray):
+    before = psutil.Process().children(recursive=True)
+    with joined("auto") as ray:
+        folders = {Path(node["ObjectStoreSocketName"]).parents[2] for node in ray.nodes()}
+        processes = [one for one in psutil.Process().children(recursive=True) if one not in before]
+        listening = {
+            connection.laddr.ip
+            for process in processes
+            for connection in process.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert sum(node["Resources"]["CPU"] for node in ray.nodes()) >= 1
+    assert listening and listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert not psutil.wait_procs(processes, timeout=30)[1]
+    (folder,) = folders
+    assert folder.name.startswith("keras_dqn_") and not folder.exists()
+
+
+def test_auto_finds_the_cluster_of_this_shell_and_leaves_it_alone(cluster):
+    for _ in range(2):
+        with joined("auto") as ray:
+            assert len(ray.nodes()) == 3 and ray.get_runtime_context().gcs_address == cluster.address
+        assert not ray.is_initialized()
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_ray_that_is_not_installed_is_said(monkeypatch, capsys):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else found(name))
+    assert main(["train", "cartpole", "--seeds", "2", "--ray", "auto"]) == 2
+    assert capsys.readouterr().err.endswith("needs Ray: pip install 'keras_dqn[ray]'. Received: no module named ray\n")
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("answer", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_no_cluster_at_an_address_is_said_at_once(answer, monkeypatch):
+    """Nobody, somebody else, and somebody who hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if answer is None:
+            server.close()
+        else:
+            threading.Thread(target=lambda: server.accept()[0].sendall(answer), daemon=True).start()
+        with pytest.raises(ConnectionError, match=f"^No cluster of Ray could be joined at {address}. Received: .+"):
+            train_seeds(CartPole, ray=address, seeds=1, **LOCALLY)
+
+
+@pytest.mark.parametrize("address", ["here", "ray://head:10001", "head:port", 6379, ""])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(ValueError, match='^`ray` must be "auto" or the host:port .*Received: '):
+        train_seeds(CartPole, ray=address, seeds=1)
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"record_every": 5}, "^`record_every` is for a single training. Received: record_every=5$"),
+        ({"live": True}, "^`live` is for a single training. Received: live=True$"),
+        ({"sweep": {"gamma": []}}, "^`sweep` must have a list of different values for gamma. Received: \\[\\]$"),
+        ({"sweep": {"gamma": [0.9, 0.9]}}, "different values for gamma"),
+        ({"sweep": {"gamma": 0.9}}, "a list of different values for gamma. Received: 0.9$"),
+    ],
+)
+def test_what_no_sweep_can_do_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        train_seeds(CartPole, seeds=1, **options)
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sweep", "gamma=0.9"], "--sweep needs --seeds. Received: --sweep gamma=0.9"),
+        (["--seeds", "1", "--sweep", "gamma"], "--sweep must be NAME=VALUE,VALUE, each name once. Received: gamma"),
+        (["--seeds", "1", "--sweep", "gamma=1", "--sweep", "gamma=1"], "each name once. Received: gamma=1"),
+        (["--ray", "auto"], "--ray needs --seeds. Received: --ray auto"),
+        (["--seeds", "1", "--record-every", "2"], "--record-every is for a single training"),
+    ],
+)
+def test_the_command_refuses_in_one_line(arguments, message, capsys):
+    assert main(["train", "cartpole", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_what_cannot_travel_is_refused(connected):
+    with pytest.raises(ValueError, match="^What runs elsewhere must be able to travel there. Received: TypeError"):
+        list(run_anywhere({"one": partial(ray_calls.names_itself, threading.Lock())}, "auto", progress=False))
+
+
+def test_a_node_with_other_versions_is_named(connected, monkeypatch):
+    monkeypatch.setattr(keras_dqn, "__version__", "9.9")
+    with pytest.raises(ValueError, match=r"^The node [\d.]+ .* has keras_dqn 0.* must be 9.9 as here$"):
+        list(run_anywhere({"one": partial(ray_calls.names_itself, 1)}, "auto", progress=False))
+
+
+def test_a_node_that_lacks_a_module_is_named(connected, monkeypatch):
+    no_such_module = b"\x80\x04cno_such_module\ngame\n."
+    with pytest.raises(ValueError, match="^The node .* cannot make what it is sent: ModuleNotFoundError"):
+        check_nodes(connected, no_such_module, versions([]))
+
+
+def test_a_node_that_joined_later_with_other_versions_ends_it(connected, monkeypatch):
+    monkeypatch.setattr(keras_dqn, "__version__", "9.9")
+    monkeypatch.setattr("keras_dqn.ray.sweeps.check_nodes", lambda *_: None)
+    with pytest.raises(ValueError, match="^A node of the cluster cannot be used. Received: .*keras_dqn 0"):
+        list(run_anywhere({"one": partial(ray_calls.names_itself, 1)}, "auto", progress=False))
+
+
+# ---------------------------------------------------------------- calls that end, raise and die
+
+
+def test_calls_run_on_all_nodes_and_a_bar_says_where(connected, capsys):
+    calls = {f"call {number}": partial(ray_calls.names_itself, number) for number in range(6)}
+    outcomes = dict(run_anywhere(calls, "auto", name="calls"))
+    assert sorted(outcomes) == list(range(6))
+    assert all(outcome.value[0] == number and outcome.error is None for number, outcome in outcomes.items())
+    assert os.getpid() not in {outcome.value[1] for outcome in outcomes.values()}
+    assert len({outcome.value[2] for outcome in outcomes.values()}) > 1
+    err = capsys.readouterr().err
+    assert "calls: 100%" in err and "6 of 6 ended" in err
+
+
+def test_a_call_that_raises_is_an_outcome_and_the_others_go_on(connected):
+    calls = {"good": partial(ray_calls.names_itself, 1), "bad": ray_calls.raises}
+    outcomes = dict(run_anywhere(calls, "auto", progress=False))
+    assert outcomes[0].value[0] == 1
+    assert outcomes[1].error.startswith("ValueError: a game that is broken (ray_calls.py, line ")
+
+
+def test_a_worker_that_is_killed_is_tried_again_three_times(connected, tmp_path):
+    calls = {
+        "lives in the end": partial(ray_calls.dies, tmp_path / "three", 3),
+        "never": partial(ray_calls.dies, tmp_path / "four", 4),
+    }
+    outcomes = dict(run_anywhere(calls, "auto", progress=False))
+    assert outcomes[0].value == 4
+    assert outcomes[1].value is None and outcomes[1].error == "WorkerCrashedError, 4 times"
+    assert (tmp_path / "four").read_text() == "xxxx"
+
+
+def test_a_node_that_goes_is_done_without(connected, cluster, tmp_path):
+    head = cluster.head_node.node_id
+    calls = {f"call {number}": partial(ray_calls.stays, tmp_path, head, number) for number in range(4)}
+
+    def kill_what_waits():
+        while not (begun := list(tmp_path.glob("begun_*"))) or not begun[0].read_text():
+            time.sleep(0.1)
+        for node in list(cluster.worker_nodes):
+            cluster.remove_node(node, allow_graceful=False)
+
+    killer = threading.Thread(target=kill_what_waits)
+    killer.start()
+    outcomes = dict(run_anywhere(calls, "auto", progress=False))
+    killer.join()
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, object_store_memory=SMALL, include_dashboard=False)
+    assert sorted(outcomes) == [0, 1, 2, 3] and {outcome.value for outcome in outcomes.values()} == {head}
+
+
+# ---------------------------------------------------------------- trainings
+
+
+def test_seeds_come_to_what_they_come_to_one_by_one(connected, tmp_path, capsys):
+    """Of three one raises at first; the next call trains it alone; then everything is as without Ray."""
+    game = ray_calls.make_faulty(tmp_path / "mended")
+    there = train_seeds(game, "fast", seeds=3, folder="there", ray="auto", **LOCALLY)
+    lines = str(there).splitlines()
+    error = "RuntimeError: the screen went dark (ray_calls.py, line "
+    assert lines[-1].startswith(f"Keras, seed 1: {error}") and "| Keras | 1 | – | – | not solved | 0 | 0 |" in str(
+        there
+    )
+    assert "| failures | 3 of 3 |" in there.summary()
+    assert not list(Path("there").glob("*seed_1*"))
+    written = {path: path.stat().st_mtime_ns for path in Path("there").glob("keras_seed_*")}
+    assert len(written) == 6
+
+    (tmp_path / "mended").touch()
+    there = train_seeds(game, "fast", seeds=3, folder="there", ray="auto", **LOCALLY)
+    assert all(path.stat().st_mtime_ns == then for path, then in written.items())
+    here = train_seeds(CartPole, "fast", seeds=3, folder="here", **LOCALLY)
+    assert [numbers(one) for one in there.results] == [numbers(one) for one in here.results]
+    assert len({tuple(one.scores) for one in here.results}) == 3
+    files = sorted(path.name for path in Path("here").iterdir())
+    assert sorted(path.name for path in Path("there").iterdir()) == files and "keras_seed_1_weight_best.h5" in files
+    for name in files:
+        if name.endswith(".h5") or name == "settings.json":
+            assert Path("here", name).read_bytes() == Path("there", name).read_bytes()
+
+
+def test_a_sweep_is_an_experiment_for_every_combination(connected, capsys):
+    arguments = ["train", "cartpole", "--recipe", "fast", "--seeds", "1", "--steps", "60", "--evaluate-every", "60"]
+    sweep = ["--sweep", "tau=0.5,0.25", "--ray", "auto", "--out", "swept"]
+    assert main([*arguments, *sweep]) == 0
+    out, err = capsys.readouterr()
+    assert "2 of 2 ended" in err and out.endswith("Results: swept\n")
+    for tau in "0.5", "0.25":
+        assert f"| tau={tau} | Keras | 1 |" in out
+        assert f'"tau": {tau}' in Path("swept", f"tau={tau}", "settings.json").read_text()
+    single = train_seeds(CartPole, "fast", seeds=1, steps=60, evaluate_every=60, tau=0.25, progress=False, folder="one")
+    swept = result_in("swept/tau=0.25")
+    assert numbers(single.results[0]) == numbers(swept)
+    rows = Path("swept/results.csv").read_text().splitlines()
+    assert rows[0].startswith("settings,framework,seed,score") and [row.split(",")[0] for row in rows[1:]] == [
+        "tau=0.5",
+        "tau=0.25",
+    ]
+    assert Path("swept/learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def result_in(folder):
+    from keras_dqn.experiment.results import _read
+
+    return _read(Path(folder, "keras_seed_0.json"))
