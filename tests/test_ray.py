@@ -1,25 +1,35 @@
 """Ray: a cluster of three nodes on this machine, trainings that go there and come back, and what dies on the way."""
 
+import csv
 import importlib.util
 import os
+import re
 import secrets
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 import keras_dqn
-from keras_dqn import CartPole, train_seeds
+from keras_dqn import CartPole, Checkpoints, game_for, train_seeds
 from keras_dqn.__main__ import main
+from keras_dqn.experiment import bench_ray
+from keras_dqn.ray import fleet
 from keras_dqn.ray.cluster import check_nodes, joined, versions
 from keras_dqn.ray.sweeps import run_anywhere
-from tests import ray_calls
+from keras_dqn.runner.callbacks import TrainingCallback
+from keras_dqn.runner.elsewhere import ActorsLog
+from tests import ray_calls, ray_games
 
 SMALL = 80_000_000  # bytes of object store, about the least that Ray takes
 LOCALLY = {"steps": 150, "evaluate_every": 75, "network": {"hidden": (16,)}, "progress": False}
@@ -31,6 +41,7 @@ def private_ray():
     with pytest.MonkeyPatch.context() as patch:
         folder = tempfile.mkdtemp(prefix="kd", dir="/tmp" if os.path.isdir("/tmp") else None)
         patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # for `tests`, on every node
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -299,3 +310,178 @@ def result_in(folder):
     from keras_dqn.experiment.results import _read
 
     return _read(Path(folder, "keras_seed_0.json"))
+
+
+# ---------------------------------------------------------------- actors
+
+
+def counting(fault=None, **options):
+    """A runner of `ray_games.Counting` that learns next to nothing, fast."""
+    game = game_for("tests.ray_games:Counting-v0", **({} if fault is None else {"fault": str(fault), **options}))
+    settings = {"network": {"hidden": (4,)}, "weights": None, "weight_backup": None, "memory_size": 100_000}
+    return partial(game, recipe="juvin", seed=1, **settings)
+
+
+class Do(TrainingCallback):
+    """Calls a function of the training after each step."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def on_step(self, step):
+        self.function(self.training)
+
+
+def check_counts(runner):
+    """Every transition is there once and whole, and no episode is longer or shorter than it is."""
+    memory = runner.agent.memory
+    held = memory.snapshot()
+    states, following = held["state"][: len(memory)], held["next_state"][: len(memory)]
+    assert np.array_equal(following, states + np.float32([0, 1]))
+    assert len({tuple(state) for state in states.tolist()}) == len(states) == runner.agent.steps
+    for number in np.unique(states[:, 0]):
+        steps = np.sort(states[states[:, 0] == number, 1])
+        assert np.array_equal(steps, np.arange(len(steps))) and len(steps) <= ray_games.length(number)
+    assert all(5 <= episode.score == episode.length <= 15 for episode in runner.history)
+
+
+def actors_of(cluster):
+    """The processes of actors on all nodes."""
+    return [one for one in psutil.Process().children(recursive=True) if "ray::_Actor" in " ".join(cmdline(one))]
+
+
+def test_actors_in_order_can_be_repeated_and_more_of_them_than_cpus_are_said(connected, capsys):
+    """With nothing to wait for; the numbers of the log are there."""
+    trained = []
+    for folder in "one", "two":
+        cartpole = CartPole(recipe="parallel", steps=800, seed=3, weights=None, weight_backup=None)
+        cartpole.train(progress=False, actors=4, in_order=True, checkpoints=folder)
+        trained.append((cartpole.history.scores.tolist(), cartpole.agent.learner.read_weights()))
+        assert cartpole.agent.steps >= 800 and cartpole.agent.learner.updates == 3 * 16
+    assert trained[0][0] == trained[1][0] and np.array_equal(trained[0][1], trained[1][1])
+    assert capsys.readouterr().out.count("4 actors share 3 CPUs of the cluster\n") == 2
+
+
+def test_ten_actors_killed_in_a_row_cost_nothing_but_what_they_were_at(connected, cluster, capsys, monkeypatch):
+    monkeypatch.setattr(ActorsLog.__init__, "__defaults__", (500,))
+    killed, runner = [], counting()(steps=4000)
+
+    def kill(training):
+        if len(killed) < 10 and training.steps >= 200 * (len(killed) + 1) and (there := actors_of(cluster)):
+            os.kill(there[0].pid, signal.SIGKILL)
+            killed.append(there[0].pid)
+
+    runner.train([Do(kill)], progress=False, actors=2, checkpoints="log")
+    fleet_lost = capsys.readouterr().out.count("was lost (ActorDiedError); another begins in its place\n")
+    assert len(set(killed)) == 10 and 5 <= fleet_lost <= 10  # some had yet to be replaced, or had just been
+    check_counts(runner)
+    assert len(runner.history) > 200
+    with open("log/actors.csv") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert [row["steps"] // 500 for row in rows] == list(range(1, 9)) and 0 < rows[-1]["lost"] <= fleet_lost
+    assert all(0 <= row["actors"] <= 2 and row["weights_age"] >= 0 for row in rows)
+    assert all(row["steps_per_second"] > 0 and row["bytes_per_second"] > 0 for row in rows)
+    assert sum(row["updates_per_second"] for row in rows) > 0
+
+
+def test_a_node_that_goes_takes_its_actor_and_another_brings_one(connected, cluster, capsys):
+    runner, events = counting()(steps=200_000), []
+
+    def change(training):
+        if not events and training.steps > 300 and training.env.alive == 3:
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+            events.append(training.steps)
+        if len(events) == 1 and training.env.lost and training.steps > events[0] + 2000:
+            cluster.add_node(num_cpus=1, object_store_memory=SMALL, include_dashboard=False)
+            events.append(training.steps)
+        if len(events) == 2 and training.env.alive == 3:
+            training.stop()
+
+    runner.train([Do(change)], progress=False, actors=3)
+    assert len(events) == 2 and runner.agent.steps < 200_000
+    check_counts(runner)
+
+
+@pytest.mark.parametrize(("hangs", "said"), [(False, "raised RuntimeError: the joystick broke"), (True, "was silent")])
+def test_an_actor_that_raises_or_hangs_is_replaced(hangs, said, connected, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(fleet, "PATIENCE", 3.0)
+    runner = counting(tmp_path, hangs=hangs)(steps=2000)
+    runner.train(progress=False, actors=2)
+    assert said in capsys.readouterr().out
+    check_counts(runner)
+
+
+def test_an_actor_that_always_raises_ends_the_training_with_its_error(connected, tmp_path, capsys):
+    runner = counting(tmp_path, always=True)(steps=2000)
+    message = "^Actor 0 cannot play, 3 times in a row. Received: it raised RuntimeError: the joystick broke"
+    with pytest.raises(RuntimeError, match=message):
+        runner.train(progress=False, actors=1)
+    assert runner.agent.steps == 0
+
+
+LEARNER = """
+import sys
+from keras_dqn import Checkpoints
+from tests.test_ray import counting
+runner = counting()(steps=10**6, weight_backup="killed.h5")
+runner.train(progress=False, actors=1, ray=sys.argv[1], checkpoints=Checkpoints("kept", minutes=0.0, memory=True))
+"""
+
+
+def test_a_learner_that_is_killed_goes_on_from_its_checkpoint(connected, cluster, tmp_path):
+    learner = subprocess.Popen([sys.executable, "-c", LEARNER, cluster.address])
+    kept = tmp_path / "kept"
+    while learner.poll() is None and not any(int(path.name[-6:]) > 40 for path in kept.glob("checkpoint_??????")):
+        time.sleep(0.1)
+    learner.kill()
+    assert learner.wait() == -signal.SIGKILL
+    runner = counting()(steps=10**6)
+    began = []
+
+    def stop(training):
+        began.append(training.steps)
+        if training.steps > began[0] + 1000:
+            training.stop()
+
+    runner.train([Do(stop)], progress=False, actors=1, checkpoints=Checkpoints(kept, memory=True), resume=True)
+    assert began[0] > 32 and runner.agent.steps > began[0] + 1000
+    check_counts(runner)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"actors": 0}, "^`actors` must be a whole number, 1 or more. Received: 0$"),
+        ({"actors": 1, "ahead": 0}, "^`ahead` must be a whole number"),
+        ({"actors": 1, "record_every": 5}, "^`record_every` films an environment that is here. Received: actors=1$"),
+        ({"ray": "auto"}, "^`ray` and `in_order` need `actors`. Received: ray='auto'"),
+        ({"in_order": True}, "need `actors`"),
+        ({"actors": 1, "ray": "nowhere"}, '^`ray` must be "auto" or'),
+    ],
+)
+def test_what_actors_cannot_do_is_refused(options, message):
+    runner = CartPole(weights=None)
+    with pytest.raises(ValueError, match=message):
+        runner.train(progress=False, **options)
+    assert list(Path().iterdir()) == []
+
+
+def test_an_environment_that_cannot_travel_is_refused(connected):
+    env = ray_games.Counting()
+    env.lock = threading.Lock()
+    env.__deepcopy__ = None
+    runner = game_for(lambda: env)
+    with pytest.raises(ValueError, match="can"):
+        runner(weights=None, weight_backup=None).train(progress=False, actors=1)
+
+
+def test_the_benchmark_says_what_one_learner_takes_in(connected):
+    ((name, result),) = bench_ray.intake(repeats=1, counts=(2,), seconds=1.0)
+    assert name == "steps taken in from 2 actors of 8 games that sleep"
+    found = re.fullmatch(
+        r"([\d,]+) steps/s, \d+% of what they could send, (\d+) MB/s; [\d.]+ µs of this process each, "
+        r"so at most [\d,]+ steps/s",
+        result,
+    )
+    assert 0 < int(found[1].replace(",", "")) <= 2100 and 0 <= int(found[2]) <= 16  # a frame is 7,056 bytes

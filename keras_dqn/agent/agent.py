@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from keras_dqn.counting import Every
 from keras_dqn.environments.position import Position
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, one_number
 from keras_dqn.exploration import ByReplays, BySteps, EpsilonGreedy, HeldEpsilonGreedy
-from keras_dqn.learner.compiled import AnyLearner, make_learner
-from keras_dqn.learner.literal import LiteralLearner
 from keras_dqn.memory import FrameMemory, Memory, NStep, OneStep, ReplayMemory, RolloutMemory, Steps
+
+if TYPE_CHECKING:  # learners import TensorFlow, which `collect` does without
+    from keras_dqn.learner.compiled import AnyLearner
 
 LARGEST = float(np.finfo(np.float32).max) ** 2  # a sum of squares below this is of numbers that float32 can hold
 
@@ -89,8 +90,10 @@ class Agent(NotebookNames, Resumable):
         if load_backup and self.weight_backup is not None:
             self._load_backup()
 
-    def make_learner(self, brain, network, seed) -> AnyLearner:
+    def make_learner(self, brain, network, seed) -> "AnyLearner":
         """The learner of a brain; the agent of another library makes another."""
+        from keras_dqn.learner.compiled import make_learner
+
         bootstrap = self.memory.bootstraps
         return make_learner(brain, network, self.state_shape, self.action_size, self.settings.learner, seed, bootstrap)
 
@@ -159,6 +162,7 @@ class Agent(NotebookNames, Resumable):
         """Close the episodes under way: what is remembered from now on is of others."""
         self.memory.begin_episodes()
         self.explore.begin_episodes()
+        self._acted = None
 
     def remember_batch(self, steps: Steps):
         """Store `Steps` of N environments, whose states went through `act_batch`.
@@ -208,6 +212,8 @@ class Agent(NotebookNames, Resumable):
 
     def replay_as_written(self, sample_batch_size: int | None = None) -> np.ndarray | None:
         """The literal twin of `replay`, a thousand times slower: see `learner.LiteralLearner`."""
+        from keras_dqn.learner.literal import LiteralLearner
+
         return self._replay(LiteralLearner.of(self.learner), sample_batch_size)
 
     def _replay(self, learner, sample_batch_size):
@@ -361,7 +367,7 @@ def play(
 
     Args:
         agent: acts, remembers and replays.
-        env: a gymnasium environment, or a vector of them in NEXT_STEP mode.
+        env: a gymnasium environment, or a vector of them in NEXT_STEP mode; or a `ray.fleet.Fleet`, whose actors step.
         replay_every: "episode" replays once at each episode's end; a number, once every so many environment steps.
         seed, shape_reward: as `collect` has them.
         learn: False leaves `agent.replay` out, which measures the loop alone.
@@ -377,7 +383,11 @@ def play(
         agent.begin_episodes()
     agent.learner.sync()
     replays_due, before = Every(period), position.due
-    for steps in collect(agent.act_batch, envs, None, shape_reward, masked, position):
+    if hasattr(envs, "collected"):
+        collected = envs.collected(agent, position, shape_reward)
+    else:
+        collected = collect(agent.act_batch, envs, None, shape_reward, masked, position)
+    for steps in collected:
         epsilon, losses = agent.exploration_rate, None
         agent.remember_batch(steps)
         ends = tally.add(steps)

@@ -82,4 +82,10 @@ def export_html(options):
 
 def bench(options):
     """Measure speed and memory."""
-    keras_dqn.bench.main(options.repeats, keras_dqn.bench.BREAKOUT if options.game == "breakout" else None)
+    measurements = keras_dqn.bench.BREAKOUT if options.what == "breakout" else None
+    if options.what == "ray":
+        from keras_dqn.experiment.bench_ray import RAY as measurements
+        from keras_dqn.ray.cluster import check_installed
+
+        check_installed()
+    keras_dqn.bench.main(options.repeats, measurements)

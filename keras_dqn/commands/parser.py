@@ -16,7 +16,7 @@ from keras_dqn.commands.options import (
     whole,
 )
 from keras_dqn.commands.others import bench, evaluate, export_html, film, play, plot, run
-from keras_dqn.commands.train import add_records, add_seeds, add_training, compare, train
+from keras_dqn.commands.train import add_actors, add_records, add_seeds, add_training, compare, train
 from keras_dqn.games import IN_A_WINDOW, ON_A_PAGE
 
 PROGRAM = "keras-dqn"
@@ -85,8 +85,10 @@ def make_parser():
     _add_trainings(command)
     _add_players(command)
     _add_pictures(command)
-    subparser = command(bench, "[breakout] ", "Measure speed and memory on this machine.", "--repeats 3")
-    subparser.add_argument("game", nargs="?", choices=["breakout"], help="measure the training of Breakout instead")
+    subparser = command(bench, "[breakout|ray] ", "Measure speed and memory on this machine.", "--repeats 3")
+    subparser.add_argument(
+        "what", nargs="?", choices=["breakout", "ray"], help="measure the training of Breakout, or Ray, instead"
+    )
     subparser.add_argument(
         "--repeats", type=whole, default=5, metavar="N", help="runs of each measurement; the median is shown"
     )
@@ -116,6 +118,7 @@ def _add_trainings(command):
     subparser.set_defaults(agent={})
     add_training(subparser, episodes=200)
     add_records(subparser)
+    add_actors(subparser)
 
     subparser = command(
         compare,

@@ -46,6 +46,10 @@ def train(options):
             resume=options.resume,
             tensorboard=options.tensorboard,
             learning_rate=options.learning_rate,
+            actors=options.actors,
+            ray=options.ray,
+            in_order=options.in_order,
+            **({} if options.ahead is None else {"ahead": options.ahead}),
         )
     finally:  # as the weights, whatever ends it; but nothing that it made, nothing that is replaced
         if options.history is not None and runner.agent.steps:
@@ -79,8 +83,12 @@ def _summary(runner, stop_score, seconds):
 
 def _check_single(options):
     """Refuse what a single training cannot do, before TensorFlow is loaded and hours are spent."""
-    if options.ray is not None:
-        raise ValueError(f"--ray needs --seeds. Received: --ray {options.ray}")
+    for name in ("ray", "in_order", "ahead"):
+        if options.actors is None and getattr(options, name) not in (None, False):
+            needs = "--seeds or --actors" if name == "ray" else "--actors"
+            raise ValueError(f"{typed(name)} needs {needs}. Received: {options.game or options.env}")
+    if options.actors is not None and options.record_every is not None:
+        raise ValueError(f"--record-every films a game that is here. Received: --actors {options.actors}")
     if options.stop_score is not None and options.evaluate_every is None:
         raise ValueError(f"--stop-score needs --evaluate-every. Received: --stop-score {options.stop_score:g}")
     if options.resume and options.weights not in ("backup", "none"):
@@ -97,7 +105,17 @@ def _check_single(options):
 def _train_seeds(options):
     """Train from several seeds."""
     names = ["plot", "history", "record_every", "verbose", "memory_size", "precision", "replay_every", "sticky"]
-    names += ["learning_rate", "checkpoints", "checkpoint_minutes", "checkpoint_memory", "weights_every", "resume"]
+    names += [
+        "actors",
+        "in_order",
+        "ahead",
+        "learning_rate",
+        "checkpoints",
+        "checkpoint_minutes",
+        "checkpoint_memory",
+        "weights_every",
+        "resume",
+    ]
     single = {name: getattr(options, name) for name in [*names, "tensorboard"]}
     single["game"] = options.atari_game
     single["weights"] = None if options.weights in ("backup", "none") else options.weights
@@ -204,13 +222,25 @@ def add_training(parser, episodes):
     return group
 
 
+def add_actors(parser):
+    """The arguments of a training whose games are played elsewhere."""
+    group = parser.add_argument_group("games played on Ray")
+    group.add_argument("--actors", type=whole, metavar="N", help="N actors play, this process learns; where: --ray")
+    group.add_argument(
+        "--in-order", action="store_true", help="take what they play in turns, so that it can be repeated"
+    )
+    group.add_argument(
+        "--ahead", type=whole, metavar="N", help="chunks that an actor is asked for at most; 2 if not given"
+    )
+
+
 def add_seeds(group):
     """The argument of trainings from several seeds that says where they run."""
     group.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="train on a cluster of Ray: 'auto' for the one that this shell belongs to, or else all cores of this "
-        "machine; or its host:port",
+        help="run seeds or actors on a cluster of Ray: 'auto' for the one that this shell belongs to, or else all "
+        "cores of this machine; or its host:port",
     )
 
 

@@ -76,6 +76,12 @@ def make_vector_env(environment: str, num_envs: int, max_steps: int = MAX_STEPS,
     return gym.make_vec(environment, num_envs, "sync", wrappers=wrappers, **options)
 
 
+def make_elsewhere(spec, num_envs: int, max_steps: int = MAX_STEPS, **options) -> VectorEnv:
+    """As `make_vector_env`, from gymnasium's spec, where nobody may have registered it: on other machines."""
+    gym.registry.setdefault(spec.id, spec)
+    return make_vector_env(spec.id, num_envs, max_steps, **options)
+
+
 def sizes(env: gym.Env) -> tuple[int | tuple[int, ...], int]:
     """State size (or shape of a stack of frames) and number of actions of an environment.
 

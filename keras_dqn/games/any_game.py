@@ -3,7 +3,7 @@
 import copy
 import importlib
 import re
-from functools import cached_property
+from functools import cached_property, partial
 
 import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
@@ -58,14 +58,22 @@ class OwnGame(AnyGame):
 
     def make_envs(self, num_envs):
         """Copies of the environment, as one."""
+        return self.envs_elsewhere()(num_envs)
+
+    def envs_elsewhere(self):
+        """A function of their number that makes copies of the environment, on whatever machine it is sent to."""
         learns = [type(layer).__name__ for layer in _layers(self._own) if hasattr(layer, "update_running_mean")]
         if learns:
-            raise ValueError(f"Each of several environments would have a {learns[0]} of its own. Received: {num_envs=}")
-        return SyncVectorEnv([lambda: copy.deepcopy(self._own) for _ in range(num_envs)])
+            raise ValueError(f"Each of several environments would have a {learns[0]} of its own. Received: {learns}")
+        return partial(_copies, self._own)
 
     def training_env(self):
         """The environment itself, which stays open."""
         return _Open(self._own)
+
+
+def _copies(env, num_envs):
+    return SyncVectorEnv([lambda: copy.deepcopy(env) for _ in range(num_envs)])
 
 
 class _Open(gym.Wrapper):

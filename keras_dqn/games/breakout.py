@@ -176,7 +176,11 @@ class Breakout(Runner):
 
     def make_envs(self, num_envs):
         """Several new games as one vector."""
-        return self._games[self.recipe](self.environment, num_envs, self.sticky)
+        return self.envs_elsewhere()(num_envs)
+
+    def envs_elsewhere(self):
+        """A function of their number that makes several games, on whatever machine it is sent to."""
+        return partial(self._games[self.recipe], self.environment, sticky=self.sticky)
 
     def screens(self, steps=50, seed=None):
         """A figure of the screen and, beside it, what the agent sees of it, after some steps of random actions."""

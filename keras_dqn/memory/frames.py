@@ -55,6 +55,7 @@ class FrameMemory:
         self.n_step, self.gamma, self.padding, self.learning_starts = n_step, gamma, padding, learning_starts
         self.random = np.random.default_rng(seed)
         self._frames = None
+        self._games = None  # how many there will be, where the first steps are of fewer
         self._steps = 0  # stored
         self._at_edges = 0  # how many of them may be the oldest or newest of their ring, and not drawn for that
 
@@ -83,7 +84,7 @@ class FrameMemory:
         """
         games, ended = steps.environment, steps.ended
         if self._frames is None:
-            self._allocate(steps.state)
+            self._allocate(steps.state, self._games)
         slots = self._written[games] % self._length
         self._replace(games, slots)
         self._frames[games, slots] = steps.state[:, -1]
@@ -109,11 +110,23 @@ class FrameMemory:
         """Whether there is enough to draw a sample of that shape."""
         return len(self) >= max(math.prod(shape), self.learning_starts)
 
-    def begin_episodes(self) -> None:
-        """Close every game under way: its last frame is the one it ended with, as if truncated there."""
+    def expect(self, games: int) -> None:
+        """Make room for so many games: the first steps will be of some of them alone.
+
+        Raises:
+            ValueError: there are steps of another number.
+        """
+        if self._frames is not None and len(self._frames) != games:
+            raise ValueError(f"The memory has a ring for each of {len(self._frames)} games. Received: {games} games")
+        self._games = games
+
+    def begin_episodes(self, environments: np.ndarray | None = None) -> None:
+        """Close the games under way, these or all: the last frame is the one it ended with, as if truncated there."""
         if self._frames is None:
             return
-        for game in np.flatnonzero(self._written):
+        for game in np.flatnonzero(self._written) if environments is None else environments:
+            if not self._written[game]:
+                continue
             newest = (self._written[game] - 1) % self._length
             if self._kinds[game, newest] != STEP:
                 continue
@@ -181,8 +194,9 @@ class FrameMemory:
         there = np.arange(self._length) < np.minimum(self._written, self._length)[:, None]
         self._steps = int(np.count_nonzero(there & (self._kinds != END)))
 
-    def _allocate(self, states):
-        games, self._stack, *frame_shape = states.shape
+    def _allocate(self, states, games=None):
+        count, self._stack, *frame_shape = states.shape
+        games = games or count
         self._length = -(-self.capacity // games)
         fewest = self._stack + self.n_step + 1
         if self._length < fewest:

@@ -24,9 +24,10 @@ class NStep:
         self.gamma = gamma
         self._pending = {}  # environment: deque of (state, action, reward), the oldest first
 
-    def clear(self):
-        """Forget the steps that are pending: the episodes that they are of are closed."""
-        self._pending.clear()
+    def clear(self, environments=None):
+        """Forget the steps that are pending: the episodes that they are of are closed; those of some, or of all."""
+        for environment in list(self._pending) if environments is None else environments:
+            self._pending.pop(int(environment), None)
 
     def join(self, steps: Steps) -> Transition | None:
         """Take `Steps`, and return the transitions that they complete; None where nothing is complete."""

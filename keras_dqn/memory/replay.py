@@ -79,8 +79,8 @@ class Memory(Protocol):
         """Store what N environments did."""
         ...
 
-    def begin_episodes(self) -> None:
-        """Close the episodes under way: what comes next is of new ones."""
+    def begin_episodes(self, environments: np.ndarray | None = None) -> None:
+        """Close the episodes under way, of these environments or of all: what comes next is of new ones."""
         ...
 
     def ready(self, shape: tuple[int, ...]) -> bool:
@@ -120,7 +120,7 @@ class OneStep:
         rewards = steps.reward.astype(np.float32)
         return transition(steps.state, steps.action, rewards, discounts, steps.next_state, steps.allowed)
 
-    def clear(self):
+    def clear(self, environments=None):
         """Forget the steps that wait for others; here none does."""
 
 
@@ -164,9 +164,9 @@ class ReplayMemory:
         if (transitions := self.returns.join(steps)) is not None:
             self.add(transitions)
 
-    def begin_episodes(self):
-        """Close the episodes under way: what comes next is of new ones."""
-        self.returns.clear()
+    def begin_episodes(self, environments=None):
+        """Close the episodes under way, of these environments or of all: what comes next is of new ones."""
+        self.returns.clear(environments)
 
     def ready(self, shape) -> bool:
         """Whether there is enough to draw a sample of that shape."""

@@ -73,6 +73,7 @@ class RolloutMemory:
         self.epochs = check_whole("epochs", epochs)
         self.random = np.random.default_rng(seed)
         self._arrays = None  # by name, [capacity + N, ...], from the first steps on
+        self._expected = None  # N, where the first steps are of fewer
         self.begin_episodes()
 
     def __len__(self) -> int:
@@ -91,10 +92,9 @@ class RolloutMemory:
                 f"steps (`replay_every`). Received: {len(steps.action)} steps more"
             )
         if self._arrays is None:
-            if self.capacity < len(steps.action):
+            if self.capacity < (count := self._expected or len(steps.action)):
                 raise ValueError(
-                    f"`rollout` must be a step of each of the {len(steps.action)} environments at least. "
-                    f"Received: {self.capacity}"
+                    f"`rollout` must be a step of each of the {count} environments at least. Received: {self.capacity}"
                 )
             self._allocate(steps)
         rows = slice(self._size, self._size + len(steps.action))
@@ -106,11 +106,29 @@ class RolloutMemory:
             self._arrays["last_value"][rows] = self._values(steps.next_state)
         self._starts.append(self._size)
         self._size = rows.stop
-        self._newest = steps.next_state
+        whole = len(steps.action) == self._environments  # nearly always
+        before = [] if whole else [one for one in self._newest if not np.isin(one[0], steps.environment).all()]
+        self._newest = [*before, (steps.environment, steps.next_state)]
 
-    def begin_episodes(self) -> None:
-        """Forget a rollout that is not full: nothing will follow its episodes, and it is soon made anew."""
-        self._size, self._starts, self._newest = 0, [], None
+    def expect(self, environments: int) -> None:
+        """Make room for so many environments: the first steps will be of some of them alone."""
+        if self._arrays is not None and environments != self._environments:
+            self._arrays = None
+            self.begin_episodes()
+        self._expected = environments
+
+    def begin_episodes(self, environments: np.ndarray | None = None) -> None:
+        """Forget a rollout that is not full: nothing will follow its episodes, and it is soon made anew.
+
+        Args:
+            environments: of these alone the episodes are closed, and their steps stay: each is worth what it came to,
+                and beyond it the value of the last state.
+        """
+        if environments is not None:
+            self._close(environments)
+            return
+        self._size, self._starts = 0, []
+        self._newest = []  # (environments, their next states) of the last steps, and of older ones that reach further
         self._returns, self._drawn = None, 0  # of the rollout that is being drawn, and how often it was
 
     def ready(self, shape: tuple[int, ...] | None = None) -> bool:
@@ -147,9 +165,8 @@ class RolloutMemory:
         """The lambda-returns of the rollout's steps, float32 [capacity], from the last to the first."""
         arrays, returns = self._arrays, np.zeros(self._size, np.float32)
         value_after, return_after = np.zeros(self._environments), np.zeros(self._environments)  # by environment
-        newest = slice(self._starts[-1], self._size)
-        last = arrays["environment"][newest]
-        value_after[last] = return_after[last] = self._values(self._newest)
+        for environments, states in self._newest:
+            value_after[environments] = return_after[environments] = self._values(states)
         after = slice(self.capacity, self._size)  # the next rollout's: their state's value is what is bootstrapped from
         beyond = arrays["environment"][after]
         value_after[beyond] = return_after[beyond] = arrays["value"][after]
@@ -165,6 +182,15 @@ class RolloutMemory:
             value_after[environments] = arrays["value"][rows]
         return returns[: self.capacity]
 
+    def _close(self, environments):
+        """End the last step of each of these as if it were truncated."""
+        states = {number: state for those, states in self._newest for number, state in zip(those, states, strict=True)}
+        for number in environments:
+            rows = np.flatnonzero(self._arrays["environment"][: self._size] == number) if self._size else []
+            if len(rows) and not self._arrays["ended"][rows[-1]]:
+                self._arrays["ended"][rows[-1]] = True
+                self._arrays["last_value"][rows[-1]] = self._values(states[number][None])[0]
+
     def _carry_over(self):
         """Empty the rollout; steps beyond its capacity begin the next."""
         beyond = slice(self.capacity, self._size)
@@ -175,7 +201,7 @@ class RolloutMemory:
         self._returns, self._drawn = None, 0
 
     def _allocate(self, steps):
-        self._environments = len(steps.action)
+        self._environments = self._expected or len(steps.action)
         rows = self.capacity + self._environments
         kinds = {"reward": np.float32, "value": np.float32, "last_value": np.float32, "terminal": bool, "ended": bool}
         self._arrays = {name: np.zeros(rows, kind) for name, kind in kinds.items()}

@@ -38,6 +38,10 @@ class TrainKeywords(TypedDict, total=False):
     resume: bool
     tensorboard: Any
     learning_rate: float | None
+    actors: int | None
+    ray: str | None
+    in_order: bool
+    ahead: int
 
 
 class TrainingCallback(keras.callbacks.Callback):

@@ -31,6 +31,7 @@ class Records(TrainingCallback):
 
     Attributes:
         position: the `Position` that the training's loop begins at, and notes down where it is.
+        folder: of the checkpoints.
 
     Raises:
         ValueError: the agent's brain is no Keras model.
@@ -44,7 +45,7 @@ class Records(TrainingCallback):
         super().__init__()
         self._runner = runner
         self._checkpoints = checkpoints if isinstance(checkpoints, Checkpoints) else Checkpoints(checkpoints)
-        folder = self._checkpoints.folder
+        folder = self.folder = self._checkpoints.folder
         self._checkpoints.check_unclaimed()
         if not resume:
             self._checkpoints.check_unused()

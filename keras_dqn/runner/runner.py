@@ -188,6 +188,7 @@ class Runner:
             tensorboard: a folder that the numbers of the log go to as well.
             learning_rate: of the optimizer from here on, instead of its own or the checkpoint's: a training that no
                 longer gets better often does with less.
+            actors, ray, in_order, ahead: so many actors of Ray play, and this process learns; see `elsewhere.fleet_of`.
 
         Returns:
             The `History`; also `self.history`, which is there after Ctrl-C as well.

@@ -31,6 +31,10 @@ def begin_training(
     evaluate_every=None,
     stop_score=None,
     learning_rate=None,
+    actors=None,
+    ray=None,
+    in_order=False,
+    ahead=2,
     **keeping,
 ):
     """Check everything, then begin afresh or go on where a checkpoint ends: the `Training`.
@@ -38,7 +42,10 @@ def begin_training(
     Arguments and errors are those of `Runner.train`; `keeping` are checkpoints, resume and tensorboard.
     """
     _check(runner, callbacks, evaluate_every, stop_score, learning_rate)
-    env = _environment(runner, record_every)
+    if actors is None and (ray is not None or in_order):
+        raise ValueError(f"`ray` and `in_order` need `actors`. Received: ray={ray!r}, in_order={in_order!r}")
+    elsewhere = {"ray": ray, "in_order": in_order, "ahead": ahead}
+    env = _environment(runner, record_every) if actors is None else _fleet(runner, record_every, actors, elsewhere)
     try:
         records = open_records(runner, **keeping)
     except BaseException:
@@ -53,6 +60,8 @@ def begin_training(
     # The one order in which they hear of a step: an evaluation is part of the checkpoint of the same step.
     first = [] if evaluate_every is None else [KeepBest(evaluate_every, stop_score)]
     rest = [*callbacks, ProgressBar(progress, verbose)]
+    if actors is not None and records is not None:
+        rest.append(_watch(env, records))
     if in_notebook() if live is None else live:
         rest.append(LiveCurve(solved_score=runner.solved_score, title=runner.environment))
     if records is not None:
@@ -180,6 +189,23 @@ def _environment(runner, record_every):
         lambda episode: runner.video_folder / f"{runner.name}_episode_{episode}.mp4",
         episode_trigger=lambda episode: episode % record_every == 0,
     )
+
+
+def _fleet(runner, record_every, actors, elsewhere):
+    """The actors that play instead of an environment here."""
+    from keras_dqn.runner.elsewhere import fleet_of
+
+    if record_every is not None:
+        raise ValueError(f"`record_every` films an environment that is here. Received: actors={actors}")
+    return fleet_of(runner, actors, **elsewhere)
+
+
+def _watch(fleet, records):
+    """What writes down how the actors do; they begin with new episodes, wherever a checkpoint was."""
+    from keras_dqn.runner.elsewhere import ActorsLog, WatchActors
+
+    records.position = Position()
+    return WatchActors(ActorsLog(fleet, records.folder / "actors.csv"), records.seconds)
 
 
 def _keep_what_was_there(runner):

@@ -1,0 +1,236 @@
+"""Actors without Ray: what they send is what happened, memories take it from several of them, networks act alike."""
+
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+
+from keras_dqn.agent import Agent, collect
+from keras_dqn.backend import keras
+from keras_dqn.environments.atari import AtariGames
+from keras_dqn.environments.position import Position
+from keras_dqn.environments.vector import make_vector_env
+from keras_dqn.memory import FrameMemory, ReplayMemory, RolloutMemory, Steps
+from keras_dqn.memory.n_step import NStep
+from keras_dqn.networks.atari import difference_cnn, nature_cnn
+from keras_dqn.networks.mlp import mlp
+from keras_dqn.ray.actors import Games, steps_of
+from keras_dqn.ray.forward import KerasForward, NumpyForward, forward_of
+from tests.ray_games import Odd, Stacks
+
+
+def test_an_actor_needs_neither_tensorflow_nor_ray():
+    code = "import sys, keras_dqn.ray.actors, keras_dqn.ray.forward, keras_dqn.environments.atari\n"
+    code += "print([name for name in ('tensorflow', 'keras', 'ray', 'matplotlib') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_nothing_imports_ray_unasked():
+    code = "import sys, keras_dqn.commands, keras_dqn.runner.runner, keras_dqn.experiment\nprint('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+# ---------------------------------------------------------------- chunks
+
+
+def played(make_envs, games, stack, rounds, actions, hold=1):
+    """The steps of some chunks, as an actor sends them and a learner reads them."""
+    actor = Games(3, 1, np.random.SeedSequence(5), make_envs, games, Odd(actions), actions, hold, stack=stack)
+    for number, length in enumerate(rounds):
+        chunk = actor.play(np.array([number], np.float32), 10 * number, 0.3, length)
+        assert (chunk.actor, chunk.life, chunk.number, chunk.updates) == (3, 1, number, 10 * number)
+        assert chunk.steps == chunk.played.sum() and chunk.bytes >= chunk.frames.nbytes
+        steps = list(steps_of(chunk, 6, stack, valued=True))
+        assert len(steps) == length
+        yield from steps
+
+
+def collected(make_envs, games, actions):
+    """The steps of the same environments, in which these actions are done."""
+    env_seed, _ = np.random.SeedSequence(5).spawn(2)
+    position, taken = Position(), iter(actions)
+    position.begin(make_envs(games), None, int(np.random.default_rng(env_seed).integers(2**31)))
+
+    def act(states):
+        chosen = np.zeros(games, int)
+        rows = np.flatnonzero(~position.ended)
+        if len(rows):  # else they only reset, and nobody has noted what was done
+            chosen[rows] = next(taken)
+        return chosen
+
+    return collect(act, position.envs, position=position)
+
+
+@pytest.mark.parametrize("games", [1, 2, 5])
+def test_stacks_come_out_of_chunks_as_they_were(games):
+    theirs = list(played(Stacks, games, 3, [7, 1, 2, 30, 60], 3))
+    ours = collected(Stacks, games, [steps.action for steps in theirs])
+    ends = 0
+    for steps, other in zip(theirs, ours, strict=False):
+        assert (steps.environment - 6).tolist() == other.environment.tolist()
+        for name in ("state", "action", "next_state", "terminal", "ended", "true_reward", "reward"):
+            assert np.array_equal(getattr(steps, name), getattr(other, name)), name
+        assert steps.q_values.shape == (len(steps.action), 1)
+        ends += steps.ended.sum()
+    assert ends > 15
+
+
+@pytest.mark.parametrize("games", [1, 3])
+def test_vectors_come_out_of_chunks_as_they_were(games):
+    make = partial(make_vector_env, "CartPole-v1")
+    theirs = list(played(make, games, None, [32, 32, 100], 2, hold=4))
+    for steps, other in zip(theirs, collected(make, games, [steps.action for steps in theirs]), strict=False):
+        for name in ("state", "action", "next_state", "terminal", "ended", "true_reward", "reward"):
+            assert np.array_equal(getattr(steps, name), getattr(other, name)), name
+
+
+def test_atari_comes_out_of_chunks_as_it_was():
+    make = partial(AtariGames, "breakout")
+    theirs = list(played(make, 2, 4, [40, 160], 3))
+    for steps, other in zip(theirs, collected(make, 2, [steps.action for steps in theirs]), strict=False):
+        for name in ("state", "action", "next_state", "terminal", "ended", "true_reward"):
+            assert np.array_equal(getattr(steps, name), getattr(other, name)), name
+    assert any(steps.terminal.any() for steps in theirs)
+
+
+def test_rewards_are_shaped_where_they_are_learned_from():
+    actor = Games(0, 0, np.random.SeedSequence(1), Stacks, 2, Odd(3), 3, stack=3)
+    chunk = actor.play(np.zeros(1, np.float32), 0, 0.0, 20)
+    for steps in steps_of(
+        chunk, 0, 3, lambda states, actions, rewards, next_states: next_states[:, -1, 1, 0] + actions
+    ):
+        assert np.array_equal(steps.reward, steps.next_state[:, -1, 1, 0] + steps.action)
+        assert steps.q_values is None
+
+
+# ---------------------------------------------------------------- networks
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (partial(nature_cnn, (4, 84, 84), 4), (4, 84, 84)),
+        (partial(nature_cnn, (4, 84, 84), 4, normalisation="layer"), (4, 84, 84)),
+        (partial(mlp, 4, 2, scale=(2.4, 3.0, 0.21, 3.0)), (4,)),
+        (partial(mlp, 4, 2, dueling=True, center=1.0), (4,)),
+        (partial(mlp, 4, 2, normalisation="layer"), (4,)),
+    ],
+)
+def test_numpy_has_the_q_values_of_the_network(make, shape):
+    brain = make(seed=1)
+    forward = forward_of(brain)
+    assert isinstance(forward, NumpyForward)
+    random = np.random.default_rng(0)
+    for count in (1, 3):
+        vectors = random.normal(size=(count, *shape)).astype(np.float32)
+        states = vectors if len(shape) == 1 else random.integers(256, size=(count, *shape), dtype=np.uint8)
+        forward.refresh(np.concatenate([weight.ravel() for weight in brain.get_weights()]))
+        q_values = forward(states)
+        assert q_values.dtype == np.float32 and q_values.shape[0] == count
+        np.testing.assert_allclose(q_values, brain(states, training=False), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(difference_cnn, (2, 165, 140, 3), 3),
+        lambda seed: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(2)]),
+    ],
+)
+def test_other_networks_act_through_keras(make):
+    brain = make(seed=0)
+    forward = forward_of(brain)
+    assert isinstance(forward, KerasForward)
+    states = np.random.default_rng(0).integers(0, 9, (2, *brain.input_shape[1:])).astype(np.uint8)
+    forward.refresh(np.concatenate([weight.ravel() for weight in brain.get_weights()]))
+    np.testing.assert_allclose(forward(states), brain(states, training=False), atol=1e-6)
+
+
+# ---------------------------------------------------------------- memories
+
+
+def rounds_of(count, environments, seed=0):
+    """Whole rounds of steps of vectors, episodes of which end now and then."""
+    random = np.random.default_rng(seed)
+    states = random.normal(size=(environments, 2)).astype(np.float32)
+    for _ in range(count):
+        following = random.normal(size=states.shape).astype(np.float32)
+        terminal = random.random(environments) < 0.1
+        ended = terminal | (random.random(environments) < 0.1)
+        rewards = random.normal(size=environments)
+        actions = random.integers(2, size=environments)
+        yield Steps(states, actions, rewards, following, terminal, ended, np.arange(environments), rewards)
+        states = np.where(ended[:, None], random.normal(size=states.shape), following).astype(np.float32)
+
+
+def some(steps, rows):
+    return Steps(*(None if field is None else field[rows] for field in steps))
+
+
+def q_values(states):
+    return np.stack([states[:, 0], states[:, 1] * 2], -1)
+
+
+def test_a_rollout_from_actors_has_the_returns_of_one_from_environments_here():
+    """Chunk by chunk, and one actor ahead of the other, each step is worth what it is worth in whole rounds."""
+    whole, parts = RolloutMemory(48, q_values), RolloutMemory(48, q_values)
+    parts.expect(6)
+    rounds = list(rounds_of(8, 6))
+    for steps in rounds:
+        whole.remember(steps)
+    first, second = np.arange(3), np.arange(3, 6)
+    for rows, some_rounds in ((first, rounds[:5]), (second, rounds[:3]), (first, rounds[5:]), (second, rounds[3:])):
+        for steps in some_rounds:
+            parts.remember(some(steps, rows))
+    worth = [dict(zip(map(bytes, m._arrays["state"][:48]), m.lambda_returns(), strict=True)) for m in (whole, parts)]
+    assert worth[0] == worth[1] and len(worth[0]) == 48
+
+
+def test_a_lost_actors_last_steps_in_a_rollout_bootstrap_from_their_own_next_state():
+    memory = RolloutMemory(4, q_values, gamma=0.5, q_lambda=0.5)
+    memory.expect(2)
+    steps = [one._replace(terminal=np.zeros(1, bool), ended=np.zeros(1, bool)) for one in rounds_of(4, 1)]
+    for one in steps[:2]:
+        memory.remember(one)
+    memory.begin_episodes(np.array([0]))
+    for one in steps[2:]:
+        memory.remember(one)
+    returns = memory.lambda_returns()
+    for last in 1, 3:
+        worth = steps[last].reward[0] + 0.5 * q_values(steps[last].next_state).max()
+        assert returns[last] == pytest.approx(worth, rel=1e-6)
+
+
+def test_the_frames_of_a_lost_actor_are_closed_and_others_are_not():
+    memory = FrameMemory(60, n_step=2)
+    memory.expect(2)
+    frames = np.zeros((1, 3, 1, 1), np.uint8)
+    no = np.zeros(1, bool)
+    for number in range(6):
+        for game in range(2):
+            memory.remember(Steps(frames + number, no, no, frames + number + 1, no, no, np.array([game]), no))
+    before = memory.snapshot()["kinds"].copy()
+    memory.begin_episodes(np.array([1]))
+    after = memory.snapshot()["kinds"]
+    assert np.array_equal(before[0], after[0]) and after[1, :6].tolist() == [0, 0, 0, 0, 1, 2]
+    with pytest.raises(ValueError, match="a ring for each of 2 games. Received: 3 games"):
+        memory.expect(3)
+
+
+def test_pending_steps_of_a_lost_actor_are_forgotten():
+    memory = ReplayMemory(100, returns=NStep(3, 1.0))
+    steps = [one._replace(terminal=np.zeros(2, bool), ended=np.zeros(2, bool)) for one in rounds_of(4, 2)]
+    for one in steps[:2]:
+        memory.remember(one)
+    memory.begin_episodes(np.array([1]))
+    memory.remember(steps[2])
+    assert len(memory) == 1
+
+
+def test_an_agent_takes_steps_of_some_environments():
+    agent = Agent(2, 2, None, memory_size=100)
+    steps = next(rounds_of(1, 4))
+    agent.remember_batch(some(steps, np.array([1, 3])))
+    assert len(agent.memory) == 2 and agent.steps == 2
