@@ -246,6 +246,12 @@ def add_seeds(group):
 
 def add_records(parser):
     """The arguments of a training that `train` alone has: settings, results, and what a long one leaves behind."""
+    _add_settings(parser)
+    _add_results(parser)
+    _add_checkpoints(parser)
+
+
+def _add_settings(parser):
     group = parser.add_argument_group("settings, instead of the recipe's")
     group.add_argument(
         "--precision",
@@ -263,6 +269,8 @@ def add_records(parser):
     )
     group.add_argument("--learning-rate", type=above_zero, metavar="RATE", help="of the checkpoint's, too")
 
+
+def _add_results(parser):
     group = parser.add_argument_group("results")
     group.add_argument(
         "--seeds",
@@ -291,6 +299,8 @@ def add_records(parser):
     )
     group.add_argument("--verbose", action="store_true", help="print the score of each episode")
 
+
+def _add_checkpoints(parser):
     group = parser.add_argument_group("checkpoints, for long trainings")
     group.add_argument(
         "--checkpoints",

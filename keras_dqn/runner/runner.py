@@ -107,14 +107,7 @@ class Runner:
         self.num_envs = check_whole("num_envs", usual if num_envs is None else num_envs)
         # one file a recipe, since their networks differ
         usual_backup = Path(f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5")
-        if options.get("rollout") is not None:
-            options.setdefault("replay_every", options["rollout"])  # when it is full
-        options = {
-            "weight_backup": usual_backup,
-            "replay_every": "episode",
-            **self.recipes[self.recipe],
-            **options,
-        }
+        options = _over_recipe(self.recipes[self.recipe], options, usual_backup)
         there = found(usual_backup, self.recipe)
         if weights == "backup" and options["weight_backup"] is usual_backup is not there:
             weights = there
@@ -306,6 +299,12 @@ def _known(agent_class):
     own = [*inspect.signature(Agent).parameters.values(), *inspect.signature(agent_class).parameters.values()]
     names = {one.name for one in own if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
     return {*names, *Settings.names(), "replay_every"} - {"state_size", "action_size", "seed", "load_backup"}
+
+
+def _over_recipe(recipe, options, backup):
+    """A recipe's options with the caller's in their place; a rollout is learned from when it is full."""
+    full = {} if options.get("rollout") is None else {"replay_every": options["rollout"]}
+    return {"weight_backup": backup, "replay_every": "episode", **recipe, **full, **options}
 
 
 def _check_period(replay_every, rollout):
