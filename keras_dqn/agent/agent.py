@@ -186,8 +186,7 @@ class Agent(NotebookNames, Resumable):
         if not self.memory.bootstraps and self._acted is not None:
             steps, self._acted = steps._replace(q_values=self._acted[steps.environment]), None
         self.memory.remember(steps)
-        self._known = next_state
-        self.steps += len(steps.action)
+        self._known, self.steps = next_state, self.steps + len(steps.action)
         self.epsilon.stepped(self.steps)
         if ends := np.count_nonzero(steps.ended):
             self.episodes += int(ends)
@@ -375,18 +374,16 @@ def play(
         position: a `Position` to begin at, where the loop then notes down where it is.
     """
     envs, masked = as_vector(env, max_steps), agent.settings.exploration.mask_actions
-    by_episode = replay_every == "episode"
-    period, tally = replay_period(replay_every), Tally(envs.num_envs)
+    period, by_episode, tally = replay_period(replay_every), replay_every == "episode", Tally(envs.num_envs)
     position = Position() if position is None else position
     position.begin(envs, tally, seed)
     if position.saved is None:
         agent.begin_episodes()
     agent.learner.sync()
     replays_due, before = Every(period), position.due
-    if hasattr(envs, "collected"):
+    collected = collect(agent.act_batch, envs, None, shape_reward, masked, position)
+    if hasattr(envs, "collected"):  # the actors of a fleet do that
         collected = envs.collected(agent, position, shape_reward)
-    else:
-        collected = collect(agent.act_batch, envs, None, shape_reward, masked, position)
     for steps in collected:
         epsilon, losses = agent.exploration_rate, None
         agent.remember_batch(steps)
