@@ -82,4 +82,7 @@ def export_html(options):
 
 def bench(options):
     """Measure speed and memory."""
-    keras_dqn.bench.main(options.repeats, keras_dqn.bench.BREAKOUT if options.game == "breakout" else None)
+    from keras_dqn.experiment.peers import PEERS  # TensorFlow comes with it
+
+    measurements = {None: None, "breakout": keras_dqn.bench.BREAKOUT, "peers": PEERS}[options.what]
+    keras_dqn.bench.main(options.repeats, measurements)

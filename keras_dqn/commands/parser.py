@@ -76,8 +76,14 @@ def make_parser():
     _add_trainings(command)
     _add_players(command)
     _add_pictures(command)
-    subparser = command(bench, "[breakout] ", "Measure speed and memory on this machine.", "--repeats 3")
-    subparser.add_argument("game", nargs="?", choices=["breakout"], help="measure the training of Breakout instead")
+    subparser = command(bench, "[breakout | peers] ", "Measure speed and memory on this machine.", "--repeats 3")
+    subparser.add_argument(
+        "what",
+        nargs="?",
+        choices=["breakout", "peers"],
+        help="measure the training of Breakout instead; or Stable-Baselines3 and the PyTorch tutorial, if they are "
+        "installed, beside ours",
+    )
     subparser.add_argument(
         "--repeats", type=whole, default=5, metavar="N", help="runs of each measurement; the median is shown"
     )
