@@ -2,7 +2,10 @@
 
 import re
 
+import pytest
+
 from keras_dqn import bench
+from keras_dqn.experiment import peers
 from keras_dqn.pytorch.tutorial import seconds_a_step
 
 
@@ -14,6 +17,15 @@ def test_a_measurement_is_a_row_of_the_table(capsys):
     names = [re.fullmatch(r"\| (.*) \| [\d,]+ (/s|steps/s) \|", line)[1] for line in lines[4:]]
     assert len(names) == 7
     assert names[2] == "updates of 64 transitions, 64-64, K=128 a call"
+
+
+def test_what_is_around_learning_is_measured_in_cpu_time():
+    rows = dict([*bench.first_update(1), *bench.evaluation(1), *bench.cleanrl_settings(1, steps=100)])
+    assert len(rows) == 6
+    for name, result in rows.items():
+        number, unit = re.fullmatch(r"(\d+\.?\d*) (CPU s|CPU µs a step)", result).groups()
+        assert (unit == "CPU s") == ("evaluation" in name or "first" in name)
+        assert float(number) > 0
 
 
 def test_the_memory_of_frames_is_held_against_its_formula():
@@ -38,3 +50,22 @@ def test_the_time_of_a_breakout_training_is_shared_out():
 
 def test_the_tutorials_loop_runs():
     assert 0 < seconds_a_step(1, steps=3) < 10
+
+
+def test_peers_that_are_not_installed_are_named_with_what_installs_them(monkeypatch):
+    monkeypatch.setattr(peers, "_has", lambda package: False)
+    monkeypatch.setattr(peers, "_ours_solved", lambda seed: (1000 * (1 + seed), 2.0, 480.0))
+    assert list(peers.to_solved(3)) == [
+        ("CartPole to 475, `fast`", "2,000 steps, 2.0 CPU s; 3 of 3 reached it"),
+        ("the same, Stable-Baselines3 with its zoo's settings", "not measured: pip install stable-baselines3 torch"),
+    ]
+    (ours, measured), (theirs, missing) = peers.tutorial(1, steps=2)
+    assert ours == "CartPole `pytorch`, ours" and re.fullmatch(r"[\d,]+ CPU µs a step", measured)
+    assert theirs.startswith("the same") and missing == "not measured: pip install stable-baselines3 torch"
+
+
+def test_stable_baselines_is_measured_where_it_is_installed():
+    pytest.importorskip("stable_baselines3")
+    rows = list(peers.zoo_settings(1, steps=256))
+    assert len(rows) == 2
+    assert all(re.fullmatch(r"[\d,]+ CPU µs a step", result) for _, result in rows)

@@ -4,6 +4,8 @@ import html
 import http.server
 import json
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -709,3 +711,12 @@ def test_the_page_runs_its_own_script_and_style_and_nothing_else(chromium, serve
             drawn = chromium.run(f"getComputedStyle(document.querySelector('{element}')).letterSpacing")
             assert (drawn == spacing) == allowed
         assert sorted(asked) == (["/data", "/picture"] if allowed else [])
+
+
+def test_a_page_without_an_agent_needs_no_tensorflow():
+    code = "import sys; from keras_dqn.commands import main\n"
+    code += "main(['export-html', 'cartpole', '--weights', 'none', '--out', 'page.html'])\n"
+    code += "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "<title>CartPole-v1 to play</title>" in Path("page.html").read_text("utf-8")

@@ -82,10 +82,13 @@ def export_html(options):
 
 def bench(options):
     """Measure speed and memory."""
-    measurements = keras_dqn.bench.BREAKOUT if options.what == "breakout" else None
     if options.what == "ray":
         from keras_dqn.experiment.bench_ray import RAY as measurements
         from keras_dqn.ray.cluster import check_installed
 
         check_installed()
+    elif options.what == "peers":
+        from keras_dqn.experiment.peers import PEERS as measurements
+    else:
+        measurements = keras_dqn.bench.BREAKOUT if options.what == "breakout" else None
     keras_dqn.bench.main(options.repeats, measurements)

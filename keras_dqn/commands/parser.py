@@ -85,9 +85,13 @@ def make_parser():
     _add_trainings(command)
     _add_players(command)
     _add_pictures(command)
-    subparser = command(bench, "[breakout|ray] ", "Measure speed and memory on this machine.", "--repeats 3")
+    subparser = command(bench, "[breakout | ray | peers] ", "Measure speed and memory on this machine.", "--repeats 3")
     subparser.add_argument(
-        "what", nargs="?", choices=["breakout", "ray"], help="measure the training of Breakout, or Ray, instead"
+        "what",
+        nargs="?",
+        choices=["breakout", "ray", "peers"],
+        help="measure the training of Breakout instead; or Ray; or Stable-Baselines3 and the PyTorch tutorial, if they "
+        "are installed, beside ours",
     )
     subparser.add_argument(
         "--repeats", type=whole, default=5, metavar="N", help="runs of each measurement; the median is shown"

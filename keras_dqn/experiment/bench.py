@@ -3,6 +3,8 @@
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -13,6 +15,7 @@ import psutil
 from keras_dqn.agent import Agent, play
 from keras_dqn.backend import keras, tf
 from keras_dqn.environments.vector import make_env, make_vector_env
+from keras_dqn.exploration import Linear
 from keras_dqn.games.cartpole import CartPole
 from keras_dqn.learner.compiled import Learner
 from keras_dqn.memory import FrameMemory, Steps, Transition
@@ -97,6 +100,61 @@ def fast_recipe(repeats):
     """Environment steps a second of recipe `fast`, which makes an update of 128 transitions a step."""
     seconds = [_training_seconds(CartPole(1, recipe="fast", weights=None, seed=seed)) for seed in range(repeats)]
     yield "CartPole `fast`, an update of 128 every step", f"{1 / statistics.median(seconds):,.0f} steps/s"
+
+
+def first_update(repeats):
+    """Making the agent of recipe `fast` and its first update, in a process of its own that has imported everything."""
+    spent = [_python(_FIRST_UPDATE) for _ in range(repeats)]
+    yield "the agent of `fast` and its first update, compilation included", f"{statistics.median(spent):.1f} CPU s"
+
+
+_FIRST_UPDATE = """
+import time
+from keras_dqn import CartPole
+from keras_dqn.agent import play
+started = time.process_time()
+runner = CartPole(1, recipe="fast", weights=None, weight_backup=None, seed=0)
+next(step for step in play(runner.agent, runner.make_env(), runner.replay_every, seed=0) if step.losses is not None)
+print(time.process_time() - started)
+"""
+
+
+def evaluation(repeats):
+    """100 episodes of CartPole, of 500 steps each, with the pretrained agents."""
+    for recipe in ("juvin", "fast"):
+        cartpole = CartPole(recipe=recipe, weights="pretrained", weight_backup=None)
+        seconds = [_cpu_seconds(cartpole.evaluate) for _ in range(repeats)]
+        yield f"evaluation of 100 episodes of 500 steps, `{recipe}`", f"{statistics.median(seconds):.2f} CPU s"
+
+
+CLEANRL = {  # the settings of CleanRL's DQN, where there is one environment
+    "network": {"hidden": (120, 84)},
+    "optimizer": lambda: keras.optimizers.Adam(2.5e-4, name="adam"),
+    "memory_size": 10_000,
+    "learning_starts": 1000,
+    "sample_batch_size": 128,
+    "minibatch_size": 128,
+    "replay_every": 10,
+    "gamma": 0.99,
+    "target_update": 50,
+    "exploration": Linear(1.0, 0.05, 10_000),
+}
+
+
+def cleanrl_settings(repeats, steps=3000):
+    """CPU time a step with the settings of CleanRL, an update of 128 every 10 steps, and of such an update alone."""
+    for num_envs in (1, 10):
+        runner = CartPole(1, weights=None, weight_backup=None, seed=0, **CLEANRL)
+        envs = runner.make_env() if num_envs == 1 else runner.make_envs(num_envs)
+        loop = play(runner.agent, envs, runner.replay_every, seed=0)
+        next(step for step in loop if step.losses is not None)
+        rounds = partial(_go_on, loop, steps // num_envs)
+        spent = [_cpu_seconds(rounds) / steps for _ in range(repeats)]
+        yield f"settings of CleanRL, {num_envs} at once", f"{statistics.median(spent) * 1e6:.0f} CPU µs a step"
+    batches = runner.agent.memory.sample(1, 128)
+    updates = partial(_go_on, iter(partial(runner.agent.learner.update, batches), None), 300)
+    spent = [_cpu_seconds(updates) / 3000 for _ in range(repeats)]
+    yield "its update of 128, shared out over 10 steps", f"{statistics.median(spent) * 1e6:.0f} CPU µs a step"
 
 
 def pytorch_recipe(repeats):
@@ -319,6 +377,24 @@ def _seconds(function):
     return time.perf_counter() - started
 
 
+def _python(code):
+    """The number that some code prints last, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def _go_on(iterator, count):
+    for _ in range(count):
+        next(iterator)
+
+
+def _cpu_seconds(function):
+    """Of all threads of this process."""
+    started = time.process_time()
+    function()
+    return time.process_time() - started
+
+
 def _median_seconds(function, count):
     return statistics.median(_seconds(function) for _ in range(count))
 
@@ -334,6 +410,9 @@ SMALL = (
     loop_of_8,
     updates,
     fast_recipe,
+    first_update,
+    evaluation,
+    cleanrl_settings,
     pytorch_recipe,
     memory_growth,
 )

@@ -12,21 +12,17 @@ import json
 import math
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from keras_dqn.backend import keras
 from keras_dqn.games import GAMES as ALL_GAMES
 from keras_dqn.games import ON_A_PAGE
-from keras_dqn.networks.mlp import Dueling
 from keras_dqn.records.atomic import atomic_write, check_writable
-from keras_dqn.runner.runner import Runner
 
-# Name of a game, as games.js has it: its runner, which makes an agent for it.
-GAMES = {name: ALL_GAMES[name].runner_class() for name in ON_A_PAGE}
+if TYPE_CHECKING:  # TensorFlow comes with it, and a page without an agent needs none
+    from keras_dqn.runner.runner import Runner
+
+GAMES = {name: ALL_GAMES[name] for name in ON_A_PAGE}  # under the names that games.js has
 _SCRIPTS = ("games.js", "network.js", "scenes.js", "steering.js", "bars.js", "widget.js")
-_ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu")  # as network.js has them
 
 
 class Page:
@@ -50,7 +46,7 @@ class Page:
 
 
 def play_here(
-    game: str | Runner,
+    game: "str | Runner",
     weights: str | Path | None = None,
     recipe: str | None = None,
     speed: float = 1.0,
@@ -85,7 +81,7 @@ def play_here(
 
 
 def write_page(
-    game: str | Runner,
+    game: "str | Runner",
     path: str | Path,
     weights: str | Path | None = None,
     recipe: str | None = None,
@@ -106,19 +102,28 @@ def write_page(
 def _page(game, weights, recipe, speed, network):
     if not isinstance(speed, int | float) or not 0 < speed < math.inf:
         raise ValueError(f"`speed` must be a number above 0. Received: {speed!r}")
-    name, brain = _name_and_brain(game, weights, recipe, network)
+    name, agent = _name_and_brain(game, weights, recipe, network)
+    if agent is not None:
+        from keras_dqn.playable.page_network import described
+
+        agent = described(agent)
     web = Path(__file__).resolve().parent / "web"
     style = (web / "page.css").read_text("utf-8")
     script = "\n".join((web / script).read_text("utf-8") for script in _SCRIPTS)
     return Template((web / "page.html").read_text("utf-8")).substitute(
         policy=_policy(script, style),
-        title=f"{GAMES[name].environment} to play",
+        title=f"{_environment(name)} to play",
         game=name,
         speed=f"{speed:g}",
         style=style,
         script=script,
-        agent=json.dumps(None if brain is None else _describe(brain)),
+        agent=json.dumps(agent),
     )
+
+
+def _environment(name):
+    """gymnasium's id of the environment of a game."""
+    return GAMES[name].environment.rpartition(":")[2]
 
 
 def _policy(script, style):
@@ -134,10 +139,10 @@ def _policy(script, style):
 
 def _name_and_brain(game, weights, recipe, network):
     """The name of the game and the network that plays it, or None."""
-    if isinstance(game, Runner):
+    if hasattr(game, "agent"):
         if (weights, recipe, network) != (None, None, None):
             raise ValueError(f"The agent of a game has its weights. Received: {weights=}, {recipe=}, {network=}")
-        names = {runner.environment: name for name, runner in GAMES.items()}
+        names = {_environment(name): name for name in GAMES}
         if game.environment not in names:
             raise ValueError(f"The environments of a page are {', '.join(names)}. Received: {game.environment!r}")
         return names[game.environment], game.agent.brain
@@ -150,38 +155,4 @@ def _name_and_brain(game, weights, recipe, network):
             raise ValueError(f"`{name}` says whose network the `weights` are of. Received: {received}")
         return game, None
     options = {} if network is None else {"network": network}
-    return game, GAMES[game](weights=weights, recipe=recipe, **options).agent.brain
-
-
-def _describe(brain):
-    """The layers of a network and their float32 weights, as network.js reads them."""
-    if not isinstance(brain, keras.Sequential):
-        kind = f"{type(brain).__module__}.{type(brain).__name__}"
-        raise ValueError(f"The page runs a network that is a keras.Sequential. Received: {kind}")
-    layers, arrays, size = [], [], brain.input_shape[-1]
-    for layer in brain.layers:
-        for description, *weights in _parts(layer, size):
-            layers.append(description)
-            arrays += [np.asarray(weight, "<f4").ravel() for weight in weights]
-            size = description.get("outputs", size)
-    return {"layers": layers, "weights": base64.b64encode(np.concatenate(arrays).tobytes()).decode()}
-
-
-def _parts(layer, size):
-    """What a layer with inputs [B, size] is to network.js: a list of (description, weights…)."""
-    if type(layer) is keras.layers.Rescaling and np.ndim(layer.scale) <= 1 and np.ndim(layer.offset) <= 1:
-        scale, offset = (np.broadcast_to(numbers, (size,)) for numbers in (layer.scale, layer.offset))
-        return [({"kind": "rescaling", "size": size}, scale, offset)]
-    if type(layer) is Dueling:
-        return [*_parts(layer.value_and_advantages, size), ({"kind": "dueling"},)]
-    if type(layer) is keras.layers.Dropout:  # it is for training alone
-        return []
-    activation = getattr(getattr(layer, "activation", None), "__name__", None)
-    known = activation in _ACTIVATIONS and layer.activation is getattr(keras.activations, activation)
-    if type(layer) is not keras.layers.Dense or not known or layer.compute_dtype != "float32":
-        raise ValueError(
-            f"The page runs layers of Rescaling, Dueling, and Dense with {', '.join(_ACTIVATIONS)}, in float32. "
-            f"Received: {layer.name!r}, {type(layer).__name__} with {activation}, {layer.compute_dtype}"
-        )
-    bias = layer.bias if layer.use_bias else np.zeros(layer.units)
-    return [({"kind": "dense", "inputs": size, "outputs": layer.units, "activation": activation}, layer.kernel, bias)]
+    return game, GAMES[game].runner_class()(weights=weights, recipe=recipe, **options).agent.brain

@@ -1,0 +1,151 @@
+"""What `python -m keras_dqn bench peers` measures: other people's DQN beside ours, where it is installed."""
+
+import importlib.util
+import statistics
+import time
+from collections.abc import Iterator
+
+from keras_dqn.agent import play
+from keras_dqn.backend import keras
+from keras_dqn.environments.vector import make_env
+from keras_dqn.exploration import Linear
+from keras_dqn.games.cartpole import CartPole
+from keras_dqn.runner.evaluate import EVALUATION_SEED
+
+PIP = "pip install stable-baselines3 torch"
+LAST_STEP = 50_000  # the most that a training to 475 makes
+
+# CartPole's settings in the zoo of Stable-Baselines3, under our names and under theirs.
+ZOO = {
+    "network": {"hidden": (256, 256), "initializer": "torch"},
+    "optimizer": lambda: keras.optimizers.Adam(2.3e-3, epsilon=1e-8, global_clipnorm=10.0, name="adam"),
+    "loss": "huber",
+    "memory_size": 100_000,
+    "learning_starts": 1000,
+    "sample_batch_size": 128 * 64,
+    "minibatch_size": 64,
+    "replay_every": 256,
+    "gamma": 0.99,
+    "target_update": 128,  # theirs is copied every 10 steps: once before each 128 updates
+    "exploration": Linear(1.0, 0.04, 8000),
+}
+THEIR_ZOO = {
+    "learning_rate": 2.3e-3,
+    "batch_size": 64,
+    "buffer_size": 100_000,
+    "learning_starts": 1000,
+    "gamma": 0.99,
+    "target_update_interval": 10,
+    "train_freq": 256,
+    "gradient_steps": 128,
+    "exploration_fraction": 0.16,  # of 50,000 steps
+    "exploration_final_eps": 0.04,
+    "policy_kwargs": {"net_arch": [256, 256]},
+}
+
+
+def to_solved(repeats: int) -> Iterator[tuple[str, str]]:
+    """Steps and CPU seconds, imports left out, until 100 greedy episodes have a mean of 475, from seeds 0, 1, 2, …"""
+    yield _medians("CartPole to 475, `fast`", [_ours_solved(seed) for seed in range(repeats)])
+    name = "the same, Stable-Baselines3 with its zoo's settings"
+    if _has("stable_baselines3"):
+        yield _medians(name, [_theirs_solved(seed) for seed in range(repeats)])
+    else:
+        yield name, f"not measured: {PIP}"
+
+
+def zoo_settings(repeats: int, steps: int = 2560) -> Iterator[tuple[str, str]]:
+    """CPU time a step with the zoo's settings, 128 updates of 64 every 256 steps, ours and Stable-Baselines3's."""
+    sides = {"the zoo's settings, ours": _our_steps(), "the same, Stable-Baselines3": None}
+    if _has("stable_baselines3"):
+        sides["the same, Stable-Baselines3"] = _their_steps()
+    yield from _in_turns(sides, repeats, steps)
+
+
+def tutorial(repeats: int, steps: int = 300) -> Iterator[tuple[str, str]]:
+    """CPU time a step of recipe `pytorch`, ours and as the PyTorch tutorial writes it, an update of 128 every step."""
+    runner = CartPole(1, recipe="pytorch", weights=None, weight_backup=None, seed=0)
+    loop = play(runner.agent, runner.make_env(), runner.replay_every, seed=0)
+    next(step for step in loop if step.losses is not None)
+    sides = {"CartPole `pytorch`, ours": lambda count: [next(loop) for _ in range(count)]}
+    sides["the same, the tutorial's own loop, 1 thread"] = None
+    if _has("torch"):
+        from keras_dqn.pytorch.tutorial import seconds_a_step
+
+        sides["the same, the tutorial's own loop, 1 thread"] = lambda count: seconds_a_step(1, count)
+    yield from _in_turns(sides, repeats, steps)
+
+
+def _in_turns(sides, repeats, steps):
+    """Rows of the CPU time a step of functions of a number of steps, measured in turns; None is not installed."""
+    spent = {name: [] for name, side in sides.items() if side is not None}
+    for _ in range(repeats):
+        for name, times in spent.items():
+            started = time.process_time()
+            sides[name](steps)
+            times.append((time.process_time() - started) / steps * 1e6)
+    for name in sides:
+        yield name, f"{statistics.median(spent[name]):,.0f} CPU µs a step" if name in spent else f"not measured: {PIP}"
+
+
+def _our_steps():
+    runner = CartPole(1, weights=None, weight_backup=None, seed=0, **ZOO)
+    loop = play(runner.agent, runner.make_env(), runner.replay_every, seed=0)
+    next(step for step in loop if step.losses is not None)
+
+    def go_on(count):
+        for _ in range(count):
+            next(loop)
+
+    return go_on
+
+
+def _their_steps():
+    model = _their_model(0)
+    model.learn(1280)
+    return lambda count: model.learn(count, reset_num_timesteps=False)
+
+
+def _ours_solved(seed):
+    """(steps, CPU seconds, the last evaluation) of a training with recipe `fast`, evaluated every 500 steps."""
+    started = time.process_time()
+    cartpole = CartPole(recipe="fast", weights=None, weight_backup="peers.h5", seed=seed, steps=LAST_STEP)
+    cartpole.train(progress=False, live=False, evaluate_every=500, stop_score=475)
+    last = cartpole.history.evaluations[-1]
+    return last.steps, time.process_time() - started, last.score
+
+
+def _their_model(seed):
+    import torch
+    from stable_baselines3 import DQN
+
+    torch.set_num_threads(1)  # two wait for each other, with networks this small
+    return DQN("MlpPolicy", make_env("CartPole-v1"), seed=seed, device="cpu", **THEIR_ZOO)
+
+
+def _theirs_solved(seed):
+    """The same of Stable-Baselines3, by its own evaluation of 100 episodes at once, every 1,000 steps."""
+    from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnRewardThreshold
+    from stable_baselines3.common.env_util import make_vec_env
+
+    started = time.process_time()
+    envs = make_vec_env("CartPole-v1", n_envs=100, seed=EVALUATION_SEED)
+    stop = StopTrainingOnRewardThreshold(475, verbose=0)
+    evaluated = EvalCallback(envs, n_eval_episodes=100, eval_freq=1000, callback_on_new_best=stop, verbose=0)
+    model = _their_model(seed)
+    model.learn(LAST_STEP, callback=evaluated)
+    return model.num_timesteps, time.process_time() - started, evaluated.best_mean_reward
+
+
+def _medians(name, solved):
+    steps, seconds, scores = zip(*solved, strict=True)
+    reached = sum(score >= 475 for score in scores)
+    made = f"{statistics.median(steps):,.0f} steps, {statistics.median(seconds):.1f} CPU s"
+    return name, f"{made}; {reached} of {len(scores)} reached it"
+
+
+def _has(package):
+    return importlib.util.find_spec(package) is not None
+
+
+PEERS = (to_solved, zoo_settings, tutorial)
