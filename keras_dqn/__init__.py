@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # for editors and type checkers; when the package runs, a nam
     from keras_dqn.playable.page import play_here as play_here
     from keras_dqn.records import history as history
     from keras_dqn.records import weights as weights
+    from keras_dqn.records.brain_from import brain_from as brain_from
     from keras_dqn.records.checkpoint import CheckpointError as CheckpointError
     from keras_dqn.records.checkpoint import Checkpoints as Checkpoints
     from keras_dqn.records.evaluation import Evaluation as Evaluation
@@ -65,6 +66,7 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "ReplayMemory": "memory",
     "Transition": "memory",
     "WeightFileError": "records.weights",
+    "brain_from": "records.brain_from",
     "compare": "experiment",
     "compare_videos": "show.video",
     "evaluate": "runner.evaluate",

@@ -1,6 +1,7 @@
 """What the commands have in common: types of options, the game, its weights, and checks that need no TensorFlow."""
 
 import argparse
+import ast
 import difflib
 import re
 import sys
@@ -76,6 +77,51 @@ fraction = _number(float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
 finite = _number(float, "a number", lambda value: abs(value) < float("inf"))
 
 
+def network(text):
+    """A type for argparse: options of a network, as they are written in Python."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'must be options, like {{"hidden": (64, 64)}}. Received: {text}')
+    try:
+        return check_network(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be options of a network: {error}") from error
+
+
+def check_network(options):
+    """Options of `networks.mlp`, if that is what they are; else a ValueError that names the nearest, or the wrong."""
+    for name, value in options.items():
+        if name not in NETWORK:
+            near = difflib.get_close_matches(str(name), NETWORK, n=1)
+            hint = f"the nearest is {near[0]}" if near else f"there are {', '.join(NETWORK)}"
+            raise ValueError(f"there is no option of that name; {hint}. Received: {name}")
+        if not NETWORK[name](value):
+            raise ValueError(f"{name} has another value. Received: {value!r}")
+    return options
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_number_or_list(value):
+    return _is_number(value) or (isinstance(value, list | tuple) and all(map(_is_number, value)))
+
+
+NETWORK = {  # what `networks.mlp` takes, and of what kind
+    "hidden": lambda value: isinstance(value, list | tuple) and all(type(one) is int and one > 0 for one in value),
+    "activation": lambda value: isinstance(value, str),
+    "dueling": lambda value: isinstance(value, bool),
+    "center": _is_number_or_list,
+    "scale": _is_number_or_list,
+    "initializer": lambda value: isinstance(value, str),
+    "normalisation": lambda value: isinstance(value, str),
+}
+
+
 # ---------------------------------------------------------------- the game
 
 
@@ -147,7 +193,7 @@ def check_weights(weights):
     path = Path(weights)
     if not path.is_file():
         received = "a folder" if path.is_dir() else "no such file"
-        raise ValueError(f"--weights must be 'pretrained', 'none' or an .h5 file. Received: {received}, {weights}")
+        raise ValueError(f"--weights must be 'pretrained', 'none' or a weight file. Received: {received}, {weights}")
 
 
 def check_out(path, name, suffixes):
@@ -162,6 +208,17 @@ def check_suffix(path, name, suffixes):
     """Refuse a file of another kind."""
     if path is not None and Path(path).suffix.lower() not in suffixes:
         raise ValueError(f"{name} must be a file of the kind {' or '.join(suffixes)}. Received: {path}")
+
+
+def add_network(parser):
+    """The option for weights whose file does not tell their network."""
+    parser.add_argument(
+        "--network",
+        type=network,
+        metavar="OPTIONS",
+        help="of the network that the weights are of, where neither file nor recipe tell: "
+        '\'{"hidden": (64, 64), "activation": "tanh"}\'',
+    )
 
 
 def usage(options):
@@ -181,29 +238,7 @@ def game_class(options):
 def make_runner(options, weights, **settings):
     """The runner that the options ask for, with these weights: None, "backup", "pretrained" or a file."""
     atari = {name: value for name, value in atari_options(options).items() if value is not None}
-    game, recipe = game_class(options), options.recipe
-    if weights in (None, "backup", "pretrained"):
-        return game(recipe=recipe, weights=weights, seed=options.seed, **atari, **settings)
-    runner = game(recipe=recipe, weights=None, seed=options.seed, **atari, **settings)
-    load_weights(runner, weights)
-    return runner
-
-
-def load_weights(runner, path):
-    """Load a weight file; where it is another network's, say for what it is, if that can be told."""
-    from keras_dqn.records.weight_sizes import sizes
-    from keras_dqn.records.weights import WeightFileError
-
-    try:
-        runner.agent.load_model(path)
-    except WeightFileError as error:
-        found, needed = sizes(path), (runner.agent.state_size, runner.agent.action_size)
-        if found is None or found == needed:
-            raise
-        raise WeightFileError(
-            f"{path}: these are weights of a network with {found[0]} inputs and {found[1]} actions; "
-            f"{type(runner).__name__} has {needed[0]} and {needed[1]}. Received: {error}"
-        ) from error
+    return game_class(options)(recipe=options.recipe, weights=weights, seed=options.seed, **atari, **settings)
 
 
 def trained_runner(options, refuse=False):
@@ -213,15 +248,15 @@ def trained_runner(options, refuse=False):
         refuse: raise a ValueError where there are none, unless --weights none asks for that, instead of playing on and
             saying so on stderr.
     """
+    settings = {} if options.network is None else {"network": options.network}
     if options.weights not in ("backup", "none"):
-        return make_runner(options, options.weights)
-    runner = make_runner(options, None)
+        return make_runner(options, options.weights, **settings)
+    runner = make_runner(options, None, **settings)
     files = [] if options.weights == "none" else [runner.best_backup, runner.agent.weight_backup]
     for path in (found(file, runner.recipe) for file in files):
         if path.exists():
-            load_weights(runner, path)
             print(f"Weights: {path}")
-            return runner
+            return make_runner(options, path, **settings)
     looked = f", as there is no {files[1]} here" if files else ""
     if files and refuse:
         raise ValueError(

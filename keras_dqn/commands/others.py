@@ -76,7 +76,7 @@ def export_html(options):
     check_weights(options.weights)
     check_writable(options.out)
     weights = None if options.weights == "none" else options.weights
-    keras_dqn.page.write_page(options.game, options.out, weights, options.recipe)
+    keras_dqn.page.write_page(options.game, options.out, weights, options.recipe, network=options.network)
     print(f"Page: {options.out}")
 
 

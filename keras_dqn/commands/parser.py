@@ -5,7 +5,16 @@ import sys
 
 import keras_dqn
 from keras_dqn.commands import config
-from keras_dqn.commands.options import Parser, UsageError, above_zero, add_game, fraction, not_negative, whole
+from keras_dqn.commands.options import (
+    Parser,
+    UsageError,
+    above_zero,
+    add_game,
+    add_network,
+    fraction,
+    not_negative,
+    whole,
+)
 from keras_dqn.commands.others import bench, evaluate, export_html, film, play, plot, run
 from keras_dqn.commands.train import add_records, add_training, compare, train
 from keras_dqn.games import IN_A_WINDOW, ON_A_PAGE
@@ -160,11 +169,12 @@ def _add_players(command):
     )
     subparser.add_argument("game", help=" or ".join(ON_A_PAGE))
     subparser.add_argument(
-        "--weights", default="none", metavar="FILE", help="the agent's: 'pretrained', an .h5 file, or 'none'"
+        "--weights", default="none", metavar="FILE", help="the agent's: 'pretrained', a weight file, or 'none'"
     )
     subparser.add_argument(
         "--recipe", metavar="NAME", help="the one whose network the weights are of; the game's first one if not given"
     )
+    add_network(subparser)
     subparser.add_argument("--out", metavar="FILE", required=True, help="the .html file to write")
 
 
@@ -175,8 +185,9 @@ def _add_weights_to_play(subparser):
         default="backup",
         metavar="FILE",
         help="'backup' (what a training left in this folder, its best weights if it kept any), 'pretrained', 'none', "
-        "or an .h5 file",
+        "or a weight file (.h5, .keras), which may bring its network",
     )
+    add_network(group)
     group.add_argument(
         "--epsilon", type=fraction, default=0.0, metavar="P", help="probability of a random action; 1 is all random"
     )

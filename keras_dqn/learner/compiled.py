@@ -342,7 +342,7 @@ class Learner:
             return
 
         def move():
-            for old, new in zip(self.target_brain.variables, self.brain.variables, strict=True):
+            for old, new in zip(self.target_brain.weights, self.brain.weights, strict=True):  # no seeds of dropout
                 old.assign(new if self.tau == 1 else old + self.tau * (new - old))
             return 0
 

@@ -12,6 +12,7 @@ import json
 import math
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,11 @@ class Page:
 
 
 def play_here(
-    game: str | Runner, weights: str | Path | None = None, recipe: str | None = None, speed: float = 1.0
+    game: str | Runner,
+    weights: str | Path | None = None,
+    recipe: str | None = None,
+    speed: float = 1.0,
+    network: dict[str, Any] | None = None,
 ) -> Page:
     """A game to play in a notebook's cell, with the keyboard, the mouse or a finger, against a trained agent.
 
@@ -62,10 +67,12 @@ def play_here(
         game: a `CartPole`, a `MountainCar`, or another `Runner` in one of the three environments, whose agent plays
             with its weights as they are now; or a name: "cartpole" (CartPole-v1), "playable-cartpole"
             (`PlayableCartPole`) or "mountaincar" (MountainCar-v0).
-        weights: with a name, the agent's: "pretrained", an .h5 file, or None for no agent.
+        weights: with a name, the agent's: "pretrained", a weight file, which may bring its network, or None for no
+            agent.
         recipe: with weights, the recipe whose network they are of; see `Runner`.
         speed: of the clock; 1 is the environment's own, 50 steps a second or, for the car, 30. The page has a button
             for it, and keeps it in the attribute `data-speed` of its main element.
+        network: with weights, options of the network that they are of, where neither file nor recipe tell; see `Agent`.
 
     Returns:
         A `Page`.
@@ -74,7 +81,7 @@ def play_here(
         ValueError: the game is unknown, the speed is not above 0, or the network has a layer that the page cannot run.
         WeightFileError: the weights are not whole or not this network's.
     """
-    return Page(_page(game, weights, recipe, speed))
+    return Page(_page(game, weights, recipe, speed, network))
 
 
 def write_page(
@@ -83,22 +90,23 @@ def write_page(
     weights: str | Path | None = None,
     recipe: str | None = None,
     speed: float = 1.0,
+    network: dict[str, Any] | None = None,
 ) -> Path:
     """Write such a page to `path`, one HTML file that any browser opens, whole or not at all; returns the path.
 
     Arguments and errors are those of `play_here`, and OSError where `path` cannot be written.
     """
     check_writable(path)
-    content = _page(game, weights, recipe, speed)
+    content = _page(game, weights, recipe, speed, network)
     with atomic_write(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
     return Path(path)
 
 
-def _page(game, weights, recipe, speed):
+def _page(game, weights, recipe, speed, network):
     if not isinstance(speed, int | float) or not 0 < speed < math.inf:
         raise ValueError(f"`speed` must be a number above 0. Received: {speed!r}")
-    name, brain = _name_and_brain(game, weights, recipe)
+    name, brain = _name_and_brain(game, weights, recipe, network)
     web = Path(__file__).resolve().parent / "web"
     style = (web / "page.css").read_text("utf-8")
     script = "\n".join((web / script).read_text("utf-8") for script in _SCRIPTS)
@@ -124,11 +132,11 @@ def _policy(script, style):
     return f"{none}; script-src {only(script)}; style-src {only(style)}"
 
 
-def _name_and_brain(game, weights, recipe):
+def _name_and_brain(game, weights, recipe, network):
     """The name of the game and the network that plays it, or None."""
     if isinstance(game, Runner):
-        if weights is not None or recipe is not None:
-            raise ValueError(f"The agent of a game has its weights. Received: weights={weights!r}, recipe={recipe!r}")
+        if (weights, recipe, network) != (None, None, None):
+            raise ValueError(f"The agent of a game has its weights. Received: {weights=}, {recipe=}, {network=}")
         names = {runner.environment: name for name, runner in GAMES.items()}
         if game.environment not in names:
             raise ValueError(f"The environments of a page are {', '.join(names)}. Received: {game.environment!r}")
@@ -136,10 +144,13 @@ def _name_and_brain(game, weights, recipe):
     if game not in GAMES:
         raise ValueError(f"The games of a page are {', '.join(GAMES)}. Received: {game!r}")
     if weights is None:
-        if recipe is not None:
-            raise ValueError(f"`recipe` says whose network the `weights` are of. Received: weights=None, {recipe=}")
+        if (recipe, network) != (None, None):
+            name = "recipe" if network is None else "network"
+            received = f"weights=None, {recipe=}" + ("" if network is None else f", {network=}")
+            raise ValueError(f"`{name}` says whose network the `weights` are of. Received: {received}")
         return game, None
-    return game, GAMES[game](weights=weights, recipe=recipe).agent.brain
+    options = {} if network is None else {"network": network}
+    return game, GAMES[game](weights=weights, recipe=recipe, **options).agent.brain
 
 
 def _describe(brain):
@@ -163,6 +174,8 @@ def _parts(layer, size):
         return [({"kind": "rescaling", "size": size}, scale, offset)]
     if type(layer) is Dueling:
         return [*_parts(layer.value_and_advantages, size), ({"kind": "dueling"},)]
+    if type(layer) is keras.layers.Dropout:  # it is for training alone
+        return []
     activation = getattr(getattr(layer, "activation", None), "__name__", None)
     known = activation in _ACTIVATIONS and layer.activation is getattr(keras.activations, activation)
     if type(layer) is not keras.layers.Dense or not known or layer.compute_dtype != "float32":

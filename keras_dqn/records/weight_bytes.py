@@ -9,6 +9,8 @@ from pathlib import Path
 from keras_dqn.records.hdf5_blocks import SIGNATURE
 
 WITHIN = "model.weights.h5"  # the weights in a `.keras` file
+CONFIG = "config.json"  # what network they are of, there
+LONGEST_CONFIG = 2**20  # bytes of it
 MOST_MEMBERS = 1000  # of a `.keras` file; Keras writes three, and one for each file that a layer brings along
 
 
@@ -27,6 +29,12 @@ def hdf5_bytes(path: str | Path, limit: int) -> bytes:
     if not content.startswith(SIGNATURE):
         raise _error("a weight file", _name(content))
     return content
+
+
+def config_bytes(path: str | Path, limit: int) -> bytes | None:
+    """Returns the configuration in a `.keras` file of at most `limit` bytes, None for another file; raises as above."""
+    content = _read(path, limit)
+    return _unpack(content, LONGEST_CONFIG, CONFIG) if content.startswith(b"PK\3\4") else None
 
 
 def _error(expected: str, received: str) -> WeightFileError:
@@ -58,22 +66,22 @@ def _check(status: os.stat_result, limit: int) -> None:
             raise _error("a weight file", received)
 
 
-def _unpack(content: bytes, limit: int) -> bytes:
-    """The weights in a `.keras` file. What else is in it, like the architecture, stays unread."""
+def _unpack(content: bytes, limit: int, within: str = WITHIN) -> bytes:
+    """The weights in a `.keras` file, or its configuration. What else is in it stays unread."""
     if (most := content.count(b"PK\1\2")) > MOST_MEMBERS:  # so begins each line of the list that zipfile would read
         raise _error(f"a .keras file of at most {MOST_MEMBERS} members", f"{most}")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = [member for member in archive.infolist() if member.filename == WITHIN]
+            members = [member for member in archive.infolist() if member.filename == within]
             if len(members) != 1:
                 names = [member.filename[:40] for member in archive.infolist()[:5]]
                 received = f"a zip file with {len(members)} of that name, and {names}"
-                raise _error(f"a .keras file with one {WITHIN}", received)
+                raise _error(f"a .keras file with one {within}", received)
             if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or members[0].flag_bits & 1:
-                raise _error(f"{WITHIN} as Keras packs it", f"method {members[0].compress_type}, or encrypted")
+                raise _error(f"{within} as Keras packs it", f"method {members[0].compress_type}, or encrypted")
             if members[0].file_size > limit:
                 received = f"{members[0].file_size} bytes"
-                raise _error(f"{WITHIN} of at most {limit} bytes, which is enough for this network", received)
+                raise _error(f"{within} of at most {limit} bytes, which is enough for this network", received)
             with archive.open(members[0]) as file:
                 return file.read(members[0].file_size)
     except WeightFileError:

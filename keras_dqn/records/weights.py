@@ -8,6 +8,7 @@ Written: the weights-only layout of Keras 2, which `load_weights` of Keras 2 and
 
 import hashlib
 import io
+import json
 import logging
 import math
 import re
@@ -23,12 +24,15 @@ from keras_dqn.records.atomic import check_writable as check_writable
 from keras_dqn.records.hdf5 import File, Group, Tensor
 from keras_dqn.records.hdf5_blocks import LONGEST_NAME
 from keras_dqn.records.weight_bytes import WeightFileError, hdf5_bytes
+from keras_dqn.records.weight_network import described, network_of
 
 logger = logging.getLogger("keras_dqn")
 
 LONGEST_PATH = 4 * LONGEST_NAME
 TOP_LEVEL = "top_level_model_weights"  # Keras' group for weights that the model holds outside its layers
 CHECKSUM = "sha256"  # an attribute of the files that are written here, of all their tensors
+NETWORK = "network"  # another: the configuration of the network, where it is a stack of known layers
+LONGEST_ATTRIBUTE = 60_000  # bytes, in the form that it is stored in
 OF_KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
 
 
@@ -382,9 +386,9 @@ def _leaves_of_keras_1(names: Iterable[str]) -> list[str]:
 def save_weights(model, path: str | Path) -> Path:
     """Writes the weights of `model` to `path` and returns it; a reader, or a crash, finds the old file or the new one.
 
-    Names count from zero in every file: equal weights give equal bytes. With them goes a sha256 of all tensors, which
-    Keras passes over. Raises WeightFileError for weights that are not
-    finite floats, OSError where `path` cannot be written.
+    Names count from zero in every file: equal weights give equal bytes. With them go a sha256 of all tensors and the
+    configuration of the network (see `brain_from`), which Keras passes over. Raises WeightFileError for weights that
+    are not finite floats, OSError where `path` cannot be written.
     """
     content = weights_content(model, path)
     with atomic_write(path) as temporary:
@@ -410,6 +414,10 @@ def weights_content(model, path: str | Path) -> memoryview:
         file.attrs.update(backend=np.bytes_("tensorflow"), keras_version=np.bytes_("2.15.0"))
         everything = {f"{layer}/{name}": v for layer, tensors in layers.items() for name, v in tensors.items()}
         file.attrs[CHECKSUM] = np.bytes_(_sum(everything))
+        if (network := network_of(model)) is not None:
+            text = json.dumps(described(network), separators=(",", ":"), sort_keys=True)
+            if len(text) <= LONGEST_ATTRIBUTE:
+                file.attrs[NETWORK] = np.bytes_(text)
         file.attrs["layer_names"] = np.array([name for name in layers if name != TOP_LEVEL], dtype="S")
         for name, tensors in layers.items():
             group = file.create_group(name)

@@ -1,6 +1,7 @@
 """The runner that each game grows from: it trains an agent in one environment, evaluates it and films it."""
 
 import inspect
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -15,6 +16,7 @@ from keras_dqn.exploration import over_training
 from keras_dqn.records.history import History
 from keras_dqn.records.renamed import found, name_now
 from keras_dqn.records.weights import pretrained
+from keras_dqn.runner.brought import with_weights
 from keras_dqn.runner.callbacks import TrainKeywords
 from keras_dqn.runner.evaluate import acting, evaluate
 from keras_dqn.runner.training import begin_training
@@ -52,7 +54,8 @@ class Runner:
         episodes: how many `train` plays.
         recipe: the agent's settings by name; see `recipes`.
         weights: what to start from: "backup" loads the agent's backup file if it is there, as the notebook does;
-            "pretrained" the weights that ship with keras_dqn; a path, that .h5 file; None, fresh weights.
+            "pretrained" the weights that ship with keras_dqn; a path, that file, with its own network where it tells
+            one and no `network` or `brain` is given (see `brain_from`); None, fresh weights.
         seed: covers weights, sampling, exploration and environments: same seed, same machine, same bits.
         num_envs: how many environments play at once; by default as many as the recipe says, or one.
         shape_reward: rewards to learn from instead of the true ones; see `play`.
@@ -91,6 +94,7 @@ class Runner:
         **options: Unpack[RunnerKeywords],
     ):
         check_keywords(type(self).__name__, options, _known(agent_class))
+        may_bring = agent_class is Agent and not {"brain", "network"} & options.keys()  # a file, its network
         self.episodes = check_whole("episodes", episodes)
         self.steps = None if steps is None else check_whole("steps", steps)
         self.max_steps = check_whole("max_steps", max_steps)
@@ -121,13 +125,14 @@ class Runner:
         agent_seed, env_seed = seed_sequence(seed).spawn(2)
         self._env_seeds = np.random.default_rng(env_seed)
         self.env = self.make_env()
-        self.state_size, self.action_size = sizes(self.env)
-        self.agent = agent_class(
-            self.state_size, self.action_size, seed=agent_seed, load_backup=weights == "backup", **options
-        )
+        self.state_size, self.action_size = both = sizes(self.env)
+        make = partial(agent_class, *both, seed=agent_seed, load_backup=weights == "backup")
+        if weights is None or weights == "backup":
+            self.agent = make(**options)
+        else:
+            path = pretrained(self._pretrained_name()) if weights == "pretrained" else weights
+            self.agent, options = with_weights(make, options, path, may_bring, type(self).__name__)
         self.settings = _describe(self, options)
-        if weights is not None and weights != "backup":
-            self.agent.load_model(pretrained(self._pretrained_name()) if weights == "pretrained" else weights)
         self.owns_backup = False  # whether what is in the backup file is of this runner's own training
         self.history = History()
         self.last_run = None  # the `Run` that `run` played last
