@@ -267,6 +267,7 @@ def layer(kind, **config):
 DEEP = stack(layer("Dense", units=2))
 for _ in range(90):
     DEEP = {"class_name": "Sequential", "config": {"layers": [DEEP, DEEP] if _ < 8 else [DEEP]}}
+DEEP = stack(DEEP)
 HOSTILE = {
     "more units than bytes": (stack(layer("Dense", units=2**22)), "expected room for"),
     "units beyond counting": (stack(layer("Dense", units=2**70)), "units: expected a whole number"),

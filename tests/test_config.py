@@ -1,6 +1,7 @@
 """Trainings in files: what is left of one does it again, the command line wins, and what is wrong is named."""
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,9 @@ from keras_dqn.__main__ import main
 from keras_dqn.commands.config import agent_settings, description
 from keras_dqn.commands.parser import make_parser
 from keras_dqn.exploration import Linear, Pieces
-from keras_dqn.games.breakout import Breakout
+from keras_dqn.games.breakout import Breakout, clipped
+from keras_dqn.networks.atari import nature_cnn
+from keras_dqn.networks.mlp import mlp
 
 
 def options_of(*arguments):
@@ -25,13 +28,19 @@ def options_of(*arguments):
         *(("cartpole", CartPole, recipe) for recipe in CartPole.recipes),
         *(("mountaincar", MountainCar, recipe) for recipe in MountainCar.recipes),
         ("breakout", Breakout, "nature"),
+        ("breakout", Breakout, "parallel"),
     ],
 )
 def test_every_setting_of_a_recipe_comes_back_from_its_file(game, name, recipe):
-    small = {"memory_size": 50_000} if game == "breakout" else {}
+    small = {"memory_size": 50_000} if recipe == "nature" else {}
     runner = name(recipe=recipe, weights=None, seed=0, **small)
-    said = tomllib.loads(description(options_of(game, "--recipe", recipe), runner))
-    assert (said["game"], said["recipe"], said["episodes"]) == (game, recipe, 200)
+    text, left_out = description(options_of(game, "--recipe", recipe), runner)
+    said = tomllib.loads(text)
+    assert (said["game"], said["recipe"], said["episodes"], left_out) == (game, recipe, 200, [])
+    assert (said["num_envs"], said["max_steps"]) == (runner.num_envs, runner.max_steps)
+    assert said.get("shape_reward") == ("clipped" if game == "breakout" else None)
+    given = {name for name, value in runner.agent.settings.flat().items() if value is not None}
+    assert said["agent"].keys() >= given - {"learning_rate"}
     again = name(recipe=recipe, weights=None, seed=0, **agent_settings(said["agent"], "a.toml"))
     assert again.settings == runner.settings
 
@@ -52,7 +61,7 @@ def test_a_training_is_done_again_by_what_it_left(capsys):
 @pytest.mark.parametrize("recipe", ["pytorch", "fast"])
 def test_the_file_alone_says_all_of_a_network_and_its_learning(recipe):
     runner = CartPole(recipe=recipe, weights=None)
-    table = tomllib.loads(description(options_of("cartpole"), runner))["agent"]
+    table = tomllib.loads(description(options_of("cartpole"), runner)[0])["agent"]
     bare = CartPole(recipe="juvin", weights=None, **agent_settings(table, "a.toml"))
     assert {**bare.settings, "recipe": recipe} == runner.settings
 
@@ -171,11 +180,109 @@ def test_schedules_of_several_pieces():
     assert agent_settings(table, "a.toml") == {"exploration": Pieces((0, 1.0), (100, 0.1))}
 
 
+@pytest.fixture
+def my_module(monkeypatch):
+    """A module of a user's own."""
+    Path("my_settings_module.py").write_text(
+        "from keras_dqn.networks import mlp\n\n\n"
+        "def half(states, actions, rewards, next_states):\n    return rewards / 2\n\n\n"
+        "def small(state_shape, action_size, seed=None, width=4):\n"
+        "    return mlp(state_shape[0], action_size, (width,), seed=seed)\n\n\n"
+        "nameless = lambda states, actions, rewards, next_states: -rewards\n"
+        "number = 3\n\n\n"
+        "def two(one, other):\n    return one\n"
+    )
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    yield "my_settings_module"
+    sys.modules.pop("my_settings_module", None)
+
+
+def test_functions_and_several_environments_are_in_the_file(my_module, capsys):
+    Path("run.toml").write_text(
+        f'game = "cartpole"\nsteps = 130\nseed = 1\nweights = "none"\nquiet = true\nnum_envs = 2\n'
+        f'shape_reward = "{my_module}:half"\nmax_steps = 60\n\n'
+        f'[agent]\nnetwork = {{function = "{my_module}:small", width = 5}}\n'
+    )
+    assert main(["train", "--config", "run.toml", "--out", "one.h5"]) == 0
+    assert "Settings: one.toml\n" in capsys.readouterr().out
+    asked, said = (tomllib.loads(Path(name).read_text()) for name in ("run.toml", "one.toml"))
+    assert {name: said[name] for name in asked.keys() - {"agent"}} == {n: asked[n] for n in asked.keys() - {"agent"}}
+    assert said["agent"]["network"] == asked["agent"]["network"] and said["out"] == "one.h5"
+    assert main(["train", "--config", "one.toml", "--out", "two.h5"]) == 0
+    assert Path("two.h5").read_bytes() == Path("one.h5").read_bytes()
+    assert main(["train", "--config", "one.toml", "--out", "three.h5", "--num-envs", "1"]) == 0
+    assert tomllib.loads(Path("three.toml").read_text())["num_envs"] == 1
+    assert Path("three.h5").read_bytes() != Path("one.h5").read_bytes()
+
+
+def test_a_function_without_a_name_is_said_in_one_line():
+    runner = CartPole(weights=None, shape_reward=lambda *arrays: arrays[2], network=lambda *a, seed: None or mlp(4, 2))
+    text, left_out = description(options_of("cartpole"), runner)
+    assert left_out == ["shape_reward", "network"]
+    assert text.count("# not in here, as it has no name: ") == 2
+    assert "network" not in tomllib.loads(text)["agent"] and "shape_reward" not in tomllib.loads(text)
+
+
+def test_that_is_said_where_the_training_ends(my_module, capsys):
+    typed = ["--steps", "40", "--weights", "none", "--quiet", "--shape-reward", f"{my_module}:nameless"]
+    assert main(["train", "cartpole", *typed]) == 0
+    out = capsys.readouterr().out
+    assert "Settings: cartpole_weight.toml\n" in out, "it is found by the name that was typed"
+    assert tomllib.loads(Path("cartpole_weight.toml").read_text())["shape_reward"] == f"{my_module}:nameless"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "shape_reward = 'eval'",
+            "--shape-reward must be a function: nature_cnn, difference_cnn, clipped, or module",
+        ),
+        ("shape_reward = 'no_such_module:f'", "no_such_module"),
+        ("shape_reward = 'my_settings_module:number'", "there is no number in my_settings_module"),
+        (
+            "shape_reward = 'my_settings_module:two'",
+            "--shape-reward must take states, actions, rewards and next_states",
+        ),
+        ("num_envs = 0", "run.toml: --num-envs must be a whole number, 1 or more. Received: 0"),
+        ("agent.network = {function = 'nature_cnn', depth = 3}", "network must be what nature_cnn takes"),
+        ("agent.network = {function = 3}", "network must be a function: "),
+        ("agent.network = {hiden = [3]}", "there is no option of that name; the nearest is hidden. Received: hiden"),
+        ("agent.network = {hidden = 3}", "hidden has another value. Received: 3"),
+        ("agent.network = 3", "network must be options. Received: 3"),
+    ],
+)
+def test_a_function_that_is_none_is_refused(text, message, my_module, capsys):
+    Path("run.toml").write_text(f"game = 'cartpole'\nweights = 'none'\n{text}\n")
+    assert main(["train", "--config", "run.toml"]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_another_recipe_has_its_own_number_of_environments(asked):
+    Path("run.toml").write_text(
+        FILE.replace("seed = 7", "seed = 7\nnum_envs = 3\nshape_reward = 'clipped'\nmax_steps = 50")
+    )
+    for typed in ([], ["--recipe", "parallel"]):
+        assert main(["train", "--config", "run.toml", *typed]) == 2
+    (_, _, same), (_, _, other) = asked
+    assert (same["num_envs"], same["shape_reward"], same["max_steps"]) == (3, clipped, 50)
+    assert "num_envs" not in other and "shape_reward" not in other and other["max_steps"] == 50
+
+
+def test_a_precision_that_is_typed_goes_before_the_network_of_the_file(asked):
+    Path("run.toml").write_text('game = "breakout"\nweights = "none"\n[agent]\nnetwork = {function = "nature_cnn"}\n')
+    for typed in ([], ["--precision", "mixed_bfloat16"]):
+        assert main(["train", "--config", "run.toml", *typed]) == 2
+    (_, _, same), (_, _, other) = asked
+    assert same["network"] is nature_cnn and "network" not in other
+
+
 def test_texts_survive():
-    runner = SimpleNamespace(recipe='qu"ote\\\n', episodes=3, settings={})
-    assert tomllib.loads(description(options_of("cartpole"), runner))["recipe"] == runner.recipe
+    runner = SimpleNamespace(recipe='qu"ote\\\n', episodes=3, settings={}, max_steps=9)
+    assert tomllib.loads(description(options_of("cartpole"), runner)[0])["recipe"] == runner.recipe
 
 
 def test_an_environment_by_its_id_is_in_the_file():
     runner = game_for("Acrobot-v1")(3, weights=None)
-    assert tomllib.loads(description(options_of("--env", "Acrobot-v1"), runner))["env"] == "Acrobot-v1"
+    assert tomllib.loads(description(options_of("--env", "Acrobot-v1"), runner)[0])["env"] == "Acrobot-v1"

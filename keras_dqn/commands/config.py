@@ -11,21 +11,31 @@
     optimizer = {class = "Adam", learning_rate = 0.0005, clipvalue = 1.0}
 
 `keras-dqn train --config FILE` reads it, and a training that has ended leaves one beside its weights, with every
-setting. The file is read as data: a schedule, an optimizer and a network are names and numbers.
+setting. The file is read as data: a schedule, an optimizer and a network are names and numbers. A network that a
+function makes is `{function = "nature_cnn", normalisation = "layer"}`; a function of one's own, like that of
+`shape_reward`, goes by "module:name", and its module is imported.
 """
 
 import difflib
+import importlib
+import inspect
 import json
 import tomllib
 from functools import partial
 from pathlib import Path
 
 from keras_dqn import __version__
-from keras_dqn.commands.options import UsageError
+from keras_dqn.commands.options import UsageError, check_network
 from keras_dqn.records.atomic import atomic_write
 
 INSTEAD = {"game": "env", "env": "game", "episodes": "steps", "steps": "episodes"}  # one takes the place of the other
 SCHEDULES = {"exploration", "learning_rate_schedule"}
+OF_THE_RECIPE = {"num_envs", "shape_reward"}  # options that another recipe has its own of
+FUNCTIONS = {  # by names of their own
+    "nature_cnn": "keras_dqn.networks.atari:nature_cnn",
+    "difference_cnn": "keras_dqn.networks.atari:difference_cnn",
+    "clipped": "keras_dqn.games.breakout:clipped",
+}
 NOT_IN_FILES = {"help", "config", "resume"}  # they say what to do with a file or with a training that is there
 
 
@@ -77,7 +87,8 @@ def check_names(path, names, known):
 def completed(options, parse):
     """The options of a command line with those of its --config behind them.
 
-    What is typed wins, also over the option that it excludes; and another game or recipe over the agent's settings.
+    What is typed wins, also over the option that it excludes; another game or recipe over the agent's settings, and
+    --precision over its network, which has one.
 
     Args:
         options: as they were parsed.
@@ -86,7 +97,11 @@ def completed(options, parse):
     values, table = read(options.config, options.parser)
     kept = {name: value for name, value in values.items() if getattr(options, INSTEAD.get(name, ""), None) is None}
     renewed = any(getattr(options, name) is not None for name in ("game", "env", "recipe"))
-    options.parser.set_defaults(**kept, agent={} if renewed else table)
+    if renewed:
+        kept, table = {name: value for name, value in kept.items() if name not in OF_THE_RECIPE}, {}
+    if options.precision is not None:
+        table.pop("network", None)
+    options.parser.set_defaults(**kept, agent=table)
     return parse()
 
 
@@ -100,9 +115,50 @@ def agent_settings(table, path):
     settings = {name: value for name, value in table.items() if name != "optimizer"}
     for name in SCHEDULES & table.keys():
         settings[name] = _schedule(name, table[name], path)
+    if "network" in table:
+        settings["network"] = _network(table["network"], path)
     if "optimizer" in table:
         settings["optimizer"] = _optimizer(table["optimizer"], path)
     return settings
+
+
+def _network(value, path):
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: network must be options. Received: {value!r}")
+    if "function" not in value:
+        try:
+            return check_network(value)
+        except ValueError as error:
+            raise ValueError(f"{path}: network: {error}") from error
+    arguments = {name: one for name, one in value.items() if name != "function"}
+    function = function_called(value["function"], f"{path}: network")
+    try:
+        inspect.signature(function).bind(None, None, seed=None, **arguments)
+    except TypeError as error:
+        raise ValueError(f"{path}: network must be what {value['function']} takes. Received: {error}") from error
+    return partial(function, **arguments) if arguments else function
+
+
+def function_called(name, place):
+    """The function of a name, one of `FUNCTIONS` or "module:name"; importing its module executes that.
+
+    Raises:
+        ValueError: there is none.
+        ImportError: there is no such module, or it cannot be imported.
+    """
+    module, _, attribute = FUNCTIONS.get(name, name).partition(":") if isinstance(name, str) else ("", "", "")
+    if not module or not attribute.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        known = ", ".join(FUNCTIONS)
+        raise ValueError(f"{place} must be a function: {known}, or module:name. Received: {name!r}")
+    try:
+        function = getattr(importlib.import_module(module), attribute, None)
+    except ImportError:
+        raise
+    except Exception as error:  # it runs, and may raise anything
+        raise ImportError(f"The module {module!r} cannot be imported. Received: {error!r}") from error
+    if not callable(function):
+        raise ValueError(f"{place} must be a function: there is no {attribute} in {module}. Received: {name!r}")
+    return function
 
 
 def _schedule(setting, value, path):
@@ -149,14 +205,19 @@ def _named(value, key, known, place):
 
 
 def description(options, runner):
-    """The text of the file that describes a training: the options, and every setting of its agent.
+    """The text of the file that describes a training, the options and every setting; and what had to be left out.
 
-    Code, like the network of Atari's games, comes with the recipe and is left out.
+    Left out is a function that has no name to be found by, like a lambda.
+
+    Returns:
+        (text, names of the settings that are not in it).
     """
     names = {action.dest for action in options.parser._actions} - NOT_IN_FILES - {"memory_size", "replay_every"}
     given = {name: value for name, value in vars(options).items() if value is not None and value is not False}
     asked = {name: value for name, value in given.items() if name in names}
     asked |= {"recipe": runner.recipe} | ({} if options.steps else {"episodes": runner.episodes})
+    of_runner = {name: runner.settings.get(name) for name in OF_THE_RECIPE} | {"max_steps": runner.max_steps}
+    asked = {name: value for name, value in of_runner.items() if value is not None} | asked
     agent = {name: runner.settings[name] for name in _agent_names() if runner.settings.get(name) is not None}
     if "optimizer" in agent:
         agent.pop("learning_rate", None)  # it has one
@@ -164,8 +225,34 @@ def description(options, runner):
         if "class" in agent[name]:
             agent[name] = {"schedule": agent[name]["class"], **agent[name]}
             del agent[name]["class"]
-    agent = {name: value for name, value in agent.items() if not (isinstance(value, dict) and "function" in value)}
-    return "\n".join([f"# keras_dqn {__version__}", *_lines(asked), "", "[agent]", *_lines(agent), ""])
+    left_out = []
+    for table in (asked, agent):
+        for name, value in [*table.items()]:
+            if isinstance(value, dict) and "function" in value:
+                table[name] = _named_function(value, bare=table is asked)
+                if table[name] is None:
+                    left_out.append(name)
+                    del table[name]
+    said = [f"# not in here, as it has no name: {name}" for name in left_out]
+    lines = [f"# keras_dqn {__version__}", *said, *_lines(asked), "", "[agent]", *_lines(agent), ""]
+    return "\n".join(lines), left_out
+
+
+def _named_function(value, bare):
+    """A function, as `described` has it, by its name: a text, or with its arguments a table; None without a name."""
+    from keras_dqn.agent.settings import described
+
+    module, _, name = value["function"].rpartition(".")
+    text = f"{module}:{name}"
+    *positional, arguments = value.get("arguments", [{}])
+    try:
+        plain = described(function_called(text, "")) == {"function": value["function"], "encloses": []}
+    except (ValueError, ImportError):
+        return None
+    if not plain or value["encloses"] or positional or (bare and arguments):
+        return None
+    text = next((short for short, long in FUNCTIONS.items() if long == text), text)
+    return text if bare else {"function": text, **arguments}
 
 
 def write(path, text):

@@ -1,10 +1,11 @@
 """The commands that train: once, from several seeds, beside PyTorch; and the arguments of a training."""
 
+import inspect
 import math
 import time
 
 import keras_dqn
-from keras_dqn.commands.config import agent_settings, description, write
+from keras_dqn.commands.config import agent_settings, description, function_called, write
 from keras_dqn.commands.options import (
     above_zero,
     check_game,
@@ -26,10 +27,10 @@ def train(options):
     check_game(options)
     settings = {"weight_backup": options.out, "memory_size": options.memory_size, "replay_every": options.replay_every}
     settings = {name: value for name, value in settings.items() if value is not None}
-    settings = {**agent_settings(options.agent, options.config), **settings}
+    settings = {**agent_settings(options.agent, options.config), **_runner_settings(options), **settings}
     weights = None if options.weights == "none" or options.resume else options.weights
     runner = make_runner(options, weights, **_budget(options), **settings)
-    described = description(options, runner)  # before anything of it changes
+    described, left_out = description(options, runner)  # before anything of it changes
     began = time.perf_counter()
     try:
         history = runner.train(
@@ -51,7 +52,7 @@ def train(options):
     print(f"Weights: {runner.agent.weight_backup}")
     file = runner.agent.weight_backup.with_suffix(".toml")
     write(file, described)
-    print(f"Settings: {file}")
+    print(f"Settings: {file}" + (f", but for {', '.join(left_out)}, which has no name" if left_out else ""))
     if runner.best_score is not None:
         print(f"Best weights: {runner.best_backup}, mean score {runner.best_score:.1f}")
     if options.plot is not None:
@@ -120,6 +121,7 @@ def _experiment(function, options):
         seed=options.seed or 0,
         progress=not options.quiet,
         **_budget(options),
+        **_runner_settings(options),
         **agent_settings(getattr(options, "agent", {}), getattr(options, "config", None)),
         **{name: value for name, value in given.items() if value is not None},
     )
@@ -130,6 +132,20 @@ def _experiment(function, options):
 def _budget(options):
     """How long to train, as `Runner` takes it."""
     return {"episodes": options.episodes or options.default_episodes, "steps": options.steps}
+
+
+def _runner_settings(options):
+    """The settings of a training that are not its agent's, as far as they are given."""
+    given = {name: getattr(options, name, None) for name in ("num_envs", "max_steps", "shape_reward")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "shape_reward" in given:
+        given["shape_reward"] = function = function_called(given["shape_reward"], "--shape-reward")
+        try:
+            inspect.signature(function).bind(*("states", "actions", "rewards", "next_states"))
+        except TypeError as error:
+            words = "--shape-reward must take states, actions, rewards and next_states"
+            raise ValueError(f"{words}. Received: {error}") from error
+    return given
 
 
 def _checkpoints(options, runner):
@@ -170,6 +186,13 @@ def add_records(parser):
     )
     group.add_argument("--memory-size", type=whole, metavar="STEPS", help="how many transitions are remembered")
     group.add_argument("--replay-every", type=whole, metavar="STEPS", help="how often it learns")
+    group.add_argument("--num-envs", type=whole, metavar="N", help="how many environments play at once")
+    group.add_argument("--max-steps", type=whole, metavar="STEPS", help="where an episode without an end is cut off")
+    group.add_argument(
+        "--shape-reward",
+        metavar="NAME",
+        help="rewards to learn from instead of the true ones: clipped, or module:function, which is imported",
+    )
     group.add_argument("--learning-rate", type=above_zero, metavar="RATE", help="of the checkpoint's, too")
 
     group = parser.add_argument_group("results")
