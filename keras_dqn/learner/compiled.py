@@ -268,7 +268,10 @@ class Learner:
 
     def snapshot(self) -> dict[str, list[np.ndarray]]:
         """Copies of all that updates change, for `restore`: weights, the target model's, the optimizer's variables."""
-        return {name: [np.asarray(variable).copy() for variable in variables] for name, variables in self._variables().items()}
+        return {
+            name: [np.asarray(variable).copy() for variable in variables]
+            for name, variables in self._variables().items()
+        }
 
     def restore(self, snapshot: dict[str, list[np.ndarray]]) -> None:
         """Go on from what `snapshot` gave."""
