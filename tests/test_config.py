@@ -236,7 +236,7 @@ def test_that_is_said_where_the_training_ends(my_module, capsys):
     [
         (
             "shape_reward = 'eval'",
-            "--shape-reward must be a function: nature_cnn, difference_cnn, clipped, or module",
+            "--shape-reward must be a function: clipped, or module:name. Received: 'eval'",
         ),
         ("shape_reward = 'no_such_module:f'", "no_such_module"),
         ("shape_reward = 'my_settings_module:number'", "there is no number in my_settings_module"),
@@ -246,7 +246,10 @@ def test_that_is_said_where_the_training_ends(my_module, capsys):
         ),
         ("num_envs = 0", "run.toml: --num-envs must be a whole number, 1 or more. Received: 0"),
         ("agent.network = {function = 'nature_cnn', depth = 3}", "network must be what nature_cnn takes"),
-        ("agent.network = {function = 3}", "network must be a function: "),
+        (
+            "agent.network = {function = 3}",
+            "network must be a function: nature_cnn, difference_cnn, or module:name. Received: 3",
+        ),
         ("agent.network = {hiden = [3]}", "there is no option of that name; the nearest is hidden. Received: hiden"),
         ("agent.network = {hidden = 3}", "hidden has another value. Received: 3"),
         ("agent.network = 3", "network must be options. Received: 3"),

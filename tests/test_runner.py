@@ -465,4 +465,4 @@ def test_weights_that_are_none_are_named(weights):
 def test_weights_of_another_network_are_refused():
     save_weights(mlp(4, 2, (24, 25)), "other.h5")
     with pytest.raises(WeightFileError, match=r"other.h5.*shape \(24, 24\).* Received: \(24, 25\)"):
-        CartPole(weights="other.h5")
+        CartPole(weights="other.h5", network={"hidden": (24, 24)})  # what was asked for, and not what the file brings

@@ -25,7 +25,8 @@ import keras
 
 from keras_dqn import (
     Agent, Breakout, CartPole, CheckpointError, Checkpoints, Evaluation, FrameMemory, History, Learner, MountainCar,
-    PlayableCartPole, ReplayMemory, Transition, WeightFileError, compare, compare_videos, evaluate, game_for,
+    PlayableCartPole, ReplayMemory, Transition, WeightFileError, brain_from, compare, compare_videos, evaluate,
+    game_for,
     load_weights, play, play_here, save_weights, train_seeds,
 )
 from keras_dqn import bench, history, inside, page, playable, plots, pytorch, video, weights

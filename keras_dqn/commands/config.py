@@ -31,10 +31,12 @@ from keras_dqn.records.atomic import atomic_write
 INSTEAD = {"game": "env", "env": "game", "episodes": "steps", "steps": "episodes"}  # one takes the place of the other
 SCHEDULES = {"exploration", "learning_rate_schedule"}
 OF_THE_RECIPE = {"num_envs", "shape_reward"}  # options that another recipe has its own of
-FUNCTIONS = {  # by names of their own
-    "nature_cnn": "keras_dqn.networks.atari:nature_cnn",
-    "difference_cnn": "keras_dqn.networks.atari:difference_cnn",
-    "clipped": "keras_dqn.games.breakout:clipped",
+FUNCTIONS = {  # by names of their own, for each setting
+    "network": {
+        "nature_cnn": "keras_dqn.networks.atari:nature_cnn",
+        "difference_cnn": "keras_dqn.networks.atari:difference_cnn",
+    },
+    "shape_reward": {"clipped": "keras_dqn.games.breakout:clipped"},
 }
 NOT_IN_FILES = {"help", "config", "resume"}  # they say what to do with a file or with a training that is there
 
@@ -131,7 +133,7 @@ def _network(value, path):
         except ValueError as error:
             raise ValueError(f"{path}: network: {error}") from error
     arguments = {name: one for name, one in value.items() if name != "function"}
-    function = function_called(value["function"], f"{path}: network")
+    function = function_called("network", value["function"], f"{path}: network")
     try:
         inspect.signature(function).bind(None, None, seed=None, **arguments)
     except TypeError as error:
@@ -139,17 +141,17 @@ def _network(value, path):
     return partial(function, **arguments) if arguments else function
 
 
-def function_called(name, place):
-    """The function of a name, one of `FUNCTIONS` or "module:name"; importing its module executes that.
+def function_called(setting, name, place):
+    """The function of a name, one of a setting's `FUNCTIONS` or "module:name"; importing its module executes that.
 
     Raises:
         ValueError: there is none.
         ImportError: there is no such module, or it cannot be imported.
     """
-    module, _, attribute = FUNCTIONS.get(name, name).partition(":") if isinstance(name, str) else ("", "", "")
+    known = FUNCTIONS[setting]
+    module, _, attribute = known.get(name, name).partition(":") if isinstance(name, str) else ("", "", "")
     if not module or not attribute.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        known = ", ".join(FUNCTIONS)
-        raise ValueError(f"{place} must be a function: {known}, or module:name. Received: {name!r}")
+        raise ValueError(f"{place} must be a function: {', '.join(known)}, or module:name. Received: {name!r}")
     try:
         function = getattr(importlib.import_module(module), attribute, None)
     except ImportError:
@@ -217,7 +219,7 @@ def description(options, runner):
     asked = {name: value for name, value in given.items() if name in names}
     asked |= {"recipe": runner.recipe} | ({} if options.steps else {"episodes": runner.episodes})
     of_runner = {name: runner.settings.get(name) for name in OF_THE_RECIPE} | {"max_steps": runner.max_steps}
-    asked = {name: value for name, value in of_runner.items() if value is not None} | asked
+    asked |= {name: value for name, value in of_runner.items() if value is not None and name not in asked}
     agent = {name: runner.settings[name] for name in _agent_names() if runner.settings.get(name) is not None}
     if "optimizer" in agent:
         agent.pop("learning_rate", None)  # it has one
@@ -229,7 +231,7 @@ def description(options, runner):
     for table in (asked, agent):
         for name, value in [*table.items()]:
             if isinstance(value, dict) and "function" in value:
-                table[name] = _named_function(value, bare=table is asked)
+                table[name] = _named_function(name, value, bare=table is asked)
                 if table[name] is None:
                     left_out.append(name)
                     del table[name]
@@ -238,7 +240,7 @@ def description(options, runner):
     return "\n".join(lines), left_out
 
 
-def _named_function(value, bare):
+def _named_function(setting, value, bare):
     """A function, as `described` has it, by its name: a text, or with its arguments a table; None without a name."""
     from keras_dqn.agent.settings import described
 
@@ -246,12 +248,12 @@ def _named_function(value, bare):
     text = f"{module}:{name}"
     *positional, arguments = value.get("arguments", [{}])
     try:
-        plain = described(function_called(text, "")) == {"function": value["function"], "encloses": []}
+        plain = described(function_called(setting, text, "")) == {"function": value["function"], "encloses": []}
     except (ValueError, ImportError):
         return None
     if not plain or value["encloses"] or positional or (bare and arguments):
         return None
-    text = next((short for short, long in FUNCTIONS.items() if long == text), text)
+    text = next((short for short, long in FUNCTIONS[setting].items() if long == text), text)
     return text if bare else {"function": text, **arguments}
 
 

@@ -112,7 +112,7 @@ def _add_trainings(command):
         default="backup",
         metavar="FILE",
         help="start from: 'backup' (what an earlier training left in this folder, if anything), 'pretrained', 'none', "
-        "or an .h5 file",
+        "or a weight file (.h5, .keras), which may bring its network",
     )
     group.add_argument(
         "--config",

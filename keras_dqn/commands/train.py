@@ -185,7 +185,7 @@ def _runner_settings(options):
     given = {name: getattr(options, name, None) for name in ("num_envs", "max_steps", "shape_reward")}
     given = {name: value for name, value in given.items() if value is not None}
     if "shape_reward" in given:
-        given["shape_reward"] = function = function_called(given["shape_reward"], "--shape-reward")
+        given["shape_reward"] = function = function_called("shape_reward", given["shape_reward"], "--shape-reward")
         try:
             inspect.signature(function).bind(*("states", "actions", "rewards", "next_states"))
         except TypeError as error:
