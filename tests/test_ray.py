@@ -171,7 +171,10 @@ def test_what_no_sweep_can_do_is_refused(options, message):
         (["--sweep", "gamma=0.9"], "--sweep needs --seeds. Received: --sweep gamma=0.9"),
         (["--seeds", "1", "--sweep", "gamma"], "--sweep must be NAME=VALUE,VALUE, each name once. Received: gamma"),
         (["--seeds", "1", "--sweep", "gamma=1", "--sweep", "gamma=1"], "each name once. Received: gamma=1"),
-        (["--ray", "auto"], "--ray needs --seeds. Received: --ray auto"),
+        (["--ray", "auto"], "--ray needs --seeds or --actors. Received: cartpole"),
+        (["--in-order"], "--in-order needs --actors. Received: cartpole"),
+        (["--actors", "2", "--record-every", "2"], "--record-every films a game that is here. Received: --actors 2"),
+        (["--actors", "2", "--seeds", "2"], "--actors is for a single training"),
         (["--seeds", "1", "--record-every", "2"], "--record-every is for a single training"),
     ],
 )

@@ -7,7 +7,7 @@ import platform
 import re
 import socket
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import keras_dqn
@@ -37,10 +37,11 @@ def joined(address):
         yield ray
         return
     short = "/tmp" if os.path.isdir("/tmp") else None  # the paths of Ray's sockets have to be
-    with tempfile.TemporaryDirectory(prefix="keras_dqn_", dir=short, ignore_cleanup_errors=True) as folder:
+    with ExitStack() as exit_stack:
         try:
             if (found := _found(address)) is None:
-                _start(ray, folder)
+                own = tempfile.TemporaryDirectory(prefix="keras_dqn_", dir=short, ignore_cleanup_errors=True)
+                _start(ray, exit_stack.enter_context(own))
             else:
                 _join(ray, found)
             yield ray
