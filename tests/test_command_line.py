@@ -363,7 +363,7 @@ def test_a_weight_file_says_what_network_it_is_of(network, found, name):
 def test_a_file_that_says_nothing_of_its_network():
     Path("not.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     assert sizes("not.h5") is None and sizes("missing.h5") is None
-    assert sizes(pretrained("breakout")) is None  # its first layers are convolutions
+    assert sizes(pretrained("breakout_parallel")) is None  # its first layers are convolutions
 
 
 @pytest.mark.parametrize(

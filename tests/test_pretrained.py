@@ -49,7 +49,7 @@ def test_mountain_car_scores_what_its_card_says():
 
 
 def test_breakout_plays_as_well_as_its_card_says():
-    mean, std = map(float, re.search(r"mean (\S+), std (\S+),", card("breakout_weight.h5")["score"]).groups())
+    mean, std = map(float, re.search(r"mean (\S+), std (\S+),", card("breakout_parallel_weight.h5")["score"]).groups())
     evaluation = Breakout(weights="pretrained").evaluate(10, epsilon=0.01)
     # Ten games of another random generator, in which one bit decides where the ball goes: within three standard errors.
     assert abs(evaluation.mean - mean) < 3 * std / 10**0.5

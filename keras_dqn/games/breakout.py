@@ -103,7 +103,7 @@ class Breakout(Runner):
     """
 
     name = "breakout"
-    pretrained_recipe = "nature"
+    pretrained_recipe = "parallel"
     recipes = {"nature": NATURE, "parallel": PARALLEL, "hackathon2018": HACKATHON2018}
     _games = {"nature": AtariGames, "parallel": AtariGames, "hackathon2018": AtariScreens}  # what each recipe looks at
     _shape_reward = {"nature": clipped, "parallel": clipped}
