@@ -50,7 +50,7 @@ _check_backend(keras.backend.backend())  # it may have been imported, on another
 
 
 @functools.cache
-def settle_xla():
+def settle_xla() -> None:
     """Compile something small with XLA, once, so that what XLA says of itself is not said in the middle of a training.
 
     Not on import, because it starts TensorFlow's devices, whose settings cannot be changed after that.

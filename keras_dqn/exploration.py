@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_dqn.checks import Seed
+
 NEVER_ENDS = 10**12  # steps: by then every schedule is at its end
 
 
@@ -105,20 +107,20 @@ class BySteps:
         self.schedule, self.minimum = schedule, float(schedule(NEVER_ENDS))
         self.begin()
 
-    def begin(self):
+    def begin(self) -> None:
         """Explore as at first."""
         self.rate, self.settled = self.schedule(0), False
 
-    def settle(self):
+    def settle(self) -> None:
         """Explore at the minimum from now on, whatever the schedule says."""
         self.rate, self.settled = self.minimum, True
 
-    def stepped(self, steps: int):
+    def stepped(self, steps: int) -> None:
         """So many steps have been made."""
         if not self.settled:
             self.rate = self.schedule(steps)
 
-    def replayed(self):
+    def replayed(self) -> None:
         """A replay has been made."""
 
 
@@ -129,18 +131,18 @@ class ByReplays:
         self.start, self.minimum, self.decay = start, minimum, decay
         self.begin()
 
-    def begin(self):
+    def begin(self) -> None:
         """Explore as at first."""
         self.rate, self.settled = self.start, False
 
-    def settle(self):
+    def settle(self) -> None:
         """Explore at the minimum from now on."""
         self.rate, self.settled = self.minimum, True
 
-    def stepped(self, steps: int):
+    def stepped(self, steps: int) -> None:
         """So many steps have been made."""
 
-    def replayed(self):
+    def replayed(self) -> None:
         """A replay has been made."""
         if self.rate > self.minimum:
             self.rate *= self.decay
@@ -154,13 +156,13 @@ class EpsilonGreedy:
         seed: of the draws; an int, a `np.random.SeedSequence`, a `Generator`, or None for fresh entropy.
     """
 
-    def __init__(self, action_size: int, seed=None):
+    def __init__(self, action_size: int, seed: Seed = None):
         self.action_size, self.random = action_size, np.random.default_rng(seed)
 
-    def begin_episodes(self):
+    def begin_episodes(self) -> None:
         """All environments begin new episodes."""
 
-    def end_episodes(self, environments: np.ndarray):
+    def end_episodes(self, environments: np.ndarray) -> None:
         """The episodes of these environments, [M] int, are over."""
 
     def __call__(self, actions: np.ndarray, epsilon: float, allowed: np.ndarray | None = None) -> np.ndarray:
@@ -183,20 +185,20 @@ class HeldEpsilonGreedy(EpsilonGreedy):
         longest: the most steps an action is held.
     """
 
-    def __init__(self, action_size: int, longest: int, seed=None):
+    def __init__(self, action_size: int, longest: int, seed: Seed = None):
         super().__init__(action_size, seed)
         self.longest = longest
         self._left = np.zeros(0, int)  # [N]: for how many more steps each environment's action is held
         self._held = np.zeros(0, int)
 
-    def begin_episodes(self):
+    def begin_episodes(self) -> None:
         self._left[:] = 0
 
-    def end_episodes(self, environments):
+    def end_episodes(self, environments: np.ndarray) -> None:
         if len(self._left):
             self._left[environments] = 0
 
-    def __call__(self, actions, epsilon, allowed=None):
+    def __call__(self, actions: np.ndarray, epsilon: float, allowed: np.ndarray | None = None) -> np.ndarray:
         if epsilon == 0:
             return actions
         if len(self._left) != len(actions):

@@ -1,5 +1,6 @@
 """What a type checker and an editor know of the public names: pyright, in its standard mode."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -72,3 +73,24 @@ def test_what_users_write_is_clean(tmp_path):
 def test_the_wheel_says_that_it_has_types():
     assert (REPOSITORY / "keras_dqn" / "py.typed").exists()
     assert '"keras_dqn" = ["py.typed"]' in (REPOSITORY / "pyproject.toml").read_text()
+
+
+def test_every_public_signature_has_its_hints():
+    missing = []
+
+    def look(node, path):
+        for inner in node.body:
+            public = not inner.name.startswith("_") if hasattr(inner, "name") else False
+            if isinstance(inner, ast.ClassDef) and public:
+                look(inner, f"{path}: {inner.name}")
+            elif isinstance(inner, ast.FunctionDef) and (public or inner.name in ("__init__", "__call__")):
+                arguments = [*inner.args.posonlyargs, *inner.args.args, *inner.args.kwonlyargs]
+                arguments += filter(None, [inner.args.vararg, inner.args.kwarg])
+                bare = [one.arg for one in arguments if one.annotation is None and one.arg not in ("self", "cls")]
+                setter = any(ast.unparse(one).endswith(".setter") for one in inner.decorator_list)
+                if bare or (inner.returns is None and inner.name != "__init__" and not setter):
+                    missing.append(f"{path}: {inner.name} {bare}")
+
+    for path in sorted((REPOSITORY / "keras_dqn").rglob("*.py")):
+        look(ast.parse(path.read_text()), path.relative_to(REPOSITORY))
+    assert not missing

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv
+from numpy.typing import ArrayLike
 
 from keras_dqn.agent.names import NotebookNames
 from keras_dqn.agent.resuming import Resumable
-from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords
+from keras_dqn.agent.settings import AgentKeywords, Settings, ShapeReward, check_keywords
 from keras_dqn.agent.tally import Tally
-from keras_dqn.checks import all_finite, check_fraction, check_states, check_whole, one_state, seed_sequence
+from keras_dqn.checks import Seed, all_finite, check_fraction, check_states, check_whole, one_state, seed_sequence
 from keras_dqn.counting import Every
 from keras_dqn.environments.position import Position
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, one_number
@@ -19,6 +22,7 @@ from keras_dqn.exploration import ByReplays, BySteps, EpsilonGreedy, HeldEpsilon
 from keras_dqn.memory import FrameMemory, Memory, NStep, OneStep, ReplayMemory, RolloutMemory, Steps
 
 if TYPE_CHECKING:  # learners import TensorFlow, which `collect` does without
+    from keras_dqn.backend import keras
     from keras_dqn.learner.compiled import AnyLearner
 
 LARGEST = float(np.finfo(np.float32).max) ** 2  # a sum of squares below this is of numbers that float32 can hold
@@ -60,10 +64,10 @@ class Agent(NotebookNames, Resumable):
         action_size: int,
         weight_backup: str | Path | None = "cartpole_weight.h5",
         *,
-        brain=None,
-        network=None,
+        brain: "keras.Model | None" = None,
+        network: dict[str, Any] | Callable[..., Any] | None = None,
         memory: Memory | None = None,
-        seed=None,
+        seed: Seed = None,
         load_backup: bool = True,
         **settings: Unpack[AgentKeywords],
     ):
@@ -90,7 +94,9 @@ class Agent(NotebookNames, Resumable):
         if load_backup and self.weight_backup is not None:
             self._load_backup()
 
-    def make_learner(self, brain, network, seed) -> "AnyLearner":
+    def make_learner(
+        self, brain: "keras.Model | None", network: dict[str, Any] | Callable[..., Any] | None, seed: Seed
+    ) -> "AnyLearner":
         """The learner of a brain; the agent of another library makes another."""
         from keras_dqn.learner.compiled import make_learner
 
@@ -99,7 +105,7 @@ class Agent(NotebookNames, Resumable):
 
     # ---------------------------------------------------------------- one state at a time, as the notebook does
 
-    def act(self, state, epsilon: float | None = None) -> int:
+    def act(self, state: ArrayLike, epsilon: float | None = None) -> int:
         """Choose an action for one state: random with probability epsilon, else the one of the highest Q-value.
 
         Args:
@@ -112,7 +118,9 @@ class Agent(NotebookNames, Resumable):
         epsilon = self.exploration_rate if epsilon is None else check_fraction("epsilon", epsilon)
         return int(self.explore(self.q_values(one_state(state, self.state_shape, "state")).argmax(-1), epsilon)[0])
 
-    def remember(self, state, action, reward, next_state, done, truncated=False):
+    def remember(
+        self, state: ArrayLike, action: Any, reward: Any, next_state: ArrayLike, done: Any, truncated: Any = False
+    ) -> None:
         """Store one transition.
 
         Args:
@@ -136,7 +144,7 @@ class Agent(NotebookNames, Resumable):
         self._acted = None  # nobody knows whether this is a state that was acted in
         self.remember_batch(Steps(state, actions, rewards, next_state, *flags, np.zeros(1, int), rewards))
 
-    def q_values(self, states) -> np.ndarray:
+    def q_values(self, states: ArrayLike) -> np.ndarray:
         """The brain's Q-values, [N, action_size] float32, of states [N, *state_shape]."""
         self.learner.sync()
         states = np.asarray(states)
@@ -145,7 +153,9 @@ class Agent(NotebookNames, Resumable):
 
     # ---------------------------------------------------------------- N states at a time, as the loop does
 
-    def act_batch(self, states, epsilon: float | None = None, allowed: np.ndarray | None = None) -> np.ndarray:
+    def act_batch(
+        self, states: np.ndarray, epsilon: float | None = None, allowed: np.ndarray | None = None
+    ) -> np.ndarray:
         """Choose an action for each of N states, [N, *state_shape] to [N] int.
 
         Args:
@@ -158,13 +168,13 @@ class Agent(NotebookNames, Resumable):
             q_values = np.where(allowed, q_values, -np.inf)
         return self.explore(q_values.argmax(-1), self.epsilon.rate if epsilon is None else epsilon, allowed)
 
-    def begin_episodes(self):
+    def begin_episodes(self) -> None:
         """Close the episodes under way: what is remembered from now on is of others."""
         self.memory.begin_episodes()
         self.explore.begin_episodes()
         self._acted = None
 
-    def remember_batch(self, steps: Steps):
+    def remember_batch(self, steps: Steps) -> None:
         """Store `Steps` of N environments, whose states went through `act_batch`.
 
         Raises:
@@ -173,11 +183,7 @@ class Agent(NotebookNames, Resumable):
         """
         # Products tell whether all is finite, unless they overflow or are of frames; this runs every step.
         state, next_state, reward = steps.state, steps.next_state, steps.reward
-        largest = math.inf
-        if next_state.dtype.kind == "f":
-            largest = float(np.vdot(next_state, next_state))
-            if state is not self._known:
-                largest += float(np.vdot(state, state))
+        largest = _sum_of_squares(next_state) + (0.0 if state is self._known else _sum_of_squares(state))
         if not largest < LARGEST or next_state.shape[1:] != self.state_shape:
             self.check_states(state, "state")
             self.check_states(next_state, "next_state")
@@ -228,14 +234,14 @@ class Agent(NotebookNames, Resumable):
         if (rate := self.settings.learner.learning_rate_schedule) is not None:
             self.learner.learning_rate = rate(self.steps)
 
-    def explore_anew(self):
+    def explore_anew(self) -> None:
         """Explore as at first, as a new training does."""
         self.steps = 0
         self.epsilon.begin()
 
     # ---------------------------------------------------------------- weights
 
-    def save_model(self, path: str | Path | None = None):
+    def save_model(self, path: str | Path | None = None) -> None:
         """Write the brain's weights to a .h5 file, whole or not at all.
 
         Args:
@@ -246,7 +252,7 @@ class Agent(NotebookNames, Resumable):
         elif self.weight_backup is not None and (self.learner.updates or not self.weight_backup.exists()):
             self.learner.save_weights(self.weight_backup)
 
-    def load_model(self, path: str | Path):
+    def load_model(self, path: str | Path) -> None:
         """Take weights from a .h5 file of any Keras, and explore at the minimum from now on.
 
         Raises:
@@ -262,9 +268,14 @@ class Agent(NotebookNames, Resumable):
         else:
             print("Backup weights for model not found")
 
-    def check_states(self, states, name="state"):
+    def check_states(self, states: np.ndarray, name: str = "state") -> None:
         """Raise a ValueError unless states are [N, *state_shape] and finite."""
         check_states(states, self.state_shape, name)
+
+
+def _sum_of_squares(states):
+    """Finite only where all numbers are; of frames, infinite."""
+    return float(np.vdot(states, states)) if states.dtype.kind == "f" else math.inf
 
 
 def _make_memory(settings, seed, q_values):
@@ -303,7 +314,12 @@ class Step(NamedTuple):
 
 
 def collect(
-    act: Callable[..., np.ndarray], envs, seed=None, shape_reward=None, masked=True, position=None
+    act: Callable[..., np.ndarray],
+    envs: Any,
+    seed: int | None = None,
+    shape_reward: ShapeReward | None = None,
+    masked: bool = True,
+    position: Position | None = None,
 ) -> Iterator[Steps]:
     """Play without end: a generator of the `Steps` that environments make, for learning, evaluation and films alike.
 
@@ -315,8 +331,7 @@ def collect(
             count, where there are such: `executed_actions`, [N] int, what was done instead of the actions; `life_lost`,
             [N] bool, where nothing is bootstrapped though the episode goes on; and `action_mask`, [N, actions].
         seed: of the first reset.
-        shape_reward: a function of states, actions, rewards and next states, each [N, ...], to the rewards to learn
-            from instead; scores stay those of the true rewards.
+        shape_reward: a `ShapeReward`: what to learn from instead; scores stay those of the true rewards.
         masked: whether masks are heeded.
         position: a `Position` that has begun, to go on from instead of a reset; it notes down where the loop is.
     """
@@ -354,11 +369,11 @@ def _allowed(masks):
 
 def play(
     agent: Agent,
-    env,
+    env: gym.Env | VectorEnv,
     replay_every: str | int = "episode",
-    seed=None,
+    seed: int | None = None,
     learn: bool = True,
-    shape_reward=None,
+    shape_reward: ShapeReward | None = None,
     max_steps: int = MAX_STEPS,
     position: Position | None = None,
 ) -> Iterator[Step]:
@@ -403,7 +418,7 @@ def replay_period(replay_every: str | int) -> int:
     return 1 if replay_every == "episode" else check_whole("replay_every", replay_every)
 
 
-def fresh_position(env, replay_every: str | int) -> dict:
+def fresh_position(env: gym.Env | VectorEnv, replay_every: str | int) -> dict:
     """The `Position.snapshot` of a loop that begins in new environments, which are closed; see `check_position`."""
     envs, position = as_vector(env), Position()
     try:

@@ -1,9 +1,11 @@
 """Episodes as they end: score, length and mean loss, counted from the steps of N environments."""
 
 import time
+from typing import Any
 
 import numpy as np
 
+from keras_dqn.memory.replay import Steps
 from keras_dqn.records.history import Episode
 
 
@@ -15,14 +17,14 @@ class Tally:
         episodes: ended.
     """
 
-    def __init__(self, num_envs):
+    def __init__(self, num_envs: int):
         self.steps = self.episodes = 0
         self._scores = np.zeros(num_envs)
         self._rounds, self._begun = 0, np.zeros(num_envs, int)  # calls of `add`, and how many before each's episode
         self._losses, self._updates = np.zeros(num_envs), np.zeros(num_envs, int)
         self._started = time.perf_counter()
 
-    def add(self, steps):
+    def add(self, steps: Steps) -> int:
         """Count `Steps`; returns how many episodes end with them."""
         count = len(steps.reward)
         self._rounds += 1
@@ -37,12 +39,12 @@ class Tally:
         self.episodes += ends
         return ends
 
-    def add_losses(self, losses):
+    def add_losses(self, losses: np.ndarray) -> None:
         """Count the losses of a replay for the episodes that are being played."""
         self._losses += losses.sum()
         self._updates += len(losses)
 
-    def end(self, environments, epsilon):
+    def end(self, environments: np.ndarray, epsilon: float) -> list[Episode]:
         """The `Episode`s of the environments, [M] int, in which one has ended; their counts begin anew."""
         seconds = time.perf_counter() - self._started
         episodes = [self._episode(i, epsilon, seconds) for i in environments]
@@ -51,12 +53,12 @@ class Tally:
             counts[environments] = 0
         return episodes
 
-    def episodes_under_way(self):
+    def episodes_under_way(self) -> dict[str, np.ndarray]:
         """Their score, length, sum of losses and number of updates, as copies: {name: [N]}."""
         counts = {"scores": self._scores, "losses": self._losses, "updates": self._updates}
         return {**{name: count.copy() for name, count in counts.items()}, "lengths": self._rounds - self._begun}
 
-    def go_on_with(self, episodes):
+    def go_on_with(self, episodes: dict[str, Any]) -> None:
         """Count on in what `episodes_under_way` gave."""
         self._begun = self._rounds - np.array(episodes["lengths"])
         self._scores, self._losses = np.array(episodes["scores"]), np.array(episodes["losses"])

@@ -16,17 +16,23 @@ function makes is `{function = "nature_cnn", normalisation = "layer"}`; a functi
 `shape_reward`, goes by "module:name", and its module is imported.
 """
 
+import argparse
 import difflib
 import importlib
 import inspect
 import json
 import tomllib
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from keras_dqn import __version__
 from keras_dqn.commands.options import UsageError, check_network
 from keras_dqn.records.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from keras_dqn.runner.runner import Runner
 
 INSTEAD = {"game": "env", "env": "game", "episodes": "steps", "steps": "episodes"}  # one takes the place of the other
 SCHEDULES = {"exploration", "learning_rate_schedule"}
@@ -41,7 +47,7 @@ FUNCTIONS = {  # by names of their own, for each setting
 NOT_IN_FILES = {"help", "config", "resume"}  # they say what to do with a file or with a training that is there
 
 
-def read(path, parser):
+def read(path: str | Path, parser: argparse.ArgumentParser) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a file says: ({option of the parser: value}, the table of the agent).
 
     Raises:
@@ -77,7 +83,7 @@ def _typed(path, action, value):
     return [f"{action.option_strings[0]}={value}"] if action.option_strings else [str(value)]
 
 
-def check_names(path, names, known):
+def check_names(path: str | Path, names: Iterable[str], known: Iterable[str]) -> None:
     """Raise a ValueError for the first name that is not known, with the nearest that is."""
     for name in names:
         if name not in known:
@@ -86,7 +92,7 @@ def check_names(path, names, known):
             raise ValueError(f"{path}: there is no setting of that name; {hint}. Received: {name}")
 
 
-def completed(options, parse):
+def completed(options: argparse.Namespace, parse: Callable[..., argparse.Namespace]) -> argparse.Namespace:
     """The options of a command line with those of its --config behind them.
 
     What is typed wins, also over the option that it excludes; another game or recipe over the agent's settings, and
@@ -107,7 +113,7 @@ def completed(options, parse):
     return parse()
 
 
-def agent_settings(table, path):
+def agent_settings(table: dict[str, Any], path: str | Path) -> dict[str, Any]:
     """The table of the agent as keywords of a `Runner`.
 
     Raises:
@@ -141,7 +147,7 @@ def _network(value, path):
     return partial(function, **arguments) if arguments else function
 
 
-def function_called(setting, name, place):
+def function_called(setting: str, name: str, place: str) -> Callable[..., Any]:
     """The function of a name, one of a setting's `FUNCTIONS` or "module:name"; importing its module executes that.
 
     Raises:
@@ -206,7 +212,7 @@ def _named(value, key, known, place):
 # ---------------------------------------------------------------- writing
 
 
-def description(options, runner):
+def description(options: argparse.Namespace, runner: "Runner") -> str:
     """The text of the file that describes a training, the options and every setting; and what had to be left out.
 
     Left out is a function that has no name to be found by, like a lambda.
@@ -257,7 +263,7 @@ def _named_function(setting, value, bare):
     return text if bare else {"function": text, **arguments}
 
 
-def write(path, text):
+def write(path: str | Path, text: str) -> None:
     """Write it, whole or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -5,11 +5,16 @@ import ast
 import difflib
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from keras_dqn.games import ANY_RECIPES, GAMES, WITH_A_RUNNER
 from keras_dqn.records.atomic import check_writable
 from keras_dqn.records.renamed import found, name_now
+
+if TYPE_CHECKING:
+    from keras_dqn.runner.runner import Runner
 
 RECIPES = "; ".join([*(f"{name}: {', '.join(GAMES[name].recipes)}" for name in WITH_A_RUNNER)])
 
@@ -29,22 +34,22 @@ class Help(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser that raises a `UsageError`, of one line where a value is wrong, else with a line of usage below."""
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, formatter_class=Help, **options)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         if said := re.fullmatch(r"argument (--[\w-]+)\S*: (must .*)", message):
             raise UsageError(f"{said[1]} {said[2]}")
         raise UsageError(f"{message}\nusage: {self.usage}; see {self.prog} --help")
 
-    def refuse(self, unknown):
+    def refuse(self, unknown: Iterable[str]) -> None:
         """Raise a `UsageError` for arguments that there are not, with the nearest that there are."""
         flags = [flag for action in self._actions for flag in action.option_strings]
         near = difflib.get_close_matches(unknown[0], flags, n=1)
         hint = f"; the nearest is {near[0]}" if near else ""
         self.error(f"there is no argument of that name{hint}. Received: {' '.join(unknown)}")
 
-    def spoken(self, message):
+    def spoken(self, message: str) -> str:
         """An error of the library with its keywords, like `stop_score`, as the options that they are here."""
         flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
         options = {flag[2:].replace("-", "_"): flag for flag in flags}
@@ -77,7 +82,7 @@ fraction = _number(float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
 finite = _number(float, "a number", lambda value: abs(value) < float("inf"))
 
 
-def network(text):
+def network(text: str) -> dict[str, Any]:
     """A type for argparse: options of a network, as they are written in Python."""
     try:
         value = ast.literal_eval(text)
@@ -91,7 +96,7 @@ def network(text):
         raise argparse.ArgumentTypeError(f"must be options of a network: {error}") from error
 
 
-def check_network(options):
+def check_network(options: argparse.Namespace) -> dict[str, Any] | None:
     """Options of `networks.mlp`, if that is what they are; else a ValueError that names the nearest, or the wrong."""
     for name, value in options.items():
         if name not in NETWORK:
@@ -125,7 +130,7 @@ NETWORK = {  # what `networks.mlp` takes, and of what kind
 # ---------------------------------------------------------------- the game
 
 
-def add_game(parser, weights=True):
+def add_game(parser: argparse.ArgumentParser, weights: bool = True) -> argparse._ArgumentGroup:
     """The arguments that say what is played, and from which weights; returns their group."""
     group = parser.add_argument_group("what is played")
     game = group.add_mutually_exclusive_group()
@@ -153,7 +158,7 @@ def add_game(parser, weights=True):
     return group
 
 
-def check_game(options):
+def check_game(options: argparse.Namespace) -> None:
     """Refuse a game, a recipe and weights that there are not."""
     if options.game is None and options.env is None:
         raise UsageError(f"give a game, one of {', '.join(WITH_A_RUNNER)}, or --env\n{usage(options)}")
@@ -179,14 +184,14 @@ def check_game(options):
         raise ValueError(f"--weights pretrained are there for {', '.join(WITH_A_RUNNER)}. Received: {options.env!r}")
 
 
-def atari_options(options):
+def atari_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options that only Atari's games have."""
     return {"game": getattr(options, "atari_game", None)} | {
         name: getattr(options, name, None) for name in ("sticky", "precision")
     }
 
 
-def check_weights(weights):
+def check_weights(weights: str | Path | None) -> None:
     """Refuse --weights that no file can be read from."""
     if weights is None or weights in ("backup", "pretrained", "none"):
         return
@@ -196,7 +201,7 @@ def check_weights(weights):
         raise ValueError(f"--weights must be 'pretrained', 'none' or a weight file. Received: {received}, {weights}")
 
 
-def check_out(path, name, suffixes):
+def check_out(path: Path | None, name: str, suffixes: Sequence[str]) -> None:
     """Refuse a file to write that has another suffix, or that cannot be written."""
     if path is None:
         return
@@ -204,13 +209,13 @@ def check_out(path, name, suffixes):
     check_writable(path)
 
 
-def check_suffix(path, name, suffixes):
+def check_suffix(path: Path | None, name: str, suffixes: Sequence[str]) -> None:
     """Refuse a file of another kind."""
     if path is not None and Path(path).suffix.lower() not in suffixes:
         raise ValueError(f"{name} must be a file of the kind {' or '.join(suffixes)}. Received: {path}")
 
 
-def add_network(parser):
+def add_network(parser: argparse.ArgumentParser) -> None:
     """The option for weights whose file does not tell their network."""
     parser.add_argument(
         "--network",
@@ -221,12 +226,12 @@ def add_network(parser):
     )
 
 
-def usage(options):
+def usage(options: argparse.Namespace) -> str:
     """The line of usage of a command."""
     return f"usage: {options.parser.usage}; see {options.parser.prog} --help"
 
 
-def game_class(options):
+def game_class(options: argparse.Namespace) -> "type[Runner]":
     """The class of runners of what `game` or --env names."""
     if options.env is None:
         return GAMES[options.game].runner_class()
@@ -235,13 +240,13 @@ def game_class(options):
     return game_for(options.env)
 
 
-def make_runner(options, weights, **settings):
+def make_runner(options: argparse.Namespace, weights: str | Path | None, **settings: Any) -> "Runner":
     """The runner that the options ask for, with these weights: None, "backup", "pretrained" or a file."""
     atari = {name: value for name, value in atari_options(options).items() if value is not None}
     return game_class(options)(recipe=options.recipe, weights=weights, seed=options.seed, **atari, **settings)
 
 
-def trained_runner(options, refuse=False):
+def trained_runner(options: argparse.Namespace, refuse: bool = False) -> "Runner":
     """A runner to play with, and a word about its weights: the best that a training left here, unless others are asked.
 
     Args:

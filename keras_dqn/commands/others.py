@@ -1,5 +1,6 @@
 """The commands that do not train: plot, run, film, evaluate, play, export-html, bench."""
 
+import argparse
 import sys
 import warnings
 from pathlib import Path
@@ -10,7 +11,7 @@ from keras_dqn.games import ON_A_PAGE
 from keras_dqn.records.atomic import check_writable
 
 
-def plot(options):
+def plot(options: argparse.Namespace) -> None:
     """Draw one saved history, or several in one figure."""
     path = keras_dqn.plots.check_figure_path(options.out)
     histories = {label: keras_dqn.History.load(file) for label, file in _labels(options.files).items()}
@@ -32,7 +33,7 @@ def _labels(files):
     return labels
 
 
-def run(options):
+def run(options: argparse.Namespace) -> None:
     """Play one episode and film it."""
     check_game(options)
     check_suffix(options.video, "--video", [".mp4"])
@@ -48,7 +49,7 @@ def run(options):
         raise OSError(f"There is no film. Received: {reason}")
 
 
-def film(options):
+def film(options: argparse.Namespace) -> None:
     """Join films into one."""
     films = dict(text.rsplit("=", 1) if "=" in text else (Path(text).stem, text) for text in options.compare)
     if len(films) < len(options.compare):
@@ -57,19 +58,19 @@ def film(options):
     print(f"Film: {keras_dqn.video.join_videos(films, options.out, **{name: vars(options)[name] for name in names})}")
 
 
-def evaluate(options):
+def evaluate(options: argparse.Namespace) -> None:
     """Play many episodes without learning and print their statistics."""
     check_game(options)
     runner = trained_runner(options, refuse=True)
     print(runner.evaluate(options.episodes, seed=options.seed or 0, epsilon=options.epsilon))
 
 
-def play(options):
+def play(options: argparse.Namespace) -> None:
     """Play with the keyboard in a window."""
     keras_dqn.playable.play(options.game)
 
 
-def export_html(options):
+def export_html(options: argparse.Namespace) -> None:
     """Write a page to play on, with or without an agent."""
     if options.game not in ON_A_PAGE:
         raise ValueError(f"The games of a page are {', '.join(ON_A_PAGE)}. Received: {options.game!r}")
@@ -80,7 +81,7 @@ def export_html(options):
     print(f"Page: {options.out}")
 
 
-def bench(options):
+def bench(options: argparse.Namespace) -> None:
     """Measure speed and memory."""
     if options.what == "ray":
         from keras_dqn.experiment.bench_ray import RAY as measurements

@@ -1,7 +1,9 @@
 """The command line: its commands, their options, and what a command that fails says."""
 
+import argparse
 import os
 import sys
+from collections.abc import Sequence
 
 import keras_dqn
 from keras_dqn.commands import config
@@ -22,7 +24,7 @@ from keras_dqn.games import IN_A_WINDOW, ON_A_PAGE
 PROGRAM = "keras-dqn"
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int | None:
     """Run one command; returns its exit status.
 
     It is 0, 2 after an error that was explained, 130 after Ctrl-C or SIGTERM, 141 where nobody reads on.
@@ -63,7 +65,7 @@ def _run(arguments):
     return 2
 
 
-def make_parser():
+def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each has `command`, the function that runs it, and its `parser` among its options."""
     parser = Parser(PROGRAM, description="Deep Q-learning in Keras.", usage=f"{PROGRAM} COMMAND [OPTION …]")
     parser.add_argument("--version", action="version", version=keras_dqn.__version__)

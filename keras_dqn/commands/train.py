@@ -1,5 +1,6 @@
 """The commands that train: once, from several seeds, beside PyTorch; and the arguments of a training."""
 
+import argparse
 import ast
 import inspect
 import math
@@ -19,7 +20,7 @@ from keras_dqn.commands.options import (
 )
 
 
-def train(options):
+def train(options: argparse.Namespace) -> None:
     """Learn, save the weights, say what was reached."""
     if options.seeds is not None:
         _train_seeds(options)
@@ -128,7 +129,7 @@ def _train_seeds(options):
     _experiment("train_seeds", options)
 
 
-def compare(options):
+def compare(options: argparse.Namespace) -> None:
     """Train in Keras and in PyTorch from the same seeds."""
     check_game(options)
     _experiment("compare", options)
@@ -204,7 +205,7 @@ def _checkpoints(options, runner):
     return keras_dqn.Checkpoints(folder, memory=memory, weights_every=weights_every, **minutes)
 
 
-def add_training(parser, episodes):
+def add_training(parser: argparse.ArgumentParser, episodes: int) -> argparse._ArgumentGroup:
     """The arguments of a training, single or one of several; returns their group."""
     group = parser.add_argument_group("the training")
     budget = group.add_mutually_exclusive_group()
@@ -222,7 +223,7 @@ def add_training(parser, episodes):
     return group
 
 
-def add_actors(parser):
+def add_actors(parser: argparse.ArgumentParser) -> None:
     """The arguments of a training whose games are played elsewhere."""
     group = parser.add_argument_group("games played on Ray")
     group.add_argument("--actors", type=whole, metavar="N", help="N actors play, this process learns; where: --ray")
@@ -234,7 +235,7 @@ def add_actors(parser):
     )
 
 
-def add_seeds(group):
+def add_seeds(group: argparse._ArgumentGroup) -> None:
     """The argument of trainings from several seeds that says where they run."""
     group.add_argument(
         "--ray",
@@ -244,7 +245,7 @@ def add_seeds(group):
     )
 
 
-def add_records(parser):
+def add_records(parser: argparse.ArgumentParser) -> None:
     """The arguments of a training that `train` alone has: settings, results, and what a long one leaves behind."""
     _add_settings(parser)
     _add_results(parser)
@@ -322,6 +323,6 @@ def _add_checkpoints(parser):
     group.add_argument("--tensorboard", metavar="FOLDER", help="write the log for TensorBoard as well")
 
 
-def typed(name):
+def typed(name: str) -> str:
     """How an option is typed."""
     return f"--{name.replace('_', '-')}"

@@ -1,5 +1,7 @@
 """Episodes of CartPole side by side, stepped as one by gymnasium's NumPy version of it."""
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
@@ -36,7 +38,7 @@ class CartPoles:
             and _time_limit(env) <= max_steps
         )
 
-    def reset(self, seed: int):
+    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Pole i begins as a single one's reset with seed + i does."""
         _, info = self._envs.reset()
         states = []
@@ -46,11 +48,11 @@ class CartPoles:
         self._envs.state = np.stack(states, axis=1)  # [4, N] float64
         return self._envs.state.T.astype(np.float32), info
 
-    def step(self, actions: np.ndarray):
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Do the actions, [N] int; what comes after an episode's end begins as it happens."""
         return self._envs.step(actions)
 
-    def close(self):
+    def close(self) -> None:
         """Close all of them."""
         self._single.close()
         self._envs.close()

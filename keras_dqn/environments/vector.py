@@ -4,6 +4,7 @@ import difflib
 import re
 import warnings
 from functools import partial
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,7 +18,7 @@ OLD_INTERFACE = (
 )
 
 
-def make_env(environment: str, render_mode: str | None = None, **options) -> gym.Env:
+def make_env(environment: str, render_mode: str | None = None, **options: Any) -> gym.Env:
     """gymnasium's environment of that id, made with these options; a state that is one of n becomes n numbers.
 
     Raises:
@@ -40,7 +41,7 @@ def one_hot(env: gym.Env) -> gym.Env:
     return FlattenObservation(env) if isinstance(env.observation_space, gym.spaces.Discrete) else env
 
 
-def check_known(environment: str):
+def check_known(environment: str) -> None:
     """Raise a ValueError that names the nearest known ones unless gymnasium has an environment of that id."""
     is_known = environment in gym.registry
     if is_known and not str(gym.registry[environment].entry_point).startswith("ale_py"):
@@ -64,7 +65,7 @@ def _atari_games():
     return ale_py.roms.get_all_rom_ids()
 
 
-def make_vector_env(environment: str, num_envs: int, max_steps: int = MAX_STEPS, **options) -> VectorEnv:
+def make_vector_env(environment: str, num_envs: int, max_steps: int = MAX_STEPS, **options: Any) -> VectorEnv:
     """`num_envs` environments as one: gymnasium's NumPy-vectorised version where there is one, else side by side."""
     check_known(environment)
     spec = gym.spec(environment)
@@ -76,7 +77,7 @@ def make_vector_env(environment: str, num_envs: int, max_steps: int = MAX_STEPS,
     return gym.make_vec(environment, num_envs, "sync", wrappers=wrappers, **options)
 
 
-def make_elsewhere(spec, num_envs: int, max_steps: int = MAX_STEPS, **options) -> VectorEnv:
+def make_elsewhere(spec: Any, num_envs: int, max_steps: int = MAX_STEPS, **options: Any) -> VectorEnv:
     """As `make_vector_env`, from gymnasium's spec, where nobody may have registered it: on other machines."""
     gym.registry.setdefault(spec.id, spec)
     return make_vector_env(spec.id, num_envs, max_steps, **options)
@@ -129,13 +130,13 @@ class OneEnv:
         self._dtype = _dtype(env)
         self._ended = False
 
-    def reset(self, seed=None):
+    def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin a new episode; returns its first state, [1, *state_shape], and info."""
         self._ended, self._steps = False, 0
         state, info = begun(self.env, seed)
         return np.array(state, self._dtype)[None], _with_mask(info)
 
-    def step(self, actions):
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Do the action, [1] int; the step after an episode's end only begins the next one."""
         if self._ended:
             state, info = self.reset()
@@ -169,7 +170,7 @@ class OneEpisodeEach:
         self.envs, self.num_envs, self.max_steps = envs, len(envs), max_steps
         self._dtype = _dtype(envs[0])
 
-    def reset(self, seed=None):
+    def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Environment i begins with seed + i."""
         self._playing, self._steps = list(range(self.num_envs)), 0
         seeds = [None if seed is None else seed + i for i in self._playing]
@@ -179,7 +180,7 @@ class OneEpisodeEach:
         self._terminated, self._truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
         return self._states, self._info()
 
-    def step(self, actions):
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Do the actions, [N] int, of those whose episode goes on; of the others nothing changes."""
         states, rewards, actions = self._states.copy(), np.zeros(self.num_envs), actions.tolist()
         self._steps += 1
@@ -196,7 +197,7 @@ class OneEpisodeEach:
         self._states = states
         return states, rewards, self._terminated.copy(), self._truncated.copy(), self._info()
 
-    def close(self):
+    def close(self) -> None:
         """Close them all."""
         for env in self.envs:
             env.close()
@@ -205,7 +206,7 @@ class OneEpisodeEach:
         return {} if self._masks is None else {"action_mask": self._masks.copy()}
 
 
-def as_vector(env, max_steps: int = MAX_STEPS):
+def as_vector(env: gym.Env | VectorEnv, max_steps: int = MAX_STEPS) -> OneEnv | VectorEnv:
     """A vector of environments in NEXT_STEP mode: `env` itself if it is one, or a vector of that single one.
 
     Args:
@@ -219,7 +220,7 @@ def as_vector(env, max_steps: int = MAX_STEPS):
     return env
 
 
-def begun(env, seed):
+def begun(env: gym.Env, seed: int | None) -> tuple[Any, dict[str, Any]]:
     """What `env.reset(seed=seed)` returns, a state and info; a ValueError where it has the interface of old."""
     try:
         began = env.reset(seed=seed)
@@ -232,7 +233,7 @@ def begun(env, seed):
     return began
 
 
-def stepped(env, action):
+def stepped(env: gym.Env, action: Any) -> tuple[Any, ...]:
     """What `env.step(action)` returns: five values; a ValueError where it has the interface of old."""
     made = env.step(action)
     if len(made) != 5:
@@ -240,7 +241,7 @@ def stepped(env, action):
     return made
 
 
-def one_number(name: str, value) -> float:
+def one_number(name: str, value: Any) -> float:
     """A number, or an array of one, as a float; a ValueError that names it for anything else."""
     try:
         (number,) = np.asarray(value, float).ravel().tolist()

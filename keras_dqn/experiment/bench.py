@@ -6,7 +6,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -23,7 +25,9 @@ from keras_dqn.networks.mlp import mlp
 from keras_dqn.records.weights import pretrained
 
 
-def main(repeats=5, measurements=None):
+def main(
+    repeats: int = 5, measurements: Iterable[Callable[[int], Iterable[tuple[str, str]]]] | None = None
+) -> int | None:
     """Print every measurement as a line of a Markdown table; by default those of the games with small networks."""
     print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}, ", end="")
     print(
@@ -35,7 +39,7 @@ def main(repeats=5, measurements=None):
             print(f"| {name} | {result} |", flush=True)
 
 
-def replay_against_literal(repeats):
+def replay_against_literal(repeats: int) -> Iterator[tuple[str, str]]:
     """One compiled replay of 32 samples against the notebook's calls for 32 samples of the same memory."""
     agent = _agent_with_memory()
     agent.replay()
@@ -49,7 +53,7 @@ def replay_against_literal(repeats):
     yield "ratio", f"{_median_ratio(literal, compiled):,.0f} times"
 
 
-def recipe_against_literal(repeats):
+def recipe_against_literal(repeats: int) -> Iterator[tuple[str, str]]:
     """200 episodes of the recipe, its compilation included, against literal episodes in the same process."""
     fast, literal = [], []
     for seed in range(repeats):
@@ -67,17 +71,17 @@ def recipe_against_literal(repeats):
     yield "ratio", f"{_median_ratio(literal, fast):,.0f} times"
 
 
-def loop_of_1(repeats):
+def loop_of_1(repeats: int) -> Iterator[tuple[str, str]]:
     """The loop without replays, the pretrained agent at epsilon 0.1, against bare random steps in one environment."""
     return _loop("CartPole-v1", lambda: make_env("CartPole-v1"), 1, repeats)
 
 
-def loop_of_8(repeats):
+def loop_of_8(repeats: int) -> Iterator[tuple[str, str]]:
     """The same in eight environments of gymnasium's NumPy-vectorised CartPole."""
     return _loop("CartPole-v1, 8 at once", lambda: make_vector_env("CartPole-v1", 8), 8, repeats)
 
 
-def updates(repeats):
+def updates(repeats: int) -> Iterator[tuple[str, str]]:
     """Gradient updates a second, K of them to a call, of 64 transitions each."""
     random = np.random.default_rng(0)
     for hidden in ((64, 64), (256, 256)):
@@ -96,13 +100,13 @@ def updates(repeats):
             yield f"updates of 64 transitions, {hidden[0]}-{hidden[1]}, K={count} a call", f"{count / seconds:,.0f} /s"
 
 
-def fast_recipe(repeats):
+def fast_recipe(repeats: int) -> Iterator[tuple[str, str]]:
     """Environment steps a second of recipe `fast`, which makes an update of 128 transitions a step."""
     seconds = [_training_seconds(CartPole(1, recipe="fast", weights=None, seed=seed)) for seed in range(repeats)]
     yield "CartPole `fast`, an update of 128 every step", f"{1 / statistics.median(seconds):,.0f} steps/s"
 
 
-def first_update(repeats):
+def first_update(repeats: int) -> Iterator[tuple[str, str]]:
     """Making the agent of recipe `fast` and its first update, in a process of its own that has imported everything."""
     spent = [_python(_FIRST_UPDATE) for _ in range(repeats)]
     yield "the agent of `fast` and its first update, compilation included", f"{statistics.median(spent):.1f} CPU s"
@@ -119,7 +123,7 @@ print(time.process_time() - started)
 """
 
 
-def evaluation(repeats):
+def evaluation(repeats: int) -> Iterator[tuple[str, str]]:
     """100 episodes of CartPole, of 500 steps each, with the pretrained agents."""
     for recipe in ("juvin", "fast"):
         cartpole = CartPole(recipe=recipe, weights="pretrained", weight_backup=None)
@@ -141,7 +145,7 @@ CLEANRL = {  # the settings of CleanRL's DQN, where there is one environment
 }
 
 
-def cleanrl_settings(repeats, steps=3000):
+def cleanrl_settings(repeats: int, steps: int = 3000) -> Iterator[tuple[str, str]]:
     """CPU time a step with the settings of CleanRL, an update of 128 every 10 steps, and of such an update alone."""
     for num_envs in (1, 10):
         runner = CartPole(1, weights=None, weight_backup=None, seed=0, **CLEANRL)
@@ -157,7 +161,7 @@ def cleanrl_settings(repeats, steps=3000):
     yield "its update of 128, shared out over 10 steps", f"{statistics.median(spent) * 1e6:.0f} CPU µs a step"
 
 
-def pytorch_recipe(repeats):
+def pytorch_recipe(repeats: int) -> Iterator[tuple[str, str]]:
     """Recipe `pytorch` here and in PyTorch, and the loop as the PyTorch tutorial writes it; in turns."""
     try:
         import torch
@@ -198,7 +202,9 @@ def pytorch_recipe(repeats):
         yield name, f"{1 / statistics.median(seconds[name]):,.0f} steps/s; ours is {ratio:.2f} times that"
 
 
-def breakout(repeats, dtype="float32", replays=None, **parallel):
+def breakout(
+    repeats: int, dtype: str = "float32", replays: int | None = None, **parallel: Any
+) -> Iterator[tuple[str, str]]:
     """The recipes of Breakout that learn, in turns: steps a second, where the time goes, and what is lost of it."""
     small = {"memory_size": 20_000, "learning_starts": 1000}  # how much is stored changes no speed
     trainings = {
@@ -290,7 +296,7 @@ def _clock(owner, method, seconds, name):
     setattr(owner, method, clocked)
 
 
-def frame_memory(repeats, steps=500_000):
+def frame_memory(repeats: int, steps: int = 500_000) -> Iterator[tuple[str, str]]:
     """What the process grows by when so many steps are stored, against the amount that is checked before training."""
     process = psutil.Process()
     before = process.memory_info().rss
@@ -305,7 +311,7 @@ def frame_memory(repeats, steps=500_000):
     yield "computed before training", f"{formula / 1e9:.2f} GB; the process grows by {grown / formula:.2f} times that"
 
 
-def memory_growth(repeats, replays=2000):
+def memory_growth(repeats: int, replays: int = 2000) -> Iterator[tuple[str, str]]:
     """Resident memory over 2,000 replays: first and second half, since allocators settle early."""
     agent, process = _agent_with_memory(), psutil.Process()
     sizes = []

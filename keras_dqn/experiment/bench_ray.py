@@ -3,8 +3,10 @@
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Discrete
@@ -29,16 +31,18 @@ class Sleeping(VectorEnv):
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
     single_action_space = Discrete(4)
 
-    def __init__(self, num_envs):
+    def __init__(self, num_envs: int):
         self.num_envs = num_envs
         noise = np.random.default_rng(0).integers(256, size=(16, num_envs, *FRAMES), dtype=np.uint8)
         self._states, self._steps, self._never = noise, 0, np.zeros(num_envs, bool)
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         self._began = time.perf_counter()
         return self._states[0], {}
 
-    def step(self, actions):
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         self._steps += 1
         due = self._began + self._steps * self.num_envs * STEP_SECONDS
         if self._steps % 10 == 0 and (early := due - time.perf_counter()) > 0:
@@ -50,14 +54,14 @@ class Sleeping(VectorEnv):
 class First:
     """Acts without a network."""
 
-    def refresh(self, flat_weights):
+    def refresh(self, flat_weights: np.ndarray) -> None:
         pass
 
-    def __call__(self, states):
+    def __call__(self, states: np.ndarray) -> np.ndarray:
         return np.zeros((len(states), 4), np.float32)
 
 
-def one_actor(repeats, steps=2000):
+def one_actor(repeats: int, steps: int = 2000) -> Iterator[tuple[str, str]]:
     """The loop of Breakout's `nature` without learning: eight games in this process, and on one actor."""
     options = {"memory_size": 20_000, "weights": None, "weight_backup": None, "seed": 0}
     here, there = [], []
@@ -79,7 +83,7 @@ def _with_fleet(game, steps):
         fleet.close()
 
 
-def intake(repeats, counts=(1, 4, 16, 64), seconds=10.0):
+def intake(repeats: int, counts: Sequence[int] = (1, 4, 16, 64), seconds: float = 10.0) -> Iterator[tuple[str, str]]:
     """Transitions that one learner takes in from actors whose games sleep, and what each costs its process."""
     for actors in counts:
         rates, costs, shares = [], [], []
@@ -115,7 +119,7 @@ def _taken_in(agent, fleet, seconds):
     return steps / passed, used / steps, size / steps
 
 
-def broadcast(repeats):
+def broadcast(repeats: int) -> Iterator[tuple[str, str]]:
     """What it takes to lay the weights out for all actors of a machine, and for one to read them."""
     from keras_dqn.ray.cluster import joined
 
@@ -135,7 +139,7 @@ def broadcast(repeats):
     )
 
 
-def sweep(repeats, seeds=16, steps=1000):
+def sweep(repeats: int, seeds: int = 16, steps: int = 1000) -> Iterator[tuple[str, str]]:
     """Sixteen seeds on one and on two workers; workers that have trained once already, so that neither starts any."""
     ray = check_installed()
     seconds = {}

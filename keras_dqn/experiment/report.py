@@ -2,12 +2,18 @@
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_dqn.experiment.results import _evaluations, _scores_at, _write
+from keras_dqn.experiment.results import Result, _evaluations, _scores_at, _write
 from keras_dqn.records.evaluation import FEWEST_FOR_AN_INTERVAL, interval_or_range
 from keras_dqn.show import plots
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Experiment:
@@ -19,21 +25,21 @@ class Experiment:
         results: a `Result` for each training, in the order of the seeds.
     """
 
-    def __init__(self, folder, settings):
+    def __init__(self, folder: Path, settings: dict[str, Any]):
         self.folder, self.settings, self.results = folder, settings, []
 
-    def by_framework(self):
+    def by_framework(self) -> dict[str, list[Result]]:
         """{framework: its results}, in the order in which they took turns."""
         names = dict.fromkeys(result.framework for result in self.results)
         return {name: [result for result in self.results if result.framework == name] for name in names}
 
-    def summary(self):
+    def summary(self) -> str:
         """A Markdown table of what the seeds of each framework came to together."""
         columns = [summarised(results, self.settings["goal"]) for results in self.by_framework().values()]
         rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
         return markdown(["", *self.by_framework()], rows)
 
-    def table(self):
+    def table(self) -> str:
         """A Markdown table with a row for each training, failures included."""
         header = ["framework", "seed", "score", "best weights", "steps to solve"]
         header += ["steps", "episodes", "seconds", "steps/s"]
@@ -53,7 +59,7 @@ class Experiment:
         ]
         return markdown(header, rows)
 
-    def protocol(self):
+    def protocol(self) -> str:
         """How it was measured, in words."""
         settings, options, goal = self.settings, self.settings["options"], self.settings["goal"]
         budget = f"{options['steps']:,} steps" if options["steps"] else f"{options['episodes']:,} episodes"
@@ -71,7 +77,7 @@ class Experiment:
             f"{threads}. {versions}."
         )
 
-    def figure(self):
+    def figure(self) -> "Figure":
         """Score over environment steps: mean and 95 % interval over seeds, each seed behind it; see `learning_curves`.
 
         The scores are those of the greedy evaluations and not of the episodes played in training: they are made after
@@ -82,14 +88,14 @@ class Experiment:
         title = f"{self.settings['environment']}, recipe {self.settings['recipe']}"
         return plots.learning_curves(curves, solved_score=self.settings["goal"], title=title)
 
-    def save(self):
+    def save(self) -> None:
         """Write results.csv, table.md and learning_curves.png into the folder."""
         _write(self.folder / "results.csv", self.csv())
         _write(self.folder / "table.md", str(self))
         if any(result.came_to_something for result in self.results):
             plots.save_figure(self.figure(), self.folder / "learning_curves.png")
 
-    def csv(self):
+    def csv(self) -> str:
         """The rows of results.csv, as text."""
         columns = ["framework", "seed", "score", "best_score", "steps_to_solve", "steps", "episodes", "seconds"]
         columns += ["steps_per_second", "evaluation_seconds", "error"]
@@ -109,7 +115,7 @@ class Experiment:
         display(Markdown(str(self)), self.figure())
 
 
-def curves_over_steps(results):
+def curves_over_steps(results: list[Result]) -> dict[str, Any]:
     """{name: (steps, [scores of a seed])} of {name: results}; those that raised are left out."""
     named = {name: [_evaluations(one) for one in those if one.came_to_something] for name, those in results.items()}
     made = {name: seeds for name, seeds in named.items() if seeds}
@@ -117,7 +123,7 @@ def curves_over_steps(results):
     return {name: (steps, [_scores_at(steps, seed) for seed in seeds]) for name, seeds in made.items()}
 
 
-def summarised(results, goal):
+def summarised(results: list[Result], goal: float | None) -> dict[str, Any]:
     """{what: text} of the results of one framework; one that raised has not solved it, and counts nowhere else."""
     solved = [np.inf if result.steps_to_solve is None else result.steps_to_solve for result in results]
     failures = "–" if goal is None else f"{np.count_nonzero(np.isinf(solved))} of {len(results)}"
@@ -152,6 +158,6 @@ def _solved_after(steps, goal):
     return "not solved" if steps is None or np.isinf(steps) else f"{steps:,.0f}"
 
 
-def markdown(header, rows):
+def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -31,7 +31,7 @@ class Result(NamedTuple):
     came_to_something = property(lambda self: not math.isnan(self.score))  # False where it raised
 
 
-def raised(framework, seed, error):
+def raised(framework: str, seed: int, error: str) -> Result:
     """The `Result` of a training that raised, or whose machines died: its error, and no numbers."""
     return Result(framework, seed, math.nan, math.nan, 0, None, 0.0, 0.0, [], [], [], error)
 

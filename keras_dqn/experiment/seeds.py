@@ -14,10 +14,11 @@ Trainings run here one after the other, or on Ray wherever there is room: the fi
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -42,21 +43,21 @@ TOLD_EVERY = 1.0  # seconds
 
 
 def train_seeds(
-    game,
-    recipe=None,
-    seeds=10,
-    seed=0,
-    folder=None,
-    frameworks=("Keras",),
-    episodes=200,
-    steps=None,
-    evaluate_every=1000,
-    stop_score=None,
-    progress=True,
-    ray=None,
-    sweep=None,
-    **options,
-):
+    game: "type[Runner]",
+    recipe: str | None = None,
+    seeds: int = 10,
+    seed: int | None = 0,
+    folder: str | Path | None = None,
+    frameworks: Sequence[str] = ("Keras",),
+    episodes: int = 200,
+    steps: int | None = None,
+    evaluate_every: int = 1000,
+    stop_score: float | None = None,
+    progress: bool = True,
+    ray: str | None = None,
+    sweep: dict[str, list] | None = None,
+    **options: Any,
+) -> Experiment:
     """Train a recipe from several seeds, each with the same budget and from fresh weights.
 
     It can be interrupted at any time: results of trainings that have ended are kept, and the same call goes on.
@@ -104,7 +105,9 @@ def train_seeds(
     return whole
 
 
-def compare(game, recipe=None, seeds=10, episodes=600, **settings):
+def compare(
+    game: "type[Runner]", recipe: str | None = None, seeds: int = 10, episodes: int = 600, **settings: Any
+) -> Experiment:
     """Train a recipe in Keras and in PyTorch from the same seeds and with the same budget: see `train_seeds`.
 
     The default budget is that of the PyTorch tutorial.

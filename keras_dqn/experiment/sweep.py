@@ -4,10 +4,16 @@ import csv
 import io
 import itertools
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from keras_dqn.experiment.report import curves_over_steps, markdown, summarised
-from keras_dqn.experiment.results import _write
+from keras_dqn.experiment.report import Experiment, curves_over_steps, markdown, summarised
+from keras_dqn.experiment.results import Result, _write
 from keras_dqn.show import plots
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = ["score", "score of the best weights", "failures", "steps to solve, median", "steps to solve, worst"]
 
@@ -20,15 +26,15 @@ class Sweep:
         experiments: {combination: its `Experiment`}: "learning_rate=0.001,tau=0.01".
     """
 
-    def __init__(self, folder, experiments):
+    def __init__(self, folder: Path, experiments: dict[str, Experiment]):
         self.folder, self.experiments = folder, experiments
 
     @property
-    def results(self):
+    def results(self) -> list[Result]:
         """Of all experiments, one after the other."""
         return [result for experiment in self.experiments.values() for result in experiment.results]
 
-    def table(self):
+    def table(self) -> str:
         """A Markdown table with a row for each combination and framework."""
         rows = []
         for (combination, framework), (results, goal) in self._parts().items():
@@ -36,13 +42,13 @@ class Sweep:
             rows.append([combination, framework, len(results), *(summary[name] for name in COLUMNS)])
         return markdown(["settings", "framework", "seeds", *COLUMNS], rows)
 
-    def figure(self):
+    def figure(self) -> "Figure":
         """Score over environment steps, a curve for each combination and framework; see `Experiment.figure`."""
         curves = curves_over_steps({_named(*names): results for names, (results, _) in self._parts().items()})
         goals = {goal for _, goal in self._parts().values()}
         return plots.learning_curves(curves, solved_score=goals.pop() if len(goals) == 1 else None)
 
-    def save(self):
+    def save(self) -> None:
         """Write table.md, results.csv and learning_curves.png into the folder, and the same of each experiment."""
         for experiment in self.experiments.values():
             if experiment.results:
@@ -89,7 +95,7 @@ def _named(combination, framework):
     return f"{combination}, {framework}"
 
 
-def combinations(sweep):
+def combinations(sweep: dict[str, list]) -> Iterator[dict[str, Any]]:
     """A generator of {setting: value}, every combination of {setting: [values]}; of no settings one that is empty.
 
     Raises:
@@ -102,6 +108,6 @@ def combinations(sweep):
         yield dict(zip(sweep, values, strict=True))
 
 
-def folder_of(settings):
+def folder_of(settings: dict[str, Any]) -> str:
     """The name of a combination and of its folder: "learning_rate=0.001,tau=0.01"."""
     return ",".join(re.sub(r"[^\w.=+-]+", "_", f"{name}={value}") for name, value in settings.items())

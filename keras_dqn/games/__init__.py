@@ -1,7 +1,10 @@
 """The games: what each is called, and where its runner is; importing this imports none of them."""
 
 import importlib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from keras_dqn.runner.runner import Runner
 
 
 class Game(NamedTuple):
@@ -13,7 +16,7 @@ class Game(NamedTuple):
     window: str | None = None  # the environment that is played in a window
     page: bool = False  # whether it is played on a page
 
-    def runner_class(self):
+    def runner_class(self) -> "type[Runner]":
         """The class of its runners, imported now."""
         if self.runner is None:
             from keras_dqn.games.any_game import game_for

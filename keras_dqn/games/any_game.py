@@ -3,7 +3,9 @@
 import copy
 import importlib
 import re
+from collections.abc import Callable
 from functools import cached_property, partial
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
@@ -41,7 +43,7 @@ class OwnGame(AnyGame):
             raise ValueError(f"The function must make a gymnasium environment. Received: {env!r}")
         return one_hot(env)
 
-    def make_env(self, render_mode=None):
+    def make_env(self, render_mode: str | None = None) -> gym.Env:
         """A copy of the environment."""
         try:
             env = copy.deepcopy(self._own)
@@ -56,18 +58,18 @@ class OwnGame(AnyGame):
             env.unwrapped.render_mode = render_mode
         return env
 
-    def make_envs(self, num_envs):
+    def make_envs(self, num_envs: int) -> VectorEnv:
         """Copies of the environment, as one."""
         return self.envs_elsewhere()(num_envs)
 
-    def envs_elsewhere(self):
+    def envs_elsewhere(self) -> Callable[[int], VectorEnv]:
         """A function of their number that makes copies of the environment, on whatever machine it is sent to."""
         learns = [type(layer).__name__ for layer in _layers(self._own) if hasattr(layer, "update_running_mean")]
         if learns:
             raise ValueError(f"Each of several environments would have a {learns[0]} of its own. Received: {learns}")
         return partial(_copies, self._own)
 
-    def training_env(self):
+    def training_env(self) -> gym.Env:
         """The environment itself, which stays open."""
         return _Open(self._own)
 
@@ -92,7 +94,7 @@ def _layers(env):
         env = env.env
 
 
-def game_for(environment, **options) -> type[Runner]:
+def game_for(environment: Any, **options: Any) -> type[Runner]:
     """The `Runner` class for an environment.
 
     Its files are named after the environment, and it counts as solved at gymnasium's `reward_threshold`, if it has one.

@@ -1,25 +1,35 @@
 """Breakout from pixels: the networks, the recipes and the runner, which plays any other Atari game as well."""
 
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 from ale_py.roms import get_all_rom_ids
+from gymnasium.vector import VectorEnv
 
 from keras_dqn.agent.agent import collect
+from keras_dqn.agent.settings import ShapeReward
 from keras_dqn.backend import keras
 from keras_dqn.checks import check_fraction, check_whole
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
 from keras_dqn.environments.vector import OneEnv
 from keras_dqn.exploration import OverTraining, exponential, pieces
 from keras_dqn.networks.atari import ScreenDifference, difference_cnn, nature_cnn
+from keras_dqn.records.evaluation import Evaluation
+from keras_dqn.records.history import History
 from keras_dqn.records.weights import pretrained_names
 from keras_dqn.runner.evaluate import evaluate_together
 from keras_dqn.runner.runner import Runner
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def clipped(states, actions, rewards, next_states):
+
+def clipped(states: np.ndarray, actions: np.ndarray, rewards: np.ndarray, next_states: np.ndarray) -> np.ndarray:
     """Rewards to learn from: their sign (Mnih et al. 2015), so that one learning rate fits every game."""
     return np.sign(rewards)
 
@@ -110,15 +120,15 @@ class Breakout(Runner):
 
     def __init__(
         self,
-        episodes=200,
-        recipe=None,
+        episodes: int = 200,
+        recipe: str | None = None,
         *,
-        game="breakout",
-        sticky=0.0,
-        num_envs=None,
-        shape_reward=None,
-        precision="float32",
-        **options,
+        game: str = "breakout",
+        sticky: float = 0.0,
+        num_envs: int | None = None,
+        shape_reward: ShapeReward | None = None,
+        precision: str = "float32",
+        **options: Any,
     ):
         self.name = self.environment = check_game(game)
         self.sticky = check_fraction("sticky", sticky)
@@ -141,16 +151,16 @@ class Breakout(Runner):
         self.settings |= {"sticky": sticky, "precision": precision}
 
     @property
-    def frames_per_step(self):
+    def frames_per_step(self) -> int:
         """Emulator frames a step."""
         return self._games[self.recipe].frames_per_step
 
     @property
-    def checkpoint_folder(self):
+    def checkpoint_folder(self) -> Path:
         """Where `train` leaves log and checkpoints if nothing else is said; named as the weights are."""
         return Path(f"{self.name}{'' if self.recipe == 'nature' else '_' + self.recipe}_checkpoints")
 
-    def train(self, *arguments, checkpoints=None, **options):
+    def train(self, *arguments: Any, checkpoints: Any = None, **options: Any) -> History:
         """As `Runner.train`, with a log and checkpoints in `checkpoint_folder` or elsewhere; False for none of them."""
         if checkpoints is None:
             checkpoints = self.checkpoint_folder
@@ -158,7 +168,7 @@ class Breakout(Runner):
             checkpoints = None
         return super().train(*arguments, checkpoints=checkpoints, **options)
 
-    def progress(self, history):
+    def progress(self, history: History) -> dict[str, str]:
         games = {"frames": f"{self.agent.steps * self.frames_per_step:,}", "games": len(history)}
         return {**games, **super().progress(history), "loss": f"{history[-1].loss:.4f}"}
 
@@ -170,19 +180,19 @@ class Breakout(Runner):
             raise ValueError(f"No weights of this game and recipe ship with it, but {there}. Received: {name!r}")
         return name
 
-    def make_env(self, render_mode=None):
+    def make_env(self, render_mode: str | None = None) -> gym.Env:
         """One new game, behind gymnasium's interface."""
         return AtariGame(self.make_envs(1), render_mode)
 
-    def make_envs(self, num_envs):
+    def make_envs(self, num_envs: int) -> VectorEnv:
         """Several new games as one vector."""
         return self.envs_elsewhere()(num_envs)
 
-    def envs_elsewhere(self):
+    def envs_elsewhere(self) -> Callable[[int], VectorEnv]:
         """A function of their number that makes several games, on whatever machine it is sent to."""
         return partial(self._games[self.recipe], self.environment, sticky=self.sticky)
 
-    def screens(self, steps=50, seed=None):
+    def screens(self, steps: int = 50, seed: int | None = None) -> "Figure":
         """A figure of the screen and, beside it, what the agent sees of it, after some steps of random actions."""
         from keras_dqn.show.plots import screens
 
@@ -199,6 +209,6 @@ class Breakout(Runner):
         cleaned = ScreenDifference()(state[None]) if self.recipe == "hackathon2018" else state
         return screens(original, np.asarray(cleaned), self.name)
 
-    def evaluate(self, episodes=100, seed=0, epsilon=0.0):
+    def evaluate(self, episodes: int = 100, seed: int = 0, epsilon: float = 0.0) -> Evaluation:
         """Mean score and its 95 % interval over whole games with fixed seeds; see `evaluation.evaluate_together`."""
         return evaluate_together(self.agent, self.make_envs, episodes, seed, epsilon)

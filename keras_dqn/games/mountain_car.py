@@ -3,6 +3,7 @@
 from keras_dqn.backend import keras
 from keras_dqn.exploration import blocks, linear
 from keras_dqn.games.recipes import FAST
+from keras_dqn.records.history import History
 from keras_dqn.runner.runner import Runner
 
 
@@ -46,14 +47,14 @@ class MountainCar(Runner):
         },
     }
 
-    def is_over(self, history):
+    def is_over(self, history: History) -> bool:
         """Training ends when the last 100 episodes, exploration and all, have the mean that counts as solved."""
         return super().is_over(history) or self._is_solved(history)
 
     def _is_solved(self, history):
         return len(history) >= 100 and history.mean_score() >= self.solved_score
 
-    def comments(self, history):
+    def comments(self, history: History) -> list[str]:
         comments = []
         episodes, mean = len(history), history.mean_score()
         if episodes == 100 and history.scores.max() <= -200:

@@ -5,20 +5,25 @@ the other, in a single compiled call. The notebook's per-sample replay is K=32, 
 tutorial's is K=1, B=128 every step.
 """
 
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from keras_dqn.backend import keras, settle_xla, tf
+from keras_dqn.checks import Seed
 from keras_dqn.memory.replay import Transition, transition
 from keras_dqn.networks.mlp import built, default_brain
 from keras_dqn.networks.numpy_forward import NumpyForward
 from keras_dqn.records.weights import load_weights, save_weights
 
+if TYPE_CHECKING:
+    from keras_dqn.agent.settings import LearnerSettings
+
 NEVER = 2**62  # updates: a target model that no count of updates moves
 
 
-def q_learning_targets(rewards, discounts, next_q):
+def q_learning_targets(rewards: "tf.Tensor", discounts: "tf.Tensor", next_q: "tf.Tensor") -> "tf.Tensor":
     """The Q-learning target, `r + discount * max_a Q(s', a)` (Watkins 1989; Mnih et al. 2015).
 
     Args:
@@ -31,7 +36,9 @@ def q_learning_targets(rewards, discounts, next_q):
     return rewards + discounts * tf.reduce_max(next_q, axis=-1)
 
 
-def double_q_learning_targets(rewards, discounts, next_q, selector_q):
+def double_q_learning_targets(
+    rewards: "tf.Tensor", discounts: "tf.Tensor", next_q: "tf.Tensor", selector_q: "tf.Tensor"
+) -> "tf.Tensor":
     """The double DQN target: `selector_q` picks the action, `next_q` says its value (van Hasselt et al. 2016).
 
     Args:
@@ -45,12 +52,12 @@ def double_q_learning_targets(rewards, discounts, next_q, selector_q):
     return rewards + discounts * taken(next_q, tf.argmax(selector_q, axis=-1))
 
 
-def taken(q, actions):
+def taken(q: "tf.Tensor", actions: "tf.Tensor") -> "tf.Tensor":
     """The value of each row's action: [B, actions] and [B] int to [B]."""
     return tf.gather(q, actions, axis=-1, batch_dims=1)
 
 
-def mse_loss(targets, q, actions):
+def mse_loss(targets: "tf.Tensor", q: "tf.Tensor", actions: "tf.Tensor") -> "tf.Tensor":
     """Mean squared error as Keras' `fit` computes it on the notebook's target vectors: a scalar.
 
     The notebook's target is Q(s) with the taken action's entry replaced, so the other entries' error is zero, yet they
@@ -59,7 +66,7 @@ def mse_loss(targets, q, actions):
     return tf.reduce_mean(tf.square(targets - taken(q, actions))) / q.shape[-1]
 
 
-def huber_loss(targets, q, actions, delta=1.0):
+def huber_loss(targets: "tf.Tensor", q: "tf.Tensor", actions: "tf.Tensor", delta: float = 1.0) -> "tf.Tensor":
     """Huber loss of the taken actions' errors, mean over the batch: a scalar (the DQN papers' clipped error)."""
     error = tf.abs(targets - taken(q, actions))
     quadratic = tf.minimum(error, delta)
@@ -95,15 +102,15 @@ class AnyLearner(Protocol):
         """Make the target model equal to the network."""
         ...
 
-    def keras_model(self):
+    def keras_model(self) -> "keras.Model":
         """A Keras model with the weights as they are now, for the .h5 files."""
         ...
 
-    def save_weights(self, path) -> None:
+    def save_weights(self, path: str | Path) -> None:
         """Write the weights to an .h5 file, whole or not at all."""
         ...
 
-    def load_weights(self, path) -> None:
+    def load_weights(self, path: str | Path) -> None:
         """Take weights from an .h5 file; on any error everything is as it was."""
         ...
 
@@ -126,15 +133,15 @@ class Learner:
 
     def __init__(
         self,
-        brain,
-        optimizer,
-        loss="mse",
-        target_brain=None,
-        target_update=None,
-        tau=1.0,
-        double=False,
-        bootstrap=True,
-        jit_compile=None,
+        brain: "keras.Model",
+        optimizer: "keras.optimizers.Optimizer",
+        loss: str = "mse",
+        target_brain: "keras.Model | None" = None,
+        target_update: int | None = None,
+        tau: float = 1.0,
+        double: bool = False,
+        bootstrap: bool = True,
+        jit_compile: bool | None = None,
     ):
         if loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {sorted(LOSSES)}. Received: {loss!r}")
@@ -175,31 +182,31 @@ class Learner:
         )
 
     @property
-    def updates(self):
+    def updates(self) -> int:
         """How many gradient updates have been made."""
         return int(self._updates)
 
     @updates.setter
-    def updates(self, count):
+    def updates(self, count: int):
         self._updates.assign(count)
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> float:
         """The optimizer's. A new one counts from the next update on."""
         return float(str(np.float32(self.optimizer.learning_rate)))  # 0.001, and not what float32 makes of it
 
     @learning_rate.setter
-    def learning_rate(self, rate):
+    def learning_rate(self, rate: float):
         if isinstance(self.optimizer.get_config()["learning_rate"], dict):
             raise ValueError(f"`learning_rate` follows the schedule of the optimizer. Received: {rate!r}")
         self.optimizer.learning_rate = rate
 
     @property
-    def traces(self):
+    def traces(self) -> int:
         """How often the update was traced: once for every shape of minibatches."""
         return self._update.experimental_get_tracing_count()
 
-    def update(self, batches):
+    def update(self, batches: Transition) -> np.ndarray:
         """Make K gradient updates from a `Transition` of arrays [K, B, ...], one after the other, each from the weights
         that the one before left; returns the loss of each before it was made, [K] float32.
 
@@ -224,7 +231,7 @@ class Learner:
             )
         return losses
 
-    def q_values(self, states):
+    def q_values(self, states: np.ndarray) -> np.ndarray:
         """The brain's Q-values, [N, actions] float32, of states [N, *state_shape].
 
         They are those of the weights as `update`, `load_weights` and `sync` left them: this runs every step, and asking
@@ -234,20 +241,20 @@ class Learner:
             return self._numpy_forward(states)
         return self._compiled_forward(tf.constant(states)).numpy()
 
-    def sync(self):
+    def sync(self) -> None:
         """Take over the weights that others assigned to the brain."""
         if self._numpy_forward is not None:
             self._numpy_forward.refresh(self.read_weights())
 
-    def keras_model(self):
+    def keras_model(self) -> "keras.Model":
         """A Keras model with the weights as they are now: the brain."""
         return self.brain
 
-    def save_weights(self, path):
+    def save_weights(self, path: str | Path) -> None:
         """Write the brain's weights to an .h5 file, whole or not at all."""
         save_weights(self.brain, path)
 
-    def load_weights(self, path):
+    def load_weights(self, path: str | Path) -> None:
         """Take the weights of brain and target model from an .h5 file of any Keras.
 
         Raises:
@@ -257,11 +264,11 @@ class Learner:
         self.copy_to_target()
         self.sync()
 
-    def read_weights(self):
+    def read_weights(self) -> np.ndarray:
         """All of the brain's weights as one vector, float32 [parameters], in the order of `brain.weights`."""
         return self._flatten().numpy()
 
-    def copy_to_target(self):
+    def copy_to_target(self) -> None:
         """Make the target model equal to the brain, as it is at construction."""
         if self.target_brain is not None:
             self.target_brain.set_weights(self.brain.get_weights())
@@ -383,7 +390,15 @@ def _has_convolution(model):
     return any("Conv" in type(layer).__name__ or _has_convolution(layer) for layer in getattr(model, "layers", []))
 
 
-def make_learner(brain, network, state_shape, action_size, settings, seed, bootstrap=True):
+def make_learner(
+    brain: "keras.Model | None",
+    network: Any,
+    state_shape: tuple[int, ...],
+    action_size: int,
+    settings: "LearnerSettings",
+    seed: Seed,
+    bootstrap: bool = True,
+) -> Learner:
     """The `Learner` of a brain, the caller's own or a default one, with its optimizer and its target model.
 
     Args:

@@ -19,12 +19,12 @@ class NStep:
         gamma: discount a step.
     """
 
-    def __init__(self, n, gamma):
+    def __init__(self, n: int, gamma: float):
         self.n = n
         self.gamma = gamma
         self._pending = {}  # environment: deque of (state, action, reward), the oldest first
 
-    def clear(self, environments=None):
+    def clear(self, environments: np.ndarray | None = None) -> None:
         """Forget the steps that are pending: the episodes that they are of are closed; those of some, or of all."""
         for environment in list(self._pending) if environments is None else environments:
             self._pending.pop(int(environment), None)

@@ -1,10 +1,13 @@
 """What the agent remembers: steps go in, minibatches of transitions come out, the oldest overwritten first."""
 
 import math
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import psutil
+
+from keras_dqn.checks import Seed
 
 
 class Steps(NamedTuple):
@@ -37,7 +40,7 @@ class Transition(NamedTuple):
     next_state: np.ndarray  # [..., *state_shape]
     allowed = None  # everything may be done in `next_state`
 
-    def each(self, function) -> "Transition":
+    def each(self, function: Callable[[Any], Any]) -> "Transition":
         """What a function makes of each field."""
         return Transition(*map(function, self))
 
@@ -52,12 +55,19 @@ class MaskedTransition(NamedTuple):
     next_state: np.ndarray
     allowed: np.ndarray  # [..., actions] bool, what may be done in `next_state`
 
-    def each(self, function) -> "MaskedTransition":
+    def each(self, function: Callable[[Any], Any]) -> "MaskedTransition":
         """What a function makes of each field."""
         return MaskedTransition(*map(function, self))
 
 
-def transition(state, action, reward, discount, next_state, allowed=None) -> Transition | MaskedTransition:
+def transition(
+    state: np.ndarray,
+    action: np.ndarray,
+    reward: np.ndarray,
+    discount: np.ndarray,
+    next_state: np.ndarray,
+    allowed: np.ndarray | None = None,
+) -> Transition | MaskedTransition:
     """A `Transition` of these fields, or a `MaskedTransition` where there is a mask."""
     fields = state, action, reward, discount, next_state
     return Transition(*fields) if allowed is None else MaskedTransition(*fields, allowed)
@@ -120,7 +130,7 @@ class OneStep:
         rewards = steps.reward.astype(np.float32)
         return transition(steps.state, steps.action, rewards, discounts, steps.next_state, steps.allowed)
 
-    def clear(self, environments=None):
+    def clear(self, environments: np.ndarray | None = None) -> None:
         """Forget the steps that wait for others; here none does."""
 
 
@@ -144,7 +154,7 @@ class ReplayMemory:
 
     epochs, bootstraps = 1, True
 
-    def __init__(self, capacity: int, seed=None, returns=None, learning_starts: int = 0):
+    def __init__(self, capacity: int, seed: Seed = None, returns: Any = None, learning_starts: int = 0):
         if not isinstance(capacity, int | np.integer) or capacity < 1:
             raise ValueError(f"`capacity` must be a whole number of transitions, 1 or more. Received: {capacity!r}")
         self.capacity = int(capacity)
@@ -155,24 +165,24 @@ class ReplayMemory:
         self._size = 0
         self._next = 0  # the row that the next transition goes to
 
-    def __len__(self):
+    def __len__(self) -> int:
         """The number of transitions stored, at most `capacity`."""
         return self._size
 
-    def remember(self, steps: Steps):
+    def remember(self, steps: Steps) -> None:
         """Store what N environments did, once `returns` has made transitions of it."""
         if (transitions := self.returns.join(steps)) is not None:
             self.add(transitions)
 
-    def begin_episodes(self, environments=None):
+    def begin_episodes(self, environments: np.ndarray | None = None) -> None:
         """Close the episodes under way, of these environments or of all: what comes next is of new ones."""
         self.returns.clear(environments)
 
-    def ready(self, shape) -> bool:
+    def ready(self, shape: tuple[int, ...]) -> bool:
         """Whether there is enough to draw a sample of that shape."""
         return self._size >= max(math.prod(shape), self.learning_starts)
 
-    def add(self, transitions: Transition):
+    def add(self, transitions: Transition) -> None:
         """Store N transitions, in order; every field has the leading axis N.
 
         Raises:
@@ -230,7 +240,7 @@ class ReplayMemory:
             rows = self.random.choice(self._size, count, replace=False).reshape(shape)
         return self._arrays.each(lambda array: array[rows])
 
-    def contents(self):
+    def contents(self) -> Transition | MaskedTransition:
         """All transitions from the oldest to the newest, as copies: a `Transition` of arrays [len(memory), ...]."""
         if self._arrays is None:
             raise ValueError("The memory has no transitions yet. Received: 0")
@@ -238,23 +248,23 @@ class ReplayMemory:
         return self._arrays.each(lambda array: array[rows])
 
     @staticmethod
-    def bytes_needed(capacity, state_shape):
+    def bytes_needed(capacity: int, state_shape: tuple[int, ...]) -> int:
         """How many bytes the arrays take, for float32 states."""
         return capacity * (2 * 4 * int(np.prod(state_shape)) + 8 + 4 + 4)
 
-    def snapshot(self):
+    def snapshot(self) -> dict[str, np.ndarray]:
         """What is stored, as a dict of arrays for `restore`; a memory without transitions has none."""
         if self._arrays is None:
             return {}
         arrays = {name: array[: self._size] for name, array in self._arrays._asdict().items()}
         return {**arrays, "next_row": np.array(self._next)}
 
-    def check_fits(self, state_shape):
+    def check_fits(self, state_shape: tuple[int, ...]) -> None:
         """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
         if self._arrays is None:
             check_fits(self.capacity, self.bytes_needed(1, state_shape))
 
-    def restore(self, arrays, state_shape):
+    def restore(self, arrays: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
         """Hold what `snapshot` of another memory gave.
 
         Raises:
@@ -285,7 +295,7 @@ class ReplayMemory:
                 raise ValueError(f"`{name}` must have dtype {array.dtype}. Received: {new.dtype}")
 
 
-def check_fits(capacity: int, bytes_a_step: int):
+def check_fits(capacity: int, bytes_a_step: int) -> None:
     """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
     needed, free = capacity * bytes_a_step, psutil.virtual_memory().available
     if needed > 0.9 * free:

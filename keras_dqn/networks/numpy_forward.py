@@ -26,7 +26,7 @@ class NumpyForward:
             Rescaling before and a `Dueling` head after them (see `supports`).
     """
 
-    def __init__(self, brain):
+    def __init__(self, brain: "keras.Model"):
         layers = list(brain.layers)
         self._rescale = None
         if isinstance(layers[0], keras.layers.Rescaling):
@@ -42,7 +42,7 @@ class NumpyForward:
         self.refresh(np.concatenate([weight.ravel() for weight in brain.get_weights()]))
 
     @staticmethod
-    def supports(brain):
+    def supports(brain: "keras.Model") -> bool:
         """Whether `brain` is such a network."""
         if not isinstance(brain, keras.Sequential):
             return False
@@ -59,12 +59,12 @@ class NumpyForward:
             for layer in layers
         )
 
-    def refresh(self, flat_weights):
+    def refresh(self, flat_weights: np.ndarray) -> None:
         """Take over new weights: all of the brain's, in order, as one float32 vector."""
         arrays = [flat_weights[part].reshape(shape) for part, shape in self._views]  # this runs every update
         self._layers = list(zip(arrays[::2], arrays[1::2], self._relu, strict=True))
 
-    def __call__(self, states):
+    def __call__(self, states: np.ndarray) -> np.ndarray:
         """Q-values, float32 [N, actions], of states [N, state_size]."""
         if len(states) <= self._rows:
             return self._forward(states)

@@ -10,7 +10,7 @@ from keras_dqn.networks.mlp import Dueling
 _ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu")  # as network.js has them
 
 
-def described(brain) -> dict:
+def described(brain: "keras.Model") -> dict:
     """The layers of a network and their float32 weights, as network.js reads them.
 
     Raises:

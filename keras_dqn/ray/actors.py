@@ -5,11 +5,14 @@ Nothing here imports TensorFlow or Ray: an actor starts in about a second.
 
 import socket
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from keras_dqn.agent.agent import collect
+from keras_dqn.agent.settings import ShapeReward
 from keras_dqn.environments.position import Position
 from keras_dqn.exploration import EpsilonGreedy, HeldEpsilonGreedy
 from keras_dqn.memory.replay import Steps
@@ -65,7 +68,19 @@ class Games:
         stack: of how many frames a state is; None where it is no stack.
     """
 
-    def __init__(self, actor, life, seed, make_envs, games, forward, action_size, hold=1, masked=True, stack=None):
+    def __init__(
+        self,
+        actor: int,
+        life: int,
+        seed: Any,
+        make_envs: Callable[[int], VectorEnv],
+        games: int,
+        forward: Any,
+        action_size: int,
+        hold: int = 1,
+        masked: bool = True,
+        stack: int | None = None,
+    ):
         self._actor, self._life, self._number = actor, life, 0
         env_seed, exploration_seed = seed.spawn(2)
         held = (action_size, hold, exploration_seed)
@@ -78,11 +93,11 @@ class Games:
         self._steps = collect(self._act, position.envs, None, None, masked, position)
         self._shape, self._dtype = position.states.shape[1:], position.states.dtype
 
-    def ready(self):
+    def ready(self) -> bool:
         """Whether it is there: True."""
         return True
 
-    def play(self, weights, updates, epsilon, rounds):
+    def play(self, weights: np.ndarray, updates: int, epsilon: float, rounds: int) -> Chunk:
         """Play so many rounds with these weights: a `Chunk`.
 
         Args:
@@ -150,7 +165,9 @@ class Games:
         return [(row, game) for row, game in enumerate(games) if which[game]]
 
 
-def steps_of(chunk, first, stack=None, shape_reward=None, valued=False):
+def steps_of(
+    chunk: Any, first: int, stack: int | None = None, shape_reward: ShapeReward | None = None, valued: bool = False
+) -> Iterator[Steps]:
     """The `Steps` of a chunk, round by round, as `collect` would have made them.
 
     Args:

@@ -7,8 +7,10 @@ import platform
 import re
 import socket
 import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras_dqn
 
@@ -20,7 +22,7 @@ _SETTINGS = 4  # the kind of frame that is answered
 
 
 @contextmanager
-def joined(address):
+def joined(address: str) -> Iterator[Any]:
     """Ray, the module, connected: to the cluster at that address, or as `check_address` has "auto".
 
     A cluster that is joined goes on afterwards; Ray that was started here for this ends, and its files are removed. Of
@@ -49,7 +51,7 @@ def joined(address):
             ray.shutdown()
 
 
-def check_address(address):
+def check_address(address: Any) -> None:
     """Raise a ValueError for what is neither "auto" nor "host:port".
 
     "auto" is the cluster that this shell belongs to: the one that RAY_ADDRESS names, or the one that `ray start` has
@@ -59,7 +61,7 @@ def check_address(address):
         raise ValueError(f'`ray` must be "auto" or the host:port that `ray start` has printed. Received: {address!r}')
 
 
-def check_installed():
+def check_installed() -> Any:
     """The module ray; an ImportError with the line that installs it where it is missing."""
     if importlib.util.find_spec("ray") is None:
         raise ImportError("This needs Ray: pip install 'keras_dqn[ray]'. Received: no module named ray")
@@ -125,7 +127,7 @@ def _check_answers(address):
 # ---------------------------------------------------------------- what each machine has
 
 
-def versions(packages):
+def versions(packages: Iterable[str]) -> dict[str, str]:
     """{name: version} of Python, keras_dqn and these packages, as installed where this runs."""
     there = {"Python": ".".join(platform.python_version_tuple()[:2]), "keras_dqn": keras_dqn.__version__}
     for name in packages:
@@ -136,7 +138,7 @@ def versions(packages):
     return there
 
 
-def difference(expected):
+def difference(expected: dict[str, str]) -> str | None:
     """A text where this machine has other versions than expected; None where it has the same."""
     there = versions(expected.keys() - {"Python", "keras_dqn"})
     for name, version in expected.items():
@@ -145,7 +147,7 @@ def difference(expected):
     return None
 
 
-def check_nodes(ray, call, expected):
+def check_nodes(ray: Any, call: bytes, expected: dict[str, str]) -> None:
     """Have every node with a CPU compare its versions and make what it is sent, before anything runs.
 
     Args:
@@ -190,7 +192,7 @@ def _look(call, expected):
     return None
 
 
-def one_thread_each():
+def one_thread_each() -> None:
     """Have TensorFlow, which is not imported yet, use one thread: there is a training for every core."""
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")

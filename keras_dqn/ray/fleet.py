@@ -3,16 +3,24 @@
 import math
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from tqdm.auto import tqdm
 
+from keras_dqn.agent.settings import ShapeReward
 from keras_dqn.checks import check_whole, seed_sequence
+from keras_dqn.environments.position import Position
+from keras_dqn.memory.replay import Steps
 from keras_dqn.ray.actors import Games, steps_of
 from keras_dqn.ray.cluster import check_nodes, joined, versions
+
+if TYPE_CHECKING:
+    from keras_dqn.agent.agent import Agent
 
 PACKAGES = "ray", "gymnasium", "numpy", "ale-py"  # what games depend on
 ROUNDS = 32  # of a chunk, where no rollout says how many
@@ -51,15 +59,15 @@ class Fleet(VectorEnv):
 
     def __init__(
         self,
-        make_envs,
-        forward,
-        num_envs,
-        actors,
-        address="auto",
-        rollout=None,
-        in_order=False,
-        ahead=2,
-        **acting,
+        make_envs: Callable[[int], VectorEnv],
+        forward: Any,
+        num_envs: int,
+        actors: int,
+        address: str = "auto",
+        rollout: int | None = None,
+        in_order: bool = False,
+        ahead: int = 2,
+        **acting: Any,
     ):
         self.actors, self.ahead = check_whole("actors", actors), check_whole("ahead", ahead)
         self.games = math.ceil(num_envs / actors)
@@ -83,7 +91,9 @@ class Fleet(VectorEnv):
             self._parts = ray.put(_packed(parts))
             self._exit = exit_stack.pop_all()
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin anew with that seed; the actors are asked once weights are there."""
         self._seed = seed_sequence(seed)
         everybody = range(self.actors)
@@ -94,7 +104,7 @@ class Fleet(VectorEnv):
         self._turn = 0
         return np.zeros(self.num_envs, np.uint8), {}
 
-    def collected(self, agent, position, shape_reward=None):
+    def collected(self, agent: "Agent", position: Position, shape_reward: ShapeReward | None = None) -> Iterator[Steps]:
         """Play without end: a generator of `Steps` of the games of one actor each, chunk by chunk.
 
         Weights are given out once an iteration, that is, after as many chunks as there are actors.
@@ -133,7 +143,7 @@ class Fleet(VectorEnv):
         """How many actors have started and are not lost."""
         return sum(ready is True for ready in self._ready)
 
-    def close_extras(self, **_):
+    def close_extras(self, **_: Any) -> None:
         """End all actors, and Ray where it was started for them."""
         for handle in getattr(self, "_handles", []):
             if handle is not None:

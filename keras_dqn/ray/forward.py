@@ -5,12 +5,16 @@ the arithmetic is the same. A network of other layers than these acts through Ke
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+if TYPE_CHECKING:
+    from keras_dqn.backend import keras
 
-def forward_of(brain):
+
+def forward_of(brain: "keras.Model") -> "NumpyForward | KerasForward":
     """What acts like the brain elsewhere: a `NumpyForward` where its layers are known, else a `KerasForward`."""
     layers = _known(brain)
     return KerasForward(brain) if layers is None else NumpyForward(layers)
@@ -23,10 +27,10 @@ class NumpyForward:
         layers: [(operation, shapes of its weights, options)], as `forward_of` makes them.
     """
 
-    def __init__(self, layers):
+    def __init__(self, layers: list):
         self.layers, self._weights = layers, []
 
-    def refresh(self, flat_weights):
+    def refresh(self, flat_weights: np.ndarray) -> None:
         """Take over new weights: all of the brain's, in order, as one float32 vector."""
         position, self._weights = 0, []
         for _, shapes, _ in self.layers:
@@ -37,7 +41,7 @@ class NumpyForward:
                 position = end
             self._weights.append(own)
 
-    def __call__(self, states):
+    def __call__(self, states: np.ndarray) -> np.ndarray:
         """Q-values, float32 [N, actions], of states [N, *state_shape]."""
         x = states
         for (operation, _, options), weights in zip(self.layers, self._weights, strict=True):
@@ -48,18 +52,18 @@ class NumpyForward:
 class KerasForward:
     """The brain itself, with TensorFlow, where the layers are others."""
 
-    def __init__(self, brain):
+    def __init__(self, brain: "keras.Model"):
         from keras_dqn.backend import keras
 
         self._brain = keras.models.clone_model(brain)
 
-    def refresh(self, flat_weights):
+    def refresh(self, flat_weights: np.ndarray) -> None:
         """As `NumpyForward.refresh`."""
         ends = np.cumsum([math.prod(weight.shape) for weight in self._brain.weights])
         parts = np.split(flat_weights, ends[:-1])
         self._brain.set_weights([part.reshape(w.shape) for part, w in zip(parts, self._brain.weights, strict=True)])
 
-    def __call__(self, states):
+    def __call__(self, states: np.ndarray) -> np.ndarray:
         """As `NumpyForward`."""
         return np.asarray(self._brain(states, training=False))
 
@@ -67,24 +71,24 @@ class KerasForward:
 # ---------------------------------------------------------------- operations
 
 
-def frames(x):
+def frames(x: np.ndarray) -> np.ndarray:
     """Stacks, uint8 [N, stack, height, width], as [N, height, width, stack] from 0 to 1."""
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) * np.float32(1 / 255)
 
 
-def rescaled(x, scale, offset):
+def rescaled(x: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """x * scale + offset, float32."""
     return x.astype(np.float32) * scale + offset
 
 
-def dense(x, kernel, bias, relu):
+def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, relu: bool) -> np.ndarray:
     """[N, inputs] to [N, outputs]."""
     x = x.astype(np.float32, copy=False).dot(kernel)
     x += bias
     return np.maximum(x, 0, out=x) if relu else x
 
 
-def convolved(x, kernel, bias, stride, relu):
+def convolved(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, stride: int, relu: bool) -> np.ndarray:
     """[N, height, width, channels] to [N, height', width', filters]; no padding."""
     high, wide, channels, filters = kernel.shape
     count, height, width = len(x), (x.shape[1] - high) // stride + 1, (x.shape[2] - wide) // stride + 1
@@ -99,7 +103,7 @@ def convolved(x, kernel, bias, stride, relu):
     return outputs.reshape(count, height, width, filters)
 
 
-def normalised_relu(x, gamma, beta, epsilon):
+def normalised_relu(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
     """relu of the normalisation over all axes but the first; see `networks.normalisation`."""
     axes = tuple(range(1, x.ndim))
     centred = x - x.mean(axes, keepdims=True)
@@ -107,12 +111,12 @@ def normalised_relu(x, gamma, beta, epsilon):
     return np.maximum(centred * scale * gamma + beta, 0)
 
 
-def flat(x):
+def flat(x: np.ndarray) -> np.ndarray:
     """[N, …] to [N, numbers]."""
     return x.reshape(len(x), -1)
 
 
-def dueling(x):
+def dueling(x: np.ndarray) -> np.ndarray:
     """Advantages and a value, [N, actions + 1], to Q-values; see `networks.mlp.Dueling`."""
     advantages, value = x[:, :-1], x[:, -1:]
     return value + advantages - advantages.mean(-1, keepdims=True)

@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
@@ -26,7 +27,13 @@ class Outcome(NamedTuple):
     node: str = ""  # the machine
 
 
-def run_anywhere(calls, address, packages=PACKAGES, name="", progress=True):
+def run_anywhere(
+    calls: dict[str, Callable[..., Any]],
+    address: str,
+    packages: Iterable[str] = PACKAGES,
+    name: str = "",
+    progress: bool = True,
+) -> Iterator[tuple[int, Outcome]]:
     """Run calls on a cluster; a generator of (i, `Outcome` of calls[i]), in the order in which they end.
 
     Whatever ends it early cancels what has not ended.
@@ -127,11 +134,11 @@ class Board:
     def __init__(self):
         self.notes = {}
 
-    def tell(self, i, node, fraction):
+    def tell(self, i: int, node: str, fraction: float) -> None:
         """Call i runs on that node and has done that fraction."""
         self.notes[i] = node, fraction
 
-    def read(self):
+    def read(self) -> dict[int, tuple[str, float]]:
         """{i: (node, fraction)}."""
         return self.notes
 

@@ -19,7 +19,7 @@ class Evaluation(NamedTuple):
     max = property(lambda self: float(np.max(self.scores)))
 
     @property
-    def interval(self):
+    def interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of the mean (Student's t)."""
         return mean_interval(self.scores)
 
@@ -41,7 +41,7 @@ class Evaluated(NamedTuple):
     seconds: float  # that it took
 
 
-def mean_interval(values, confidence=0.95):
+def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
     """Confidence interval of the mean of [n] values by Student's t: (low, high); NaN for fewer than two values."""
     from scipy import stats  # half a second to import, and only statistics need it
 
@@ -53,7 +53,7 @@ def mean_interval(values, confidence=0.95):
     return float(values.mean() - half_width), float(values.mean() + half_width)
 
 
-def interval_or_range(values):
+def interval_or_range(values: np.ndarray) -> tuple[float, float]:
     """How far [n] values spread: the 95 % interval of their mean, of fewer than five the lowest and the highest."""
     if len(values) >= FEWEST_FOR_AN_INTERVAL:
         return mean_interval(values)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -26,6 +27,9 @@ from keras_dqn.records.hdf5_blocks import LONGEST_NAME
 from keras_dqn.records.weight_bytes import WeightFileError, hdf5_bytes
 from keras_dqn.records.weight_network import described, network_of
 
+if TYPE_CHECKING:
+    from keras_dqn.backend import keras
+
 logger = logging.getLogger("keras_dqn")
 
 LONGEST_PATH = 4 * LONGEST_NAME
@@ -36,7 +40,7 @@ LONGEST_ATTRIBUTE = 60_000  # bytes, in the form that it is stored in
 OF_KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
 
 
-def load_weights(model, path: str | Path, value_first: bool | None = None) -> None:
+def load_weights(model: "keras.Model", path: str | Path, value_first: bool | None = None) -> None:
     """Loads every weight of `model` from the file `path`; on any error, Ctrl-C included, the network stays as it was.
 
     Args and errors: as `read_weights`.
@@ -52,7 +56,7 @@ def load_weights(model, path: str | Path, value_first: bool | None = None) -> No
         raise
 
 
-def read_weights(model, path: str | Path, value_first: bool | None = None) -> list[np.ndarray]:
+def read_weights(model: "keras.Model", path: str | Path, value_first: bool | None = None) -> list[np.ndarray]:
     """Returns the arrays of the file `path` in the order, shapes and dtypes of `model.weights`; assigns nothing.
 
     What the file declares is checked before its tensors are touched.
@@ -383,7 +387,7 @@ def _leaves_of_keras_1(names: Iterable[str]) -> list[str]:
 # ---------------------------------------------------------------- writing
 
 
-def save_weights(model, path: str | Path) -> Path:
+def save_weights(model: "keras.Model", path: str | Path) -> Path:
     """Writes the weights of `model` to `path` and returns it; a reader, or a crash, finds the old file or the new one.
 
     Names count from zero in every file: equal weights give equal bytes. With them go a sha256 of all tensors and the
@@ -396,7 +400,7 @@ def save_weights(model, path: str | Path) -> Path:
     return Path(path)
 
 
-def weights_content(model, path: str | Path) -> memoryview:
+def weights_content(model: "keras.Model", path: str | Path) -> memoryview:
     """Returns the bytes that `save_weights` writes to `path`, and writes nothing; raises WeightFileError as it does."""
     _check_built(model)
     layers, used = {}, {}

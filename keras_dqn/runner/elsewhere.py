@@ -1,6 +1,8 @@
 """A training whose games are played by actors on Ray: what they are sent, and what is written down of them."""
 
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
@@ -10,8 +12,12 @@ from keras_dqn.ray.forward import forward_of
 from keras_dqn.records.log import LOG_EVERY, TrainingLog
 from keras_dqn.runner.callbacks import TrainingCallback
 
+if TYPE_CHECKING:
+    from keras_dqn.agent.agent import Step
+    from keras_dqn.runner.runner import Runner
 
-def fleet_of(runner, actors: int, ray: str | None = None, in_order: bool = False, ahead: int = 2) -> Fleet:
+
+def fleet_of(runner: "Runner", actors: int, ray: str | None = None, in_order: bool = False, ahead: int = 2) -> Fleet:
     """The actors that play a runner's games; see `Fleet`, whose errors it raises.
 
     Training is then not the same from run to run, and never to the last bit what it is without actors.
@@ -60,11 +66,11 @@ class ActorsLog(TrainingLog):
         every: steps from row to row.
     """
 
-    def __init__(self, fleet: Fleet, path, every: int = LOG_EVERY):
+    def __init__(self, fleet: Fleet, path: str | Path, every: int = LOG_EVERY):
         super().__init__(path, every)
         self._fleet = fleet
 
-    def begin(self, steps, seconds):
+    def begin(self, steps: int, seconds: float) -> None:
         super().begin(steps, seconds)
         self._before = 0, 0, None, seconds  # steps, bytes, updates and seconds; nobody has said how many updates
 
@@ -91,15 +97,15 @@ class WatchActors(TrainingCallback):
         seconds: of training before this part of it.
     """
 
-    def __init__(self, log, seconds):
+    def __init__(self, log: ActorsLog, seconds: float):
         super().__init__()
         self._log, self._seconds = log, seconds
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._log.begin(self.training.steps, self._seconds)
 
-    def on_step(self, step):
+    def on_step(self, step: "Step") -> None:
         self._log.hear(self.training.steps, None, self.training.agent, None)
 
-    def close(self, error):
+    def close(self, error: type | None) -> None:
         self._log.write()

@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from keras_dqn.agent.agent import collect
 from keras_dqn.checks import check_fraction, check_whole
@@ -12,10 +15,15 @@ from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach
 from keras_dqn.exploration import EpsilonGreedy
 from keras_dqn.records.evaluation import Evaluation
 
+if TYPE_CHECKING:
+    from keras_dqn.agent.agent import Agent
+
 EVALUATION_SEED = 1_000_000  # of the episodes that choose the best weights; others have seeds from 0 on
 
 
-def acting(agent, epsilon: float, seed, watch: Callable | None = None) -> Callable[[np.ndarray], np.ndarray]:
+def acting(
+    agent: "Agent", epsilon: float, seed: Any, watch: Callable | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
     """A function from states, [N, *state_shape], to the agent's actions, [N] int, that changes nothing of the agent.
 
     Args:
@@ -39,7 +47,12 @@ def acting(agent, epsilon: float, seed, watch: Callable | None = None) -> Callab
 
 
 def evaluate(
-    agent, make_env, episodes: int = 100, seed: int = 0, epsilon: float = 0.0, max_steps: int = MAX_STEPS
+    agent: "Agent",
+    make_env: Callable[[], gym.Env],
+    episodes: int = 100,
+    seed: int = 0,
+    epsilon: float = 0.0,
+    max_steps: int = MAX_STEPS,
 ) -> Evaluation:
     """Play whole episodes without learning, episode i in an environment of its own reset with seed + i.
 
@@ -66,7 +79,12 @@ def evaluate(
 
 
 def evaluate_together(
-    agent, make_envs, episodes: int = 100, seed: int = 0, epsilon: float = 0.0, at_once: int = 20
+    agent: "Agent",
+    make_envs: Callable[[int], VectorEnv],
+    episodes: int = 100,
+    seed: int = 0,
+    epsilon: float = 0.0,
+    at_once: int = 20,
 ) -> Evaluation:
     """Play whole episodes without learning, many at once in one vector of environments.
 

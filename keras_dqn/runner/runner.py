@@ -1,18 +1,22 @@
 """The runner that each game grows from: it trains an agent in one environment, evaluates it and films it."""
 
 import inspect
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from keras_dqn.agent import Agent, collect, play
 from keras_dqn.agent.agent import fresh_position, replay_period
-from keras_dqn.agent.settings import AgentKeywords, Settings, check_keywords, described
-from keras_dqn.checks import check_fraction, check_whole, seed_sequence
+from keras_dqn.agent.settings import AgentKeywords, Settings, ShapeReward, check_keywords, described
+from keras_dqn.checks import Seed, check_fraction, check_whole, seed_sequence
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
 from keras_dqn.exploration import over_training
+from keras_dqn.records.evaluation import Evaluation
 from keras_dqn.records.history import History
 from keras_dqn.records.renamed import found, name_now
 from keras_dqn.records.weights import pretrained
@@ -22,6 +26,9 @@ from keras_dqn.runner.evaluate import acting, evaluate
 from keras_dqn.runner.training import begin_training
 from keras_dqn.show.inside import InsideView
 from keras_dqn.show.video import VideoRecorder, show_video
+
+if TYPE_CHECKING:
+    from keras_dqn.backend import keras
 
 _RUN = 1  # beside the seed of a run's environment, that of its random actions
 
@@ -84,9 +91,9 @@ class Runner:
         episodes: int = 200,
         recipe: str | None = None,
         weights: str | Path | None = "backup",
-        seed=None,
+        seed: Seed = None,
         num_envs: int | None = None,
-        shape_reward=None,
+        shape_reward: ShapeReward | None = None,
         video_folder: str | Path = "videos",
         steps: int | None = None,
         agent_class: type[Agent] = Agent,
@@ -107,12 +114,10 @@ class Runner:
         self.num_envs = check_whole("num_envs", usual if num_envs is None else num_envs)
         # one file a recipe, since their networks differ
         usual_backup = Path(f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5")
-        options = _over_recipe(self.recipes[self.recipe], options, usual_backup)
+        options = _over_recipe(self.recipes[self.recipe], options, usual_backup, self.steps)
         there = found(usual_backup, self.recipe)
         if weights == "backup" and options["weight_backup"] is usual_backup is not there:
             weights = there
-        options.pop("num_envs", None)
-        options = over_training(options, self.steps)
         self.replay_every = options.pop("replay_every")
         _check_period(self.replay_every, options.get("rollout"))
         self.shape_reward = shape_reward
@@ -144,23 +149,23 @@ class Runner:
         raise TypeError(f"A game can be neither pickled nor copied: {keep}. Received: {self!r}")
 
     @property
-    def generators(self):
+    def generators(self) -> dict[str, np.random.Generator]:
         """The random generators beside those of the agent, by name."""
         return {"environments": self._env_seeds}
 
-    def make_env(self, render_mode=None):
+    def make_env(self, render_mode: str | None = None) -> gym.Env:
         """One new environment."""
         return make_env(self.environment, render_mode, **self.environment_options)
 
-    def training_env(self):
+    def training_env(self) -> gym.Env:
         """The environment that `train` plays in, and closes."""
         return self.make_env()
 
-    def make_envs(self, num_envs):
+    def make_envs(self, num_envs: int) -> VectorEnv:
         """Several new environments as one, in NEXT_STEP mode."""
         return make_vector_env(self.environment, num_envs, self.max_steps, **self.environment_options)
 
-    def train(self, callbacks=(), **options: Unpack[TrainKeywords]) -> History:
+    def train(self, callbacks: "Iterable[keras.callbacks.Callback]" = (), **options: Unpack[TrainKeywords]) -> History:
         """Play `episodes` episodes, or `steps` steps, and learn; the weights are saved whatever ends it, Ctrl-C too.
 
         Args:
@@ -208,7 +213,15 @@ class Runner:
                     break
         return self.history
 
-    def run(self, epsilon=0.0, seed=None, video=None, show=show_video, inside=False, max_frames=3000):
+    def run(
+        self,
+        epsilon: float = 0.0,
+        seed: int | None = None,
+        video: bool | str | Path | None = None,
+        show: Callable[..., Any] | None = show_video,
+        inside: bool = False,
+        max_frames: int = 3000,
+    ) -> float:
         """Play one episode without learning, film it, show the film, and print the cumulative reward.
 
         Args:
@@ -248,11 +261,11 @@ class Runner:
             show(path)
         return score
 
-    def random_episode(self, seed=None, video=None):
+    def random_episode(self, seed: int | None = None, video: bool | str | Path | None = None) -> float:
         """Play and film one episode of random actions: what the agent starts from. As `run`, with another file name."""
         return self.run(1.0, seed, video or self.video_folder / f"{self.name}_random.mp4")
 
-    def evaluate(self, episodes=100, seed=0, epsilon=0.0):
+    def evaluate(self, episodes: int = 100, seed: int = 0, epsilon: float = 0.0) -> Evaluation:
         """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluation.evaluate`."""
         return evaluate(self.agent, self.make_env, episodes, seed, epsilon, self.max_steps)
 
@@ -278,13 +291,13 @@ class Runner:
         return progress if self.best_score is None else {**progress, "best": f"{self.best_score:.1f}"}
 
     @property
-    def best_backup(self):
+    def best_backup(self) -> Path:
         """The file of the weights that did best: beside `weight_backup`, with "_best" in its name."""
         if self.agent.weight_backup is None:
             raise ValueError("The best weights are kept beside `weight_backup`. Received: weight_backup=None")
         return self.agent.weight_backup.with_stem(self.agent.weight_backup.stem + "_best")
 
-    def fresh_position(self):
+    def fresh_position(self) -> dict[str, Any] | None:
         """The `Position.snapshot` of a training that begins in new environments: what a saved one is compared with."""
         return fresh_position(
             self.make_env() if self.num_envs == 1 else self.make_envs(self.num_envs), self.replay_every
@@ -301,10 +314,12 @@ def _known(agent_class):
     return {*names, *Settings.names(), "replay_every"} - {"state_size", "action_size", "seed", "load_backup"}
 
 
-def _over_recipe(recipe, options, backup):
+def _over_recipe(recipe, options, backup, steps):
     """A recipe's options with the caller's in their place; a rollout is learned from when it is full."""
     full = {} if options.get("rollout") is None else {"replay_every": options["rollout"]}
-    return {"weight_backup": backup, "replay_every": "episode", **recipe, **full, **options}
+    joined = {"weight_backup": backup, "replay_every": "episode", **recipe, **full, **options}
+    joined.pop("num_envs", None)
+    return over_training(joined, steps)
 
 
 def _check_period(replay_every, rollout):

@@ -1,8 +1,9 @@
 """A training from its beginning to its end: what is checked first, who hears of it and in which order."""
 
 import importlib.util
+from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_dqn.backend import keras
 from keras_dqn.checks import check_above_zero, check_whole
@@ -11,32 +12,33 @@ from keras_dqn.records.atomic import check_writable, copied_beside
 from keras_dqn.records.evaluation import Evaluated
 from keras_dqn.records.history import History
 from keras_dqn.runner.callbacks import Epochs, KeepBest, TrainingCallback
-from keras_dqn.runner.checkpointing import open_records
+from keras_dqn.runner.checkpointing import Records, open_records
 from keras_dqn.runner.interruptions import Interruptions
 from keras_dqn.runner.progress import LiveCurve, ProgressBar
 from keras_dqn.show.video import VideoRecorder, in_notebook
 
 if TYPE_CHECKING:
     from keras_dqn.agent import Step
+    from keras_dqn.runner.runner import Runner
 
 
 def begin_training(
-    runner,
-    callbacks,
+    runner: "Runner",
+    callbacks: Iterable[keras.callbacks.Callback],
     *,
-    verbose=False,
-    progress=True,
-    live=None,
-    record_every=None,
-    evaluate_every=None,
-    stop_score=None,
-    learning_rate=None,
-    actors=None,
-    ray=None,
-    in_order=False,
-    ahead=2,
-    **keeping,
-):
+    verbose: bool = False,
+    progress: bool = True,
+    live: bool | None = None,
+    record_every: int | None = None,
+    evaluate_every: int | None = None,
+    stop_score: float | None = None,
+    learning_rate: float | None = None,
+    actors: int | None = None,
+    ray: str | None = None,
+    in_order: bool = False,
+    ahead: int = 2,
+    **keeping: Any,
+) -> "Training":
     """Check everything, then begin afresh or go on where a checkpoint ends: the `Training`.
 
     Arguments and errors are those of `Runner.train`; `keeping` are checkpoints, resume and tensorboard.
@@ -94,7 +96,7 @@ class Training:
 
     reached: Evaluated | None = None
 
-    def __init__(self, runner, env, listeners, records=None):
+    def __init__(self, runner: "Runner", env: Any, listeners: list[TrainingCallback], records: Records | None = None):
         self.runner, self.env, self.agent, self.history = runner, env, runner.agent, runner.history
         self.position, self.seconds = (Position(), 0.0) if records is None else (records.position, records.seconds)
         self.steps = self._steps_before = runner.agent.steps
@@ -115,11 +117,11 @@ class Training:
             return True
         return self.runner.is_over(self.history) or bool(getattr(self._model, "stop_training", False))
 
-    def stop(self):
+    def stop(self) -> None:
         """End the training after this step, as `model.stop_training = True` does."""
         self._model.stop_training = True
 
-    def hear(self, step: "Step"):
+    def hear(self, step: "Step") -> None:
         """Count a `Step` and tell the callbacks."""
         self.steps = self._steps_before + step.steps
         if step.losses is not None:
