@@ -1,5 +1,6 @@
 """Layer normalisation and relu as one layer: the passes over the largest arrays of a network, compiled into one."""
 
+from functools import partial
 from typing import Any
 
 from keras_dqn.backend import keras, tf
@@ -26,8 +27,8 @@ class LayerNormRelu(keras.layers.Layer):
         # autocast would take them to bfloat16 and back
         self.gamma = self.add_weight(shape=shape, initializer="ones", name="gamma", autocast=False)
         self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta", autocast=False)
-        # Each layer has its own, of one width: TensorFlow warns of a function that meets ever new shapes.
-        self._forward, self._backward = (tf.function(one, jit_compile=True) for one in (_forward, _backward))
+        # TensorFlow warns of code that meets ever new shapes, which here are those of other layers: each has its own.
+        self._forward, self._backward = (tf.function(partial(one), jit_compile=True) for one in (_forward, _backward))
 
     def call(self, inputs: "tf.Tensor") -> "tf.Tensor":
         gamma, beta = (tf.reshape(keras.ops.convert_to_tensor(weight), [-1]) for weight in (self.gamma, self.beta))
