@@ -9,7 +9,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 
 class Counting(gym.Env):
-    """A state is (the number of the episode, how many steps it has had); an episode has 5 to 15, as its number says.
+    """A state is (the number of the episode, how many steps it has had, a second number); an episode has 5 to 15 steps,
+    as its number says. One number of a float32 alone would be drawn twice now and then.
 
     Args:
         fault: a folder; the first environment that comes to its 40th step there raises, or hangs, once.
@@ -17,7 +18,7 @@ class Counting(gym.Env):
         always: whether every environment does so, at its 10th step.
     """
 
-    observation_space = gym.spaces.Box(0, 2**24, (2,), np.float32)
+    observation_space = gym.spaces.Box(0, 2**24, (3,), np.float32)
     action_space = gym.spaces.Discrete(2)
 
     def __init__(self, fault=None, hangs=False, always=False):
@@ -25,7 +26,7 @@ class Counting(gym.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.number, self.steps = int(self.np_random.integers(2**24)), 0
+        (self.number, self.second), self.steps = self.np_random.integers(2**24, size=2).tolist(), 0
         return self._state(), {}
 
     def step(self, action):
@@ -45,7 +46,7 @@ class Counting(gym.Env):
         return True
 
     def _state(self):
-        return np.array([self.number, self.steps], np.float32)
+        return np.array([self.number, self.steps, self.second], np.float32)
 
 
 def length(number):

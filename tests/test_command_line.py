@@ -234,7 +234,7 @@ def test_import_is_lazy_and_quiet():
 
 
 def test_another_keras_backend_is_named():
-    code = "import os; os.environ['KERAS_BACKEND'] = 'numpy'; from keras_dqn import Agent"
+    code = "import os; os.environ['KERAS_BACKEND'] = 'numpy'; from keras_dqn import Agent; Agent(4, 2, None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "needs Keras on TensorFlow" in done.stderr and "Received: 'numpy'" in done.stderr
 

@@ -58,7 +58,7 @@ def test_fast_cartpole_learns_within_three_thousand_steps():
 
 def test_every_recipe_has_a_file_of_its_own():
     names = {CartPole(recipe=recipe).agent.weight_backup.name for recipe in CartPole.recipes}
-    recipes = ("", "pytorch_", "best_", "parallel_")
+    recipes = ("", "pytorch_", "fast_", "parallel_")
     assert names == {f"cartpole_{recipe}weight.h5" for recipe in recipes}
 
 

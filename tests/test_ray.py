@@ -341,10 +341,10 @@ def check_counts(runner):
     memory = runner.agent.memory
     held = memory.snapshot()
     states, following = held["state"][: len(memory)], held["next_state"][: len(memory)]
-    assert np.array_equal(following, states + np.float32([0, 1]))
+    assert np.array_equal(following, states + np.float32([0, 1, 0]))
     assert len({tuple(state) for state in states.tolist()}) == len(states) == runner.agent.steps
-    for number in np.unique(states[:, 0]):
-        steps = np.sort(states[states[:, 0] == number, 1])
+    for number, second in np.unique(states[:, [0, 2]], axis=0):
+        steps = np.sort(states[(states[:, 0] == number) & (states[:, 2] == second), 1])
         assert np.array_equal(steps, np.arange(len(steps))) and len(steps) <= ray_games.length(number)
     assert all(5 <= episode.score == episode.length <= 15 for episode in runner.history)
 

@@ -60,14 +60,19 @@ class OwnGame(AnyGame):
 
     def make_envs(self, num_envs: int) -> VectorEnv:
         """Copies of the environment, as one."""
-        return self.envs_elsewhere()(num_envs)
+        self._check_copies(f"{num_envs=}")
+        return _copies(self._own, num_envs)
 
     def envs_elsewhere(self) -> Callable[[int], VectorEnv]:
         """A function of their number that makes copies of the environment, on whatever machine it is sent to."""
+        self._check_copies("actors")
+        return partial(_copies, self._own)
+
+    def _check_copies(self, received):
+        """Refuse several environments where each would learn something of its own."""
         learns = [type(layer).__name__ for layer in _layers(self._own) if hasattr(layer, "update_running_mean")]
         if learns:
-            raise ValueError(f"Each of several environments would have a {learns[0]} of its own. Received: {learns}")
-        return partial(_copies, self._own)
+            raise ValueError(f"Each of several environments would have a {learns[0]} of its own. Received: {received}")
 
     def training_env(self) -> gym.Env:
         """The environment itself, which stays open."""

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,6 @@ from keras_dqn.records.atomic import check_writable as check_writable
 from keras_dqn.records.hdf5 import File, Group, Tensor
 from keras_dqn.records.hdf5_blocks import LONGEST_NAME
 from keras_dqn.records.weight_bytes import WeightFileError, hdf5_bytes
-from keras_dqn.records.weight_network import described, network_of
 
 if TYPE_CHECKING:
     from keras_dqn.backend import keras
@@ -400,6 +400,16 @@ def save_weights(model: "keras.Model", path: str | Path) -> Path:
     return Path(path)
 
 
+def _network(model):
+    """The network that a model is, as JSON; None where it cannot be described."""
+    if "keras" not in sys.modules:  # without it there is no model of it, and this costs no TensorFlow
+        return None
+    from keras_dqn.records.weight_network import described, network_of
+
+    network = network_of(model)
+    return None if network is None else json.dumps(described(network), separators=(",", ":"), sort_keys=True)
+
+
 def weights_content(model: "keras.Model", path: str | Path) -> memoryview:
     """Returns the bytes that `save_weights` writes to `path`, and writes nothing; raises WeightFileError as it does."""
     _check_built(model)
@@ -418,10 +428,8 @@ def weights_content(model: "keras.Model", path: str | Path) -> memoryview:
         file.attrs.update(backend=np.bytes_("tensorflow"), keras_version=np.bytes_("2.15.0"))
         everything = {f"{layer}/{name}": v for layer, tensors in layers.items() for name, v in tensors.items()}
         file.attrs[CHECKSUM] = np.bytes_(_sum(everything))
-        if (network := network_of(model)) is not None:
-            text = json.dumps(described(network), separators=(",", ":"), sort_keys=True)
-            if len(text) <= LONGEST_ATTRIBUTE:
-                file.attrs[NETWORK] = np.bytes_(text)
+        if (text := _network(model)) is not None and len(text) <= LONGEST_ATTRIBUTE:
+            file.attrs[NETWORK] = np.bytes_(text)
         file.attrs["layer_names"] = np.array([name for name in layers if name != TOP_LEVEL], dtype="S")
         for name, tensors in layers.items():
             group = file.create_group(name)
