@@ -53,19 +53,18 @@ class ProgressBar(TrainingCallback):
                 self._bar.unpause()
         if not step.episodes:
             return
-        runner, history = self.training.runner, self.training.history
+        history = self.training.history
         for number, episode in enumerate(step.episodes, len(history) - len(step.episodes)):
             if self.verbose:
                 self._bar.write(f"Episode {number}# Score: {episode.score:g}")
-            self._bar.update(episode.length if runner.steps else 1)
+        self._advance(len(step.episodes))
         for line in self.training.comments:
             self._bar.write(line)
         self._bar.set_postfix(self._numbers(), refresh=False)
 
     def close(self, error: type | None) -> None:
         training = self.training
-        if training.runner.steps:  # those of episodes under way
-            self._bar.update(training.steps - self._bar.n)
+        self._advance(0)  # by the steps of episodes under way
         if self.shown and training.history:
             self._bar.set_postfix(self._numbers(), refresh=False)
         if error is None and self._has_reached_its_goal() and self.shown:
@@ -75,6 +74,12 @@ class ProgressBar(TrainingCallback):
             print(self._success())
         elif error is not None and issubclass(error, KeyboardInterrupt):
             print(self._how_far())
+
+    def _advance(self, episodes):
+        """By so many episodes, or to the steps that there are; several environments may make some too many."""
+        if last := self.training.runner.steps:
+            episodes = min(self.training.steps, last) - self._bar.n
+        self._bar.update(episodes)
 
     def _numbers(self):
         """What the bar shows, {name: value}, in a narrow terminal the score and epsilon first."""
