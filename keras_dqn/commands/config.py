@@ -212,7 +212,7 @@ def _named(value, key, known, place):
 # ---------------------------------------------------------------- writing
 
 
-def description(options: argparse.Namespace, runner: "Runner") -> str:
+def description(options: argparse.Namespace, runner: "Runner") -> tuple[str, list[str]]:
     """The text of the file that describes a training, the options and every setting; and what had to be left out.
 
     Left out is a function that has no name to be found by, like a lambda.

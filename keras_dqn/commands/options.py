@@ -96,7 +96,7 @@ def network(text: str) -> dict[str, Any]:
         raise argparse.ArgumentTypeError(f"must be options of a network: {error}") from error
 
 
-def check_network(options: argparse.Namespace) -> dict[str, Any] | None:
+def check_network(options: dict[str, Any]) -> dict[str, Any]:
     """Options of `networks.mlp`, if that is what they are; else a ValueError that names the nearest, or the wrong."""
     for name, value in options.items():
         if name not in NETWORK:
@@ -215,7 +215,7 @@ def check_suffix(path: Path | None, name: str, suffixes: Sequence[str]) -> None:
         raise ValueError(f"{name} must be a file of the kind {' or '.join(suffixes)}. Received: {path}")
 
 
-def add_network(parser: argparse.ArgumentParser) -> None:
+def add_network(parser: argparse._ActionsContainer) -> None:
     """The option for weights whose file does not tell their network."""
     parser.add_argument(
         "--network",

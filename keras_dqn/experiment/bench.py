@@ -25,9 +25,7 @@ from keras_dqn.networks.mlp import mlp
 from keras_dqn.records.weights import pretrained
 
 
-def main(
-    repeats: int = 5, measurements: Iterable[Callable[[int], Iterable[tuple[str, str]]]] | None = None
-) -> int | None:
+def main(repeats: int = 5, measurements: Iterable[Callable[[int], Iterable[tuple[str, str]]]] | None = None) -> None:
     """Print every measurement as a line of a Markdown table; by default those of the games with small networks."""
     print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}, ", end="")
     print(

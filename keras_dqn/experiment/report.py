@@ -115,7 +115,7 @@ class Experiment:
         display(Markdown(str(self)), self.figure())
 
 
-def curves_over_steps(results: list[Result]) -> dict[str, Any]:
+def curves_over_steps(results: dict[str, list[Result]]) -> dict[str, Any]:
     """{name: (steps, [scores of a seed])} of {name: results}; those that raised are left out."""
     named = {name: [_evaluations(one) for one in those if one.came_to_something] for name, those in results.items()}
     made = {name: seeds for name, seeds in named.items() if seeds}

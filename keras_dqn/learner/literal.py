@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_dqn.learner.compiled import AnyLearner, Learner, mse_loss
+from keras_dqn.learner.compiled import Learner, mse_loss
 from keras_dqn.memory.replay import Transition
 
 
@@ -20,7 +20,7 @@ class LiteralLearner(Learner):
     """
 
     @classmethod
-    def of(cls, learner: AnyLearner) -> "LiteralLearner":
+    def of(cls, learner: Learner) -> "LiteralLearner":
         """The literal twin of a `Learner`, with the same brain and optimizer."""
         if learner.target_brain is not None or learner.loss is not mse_loss:
             received = f"{learner.loss.__name__}, target_update={learner.target_update}"

@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
@@ -33,7 +33,7 @@ def run_anywhere(
     packages: Iterable[str] = PACKAGES,
     name: str = "",
     progress: bool = True,
-) -> Iterator[tuple[int, Outcome]]:
+) -> Generator[tuple[int, Outcome], None, None]:
     """Run calls on a cluster; a generator of (i, `Outcome` of calls[i]), in the order in which they end.
 
     Whatever ends it early cancels what has not ended.

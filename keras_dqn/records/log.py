@@ -67,7 +67,7 @@ class TrainingLog:
         """Of training, those before an interruption included."""
         return self._seconds_before + time.perf_counter() - self._started
 
-    def hear(self, steps: int, losses: np.ndarray | None, agent: "Agent", history: History) -> None:
+    def hear(self, steps: int, losses: np.ndarray | None, agent: "Agent", history: History | None) -> None:
         """Take note of a step; write a row if one is due.
 
         Args:
