@@ -46,6 +46,14 @@ class Flag:
         return value
 
 
+class Anything:
+    """What is looked at later, or not at all."""
+
+    @staticmethod
+    def check(value: Any, place: object) -> Any:
+        return value
+
+
 class Optional(NamedTuple):
     """As `expected`, or null."""
 

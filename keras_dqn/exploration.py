@@ -213,3 +213,8 @@ class HeldEpsilonGreedy(EpsilonGreedy):
             held &= allowed[np.arange(len(actions)), self._held]
         actions[held] = self._held[held]
         return actions
+
+
+def epsilon_greedy(action_size: int, hold: int, seed: Seed = None) -> EpsilonGreedy | HeldEpsilonGreedy:
+    """What makes actions random with probability epsilon, and holds each of them for up to `hold` steps."""
+    return HeldEpsilonGreedy(action_size, hold, seed) if hold > 1 else EpsilonGreedy(action_size, seed)

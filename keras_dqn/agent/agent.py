@@ -18,7 +18,7 @@ from keras_dqn.checks import Seed, all_finite, check_fraction, check_states, che
 from keras_dqn.counting import Every
 from keras_dqn.environments.position import Position
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, one_number
-from keras_dqn.exploration import ByReplays, BySteps, EpsilonGreedy, HeldEpsilonGreedy
+from keras_dqn.exploration import ByReplays, BySteps, epsilon_greedy
 from keras_dqn.memory import FrameMemory, Memory, NStep, OneStep, ReplayMemory, RolloutMemory, Steps
 
 if TYPE_CHECKING:  # learners import TensorFlow, which `collect` does without
@@ -297,9 +297,7 @@ def _make_exploration(settings, action_size, seed):
         epsilon = BySteps(settings.exploration)
     else:
         epsilon = ByReplays(settings.exploration_rate, settings.exploration_min, settings.exploration_decay)
-    if settings.hold_random_actions > 1:
-        return epsilon, HeldEpsilonGreedy(action_size, settings.hold_random_actions, seed)
-    return epsilon, EpsilonGreedy(action_size, seed)
+    return epsilon, epsilon_greedy(action_size, settings.hold_random_actions, seed)
 
 
 # -------------------------------------------------------------------- playing

@@ -7,6 +7,8 @@ import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
+from keras_dqn.environments.vector import layers
+
 _OF_GYM_MAKE = TimeLimit, OrderEnforcing, PassiveEnvChecker  # the wrappers that the NumPy version can do without
 _PHYSICS = (
     *("gravity", "masscart", "masspole", "total_mass", "length", "polemass_length", "force_mag", "tau"),
@@ -32,7 +34,7 @@ class CartPoles:
     def supports(env: gym.Env, max_steps: int) -> bool:
         """Whether an environment is gymnasium's CartPole as `gym.make` makes it, ended by that after `max_steps`."""
         return (
-            all(type(layer) in _OF_GYM_MAKE for layer in _wrappers(env))
+            all(type(layer) in (*_OF_GYM_MAKE, CartPoleEnv) for layer in layers(env))
             and type(env.unwrapped) is CartPoleEnv
             and env.unwrapped.render_mode is None
             and _time_limit(env) <= max_steps
@@ -58,13 +60,6 @@ class CartPoles:
         self._envs.close()
 
 
-def _wrappers(env):
-    """The wrappers around an environment, from the outermost on."""
-    while isinstance(env, gym.Wrapper):
-        yield env
-        env = env.env
-
-
 def _time_limit(env):
     """Steps after which the wrappers truncate an episode; infinite where none does."""
-    return min((one._max_episode_steps for one in _wrappers(env) if type(one) is TimeLimit), default=np.inf)
+    return min((one._max_episode_steps for one in layers(env) if type(one) is TimeLimit), default=np.inf)

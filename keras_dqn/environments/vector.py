@@ -3,6 +3,7 @@
 import difflib
 import re
 import warnings
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -218,6 +219,14 @@ def as_vector(env: gym.Env | VectorEnv, max_steps: int = MAX_STEPS) -> OneEnv | 
     if mode != AutoresetMode.NEXT_STEP:
         raise ValueError(f"A vector environment must have autoreset mode NEXT_STEP. Received: {mode}")
     return env
+
+
+def layers(env: gym.Env) -> Iterator[gym.Env]:
+    """The wrappers around an environment, from the outermost on, and then itself."""
+    while isinstance(env, gym.Wrapper):
+        yield env
+        env = env.env
+    yield env
 
 
 def begun(env: gym.Env, seed: int | None) -> tuple[Any, dict[str, Any]]:

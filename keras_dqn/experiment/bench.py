@@ -13,8 +13,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import psutil
+from gymnasium.vector import VectorEnv
 
-from keras_dqn.agent import Agent, play
+from keras_dqn.agent import Agent, Step, play
 from keras_dqn.backend import keras, tf
 from keras_dqn.environments.vector import make_env, make_vector_env
 from keras_dqn.exploration import Linear
@@ -23,6 +24,7 @@ from keras_dqn.learner.compiled import Learner
 from keras_dqn.memory import FrameMemory, Steps, Transition
 from keras_dqn.networks.mlp import mlp
 from keras_dqn.records.weights import pretrained
+from keras_dqn.runner.runner import Runner
 
 
 def main(repeats: int = 5, measurements: Iterable[Callable[[int], Iterable[tuple[str, str]]]] | None = None) -> None:
@@ -148,13 +150,12 @@ def cleanrl_settings(repeats: int, steps: int = 3000) -> Iterator[tuple[str, str
     for num_envs in (1, 10):
         runner = CartPole(1, weights=None, weight_backup=None, seed=0, **CLEANRL)
         envs = runner.make_env() if num_envs == 1 else runner.make_envs(num_envs)
-        loop = play(runner.agent, envs, runner.replay_every, seed=0)
-        next(step for step in loop if step.losses is not None)
-        rounds = partial(_go_on, loop, steps // num_envs)
+        loop = learning(runner, envs)
+        rounds = partial(go_on, loop, steps // num_envs)
         spent = [_cpu_seconds(rounds) / steps for _ in range(repeats)]
         yield f"settings of CleanRL, {num_envs} at once", f"{statistics.median(spent) * 1e6:.0f} CPU µs a step"
     batches = runner.agent.memory.sample(1, 128)
-    updates = partial(_go_on, iter(partial(runner.agent.learner.update, batches), None), 300)
+    updates = partial(go_on, iter(partial(runner.agent.learner.update, batches), None), 300)
     spent = [_cpu_seconds(updates) / 3000 for _ in range(repeats)]
     yield "its update of 128, shared out over 10 steps", f"{statistics.median(spent) * 1e6:.0f} CPU µs a step"
 
@@ -344,8 +345,7 @@ def _loop_seconds(agent, env, steps):
 
 def _training_seconds(runner, steps=1000):
     """Seconds a step of training once every step learns, compilation left out."""
-    loop = play(runner.agent, runner.make_env(), runner.replay_every, seed=0)
-    next(step for step in loop if step.losses is not None)
+    loop = learning(runner, runner.make_env())
     started = time.perf_counter()
     for _ in range(steps):
         next(loop)
@@ -387,7 +387,15 @@ def _python(code):
     return float(done.stdout.split()[-1])
 
 
-def _go_on(iterator, count):
+def learning(runner: Runner, envs: gym.Env | VectorEnv) -> Iterator[Step]:
+    """The loop of a runner in these environments, its first update made: compilation is left out."""
+    loop = play(runner.agent, envs, runner.replay_every, seed=0)
+    next(step for step in loop if step.losses is not None)
+    return loop
+
+
+def go_on(iterator: Iterator, count: int) -> None:
+    """Take so many of it."""
     for _ in range(count):
         next(iterator)
 

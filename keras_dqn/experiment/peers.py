@@ -4,10 +4,11 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Iterator
+from functools import partial
 
-from keras_dqn.agent import play
 from keras_dqn.backend import keras
 from keras_dqn.environments.vector import make_env
+from keras_dqn.experiment.bench import go_on, learning
 from keras_dqn.exploration import Linear
 from keras_dqn.games.cartpole import CartPole
 from keras_dqn.runner.evaluate import EVALUATION_SEED
@@ -56,7 +57,7 @@ def to_solved(repeats: int) -> Iterator[tuple[str, str]]:
 
 def zoo_settings(repeats: int, steps: int = 2560) -> Iterator[tuple[str, str]]:
     """CPU time a step with the zoo's settings, 128 updates of 64 every 256 steps, ours and Stable-Baselines3's."""
-    sides = {"the zoo's settings, ours": _our_steps(), "the same, Stable-Baselines3": None}
+    sides = {"the zoo's settings, ours": _our_steps(**ZOO), "the same, Stable-Baselines3": None}
     if _has("stable_baselines3"):
         sides["the same, Stable-Baselines3"] = _their_steps()
     yield from _in_turns(sides, repeats, steps)
@@ -64,10 +65,7 @@ def zoo_settings(repeats: int, steps: int = 2560) -> Iterator[tuple[str, str]]:
 
 def tutorial(repeats: int, steps: int = 300) -> Iterator[tuple[str, str]]:
     """CPU time a step of recipe `pytorch`, ours and as the PyTorch tutorial writes it, an update of 128 every step."""
-    runner = CartPole(1, recipe="pytorch", weights=None, weight_backup=None, seed=0)
-    loop = play(runner.agent, runner.make_env(), runner.replay_every, seed=0)
-    next(step for step in loop if step.losses is not None)
-    sides = {"CartPole `pytorch`, ours": lambda count: [next(loop) for _ in range(count)]}
+    sides = {"CartPole `pytorch`, ours": _our_steps(recipe="pytorch")}
     sides["the same, the tutorial's own loop, 1 thread"] = None
     if _has("torch"):
         from keras_dqn.pytorch.tutorial import seconds_a_step
@@ -88,16 +86,9 @@ def _in_turns(sides, repeats, steps):
         yield name, f"{statistics.median(spent[name]):,.0f} CPU µs a step" if name in spent else f"not measured: {PIP}"
 
 
-def _our_steps():
-    runner = CartPole(1, weights=None, weight_backup=None, seed=0, **ZOO)
-    loop = play(runner.agent, runner.make_env(), runner.replay_every, seed=0)
-    next(step for step in loop if step.losses is not None)
-
-    def go_on(count):
-        for _ in range(count):
-            next(loop)
-
-    return go_on
+def _our_steps(**options):
+    runner = CartPole(1, weights=None, weight_backup=None, seed=0, **options)
+    return partial(go_on, learning(runner, runner.make_env()))
 
 
 def _their_steps():

@@ -90,20 +90,16 @@ class Experiment:
 
     def save(self) -> None:
         """Write results.csv, table.md and learning_curves.png into the folder."""
-        _write(self.folder / "results.csv", self.csv())
+        _write(self.folder / "results.csv", csv_text(self.rows()))
         _write(self.folder / "table.md", str(self))
         if any(result.came_to_something for result in self.results):
             plots.save_figure(self.figure(), self.folder / "learning_curves.png")
 
-    def csv(self) -> str:
-        """The rows of results.csv, as text."""
+    def rows(self) -> list[list[Any]]:
+        """The rows of results.csv, the names of the columns first."""
         columns = ["framework", "seed", "score", "best_score", "steps_to_solve", "steps", "episodes", "seconds"]
         columns += ["steps_per_second", "evaluation_seconds", "error"]
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(columns)
-        rows.writerows([getattr(result, column) for column in columns] for result in self.results)
-        return text.getvalue()
+        return [columns, *([getattr(result, column) for column in columns] for result in self.results)]
 
     def __str__(self):
         errors = [f"{result.framework}, seed {result.seed}: {result.error}" for result in self.results if result.error]
@@ -159,5 +155,13 @@ def _solved_after(steps, goal):
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

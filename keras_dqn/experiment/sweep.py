@@ -1,14 +1,12 @@
 """Several settings, each from several seeds: an experiment for every combination, and one table over all."""
 
-import csv
-import io
 import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_dqn.experiment.report import Experiment, curves_over_steps, markdown, summarised
+from keras_dqn.experiment.report import Experiment, csv_text, curves_over_steps, markdown, summarised
 from keras_dqn.experiment.results import Result, _write
 from keras_dqn.show import plots
 
@@ -54,7 +52,7 @@ class Sweep:
             if experiment.results:
                 experiment.save()
         _write(self.folder / "table.md", str(self))
-        _write(self.folder / "results.csv", self._csv())
+        _write(self.folder / "results.csv", csv_text(self._rows()))
         if any(result.came_to_something for result in self.results):
             plots.save_figure(self.figure(), self.folder / "learning_curves.png")
 
@@ -66,15 +64,10 @@ class Sweep:
             for framework, results in experiment.by_framework().items()
         }
 
-    def _csv(self):
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        for number, (combination, experiment) in enumerate(self.experiments.items()):
-            header, *lines = csv.reader(io.StringIO(experiment.csv()))
-            if number == 0:
-                rows.writerow(["settings", *header])
-            rows.writerows([combination, *line] for line in lines)
-        return text.getvalue()
+    def _rows(self):
+        """Those of all experiments, each with its combination before it, under one line of names."""
+        named = [(combination, experiment.rows()) for combination, experiment in self.experiments.items()]
+        return [["settings", *named[0][1][0]], *([one, *row] for one, (_, *rows) in named for row in rows)]
 
     def __str__(self):
         errors = [

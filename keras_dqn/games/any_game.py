@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from keras_dqn.environments.vector import check_known, one_hot
+from keras_dqn.environments.vector import check_known, layers, one_hot
 from keras_dqn.exploration import Linear
 from keras_dqn.games.recipes import FAST, PARALLEL
 from keras_dqn.runner.runner import Runner
@@ -49,7 +49,7 @@ class OwnGame(AnyGame):
             env = copy.deepcopy(self._own)
         except Exception as error:  # whatever its author keeps in it
             raise ValueError(f"The environment cannot be copied to evaluate in. Received: {error!r}") from error
-        for layer in _layers(env):
+        for layer in layers(env):
             if hasattr(layer, "update_running_mean"):
                 layer.update_running_mean = False
         if render_mode is not None and env.render_mode != render_mode:
@@ -70,7 +70,7 @@ class OwnGame(AnyGame):
 
     def _check_copies(self, received):
         """Refuse several environments where each would learn something of its own."""
-        learns = [type(layer).__name__ for layer in _layers(self._own) if hasattr(layer, "update_running_mean")]
+        learns = [type(layer).__name__ for layer in layers(self._own) if hasattr(layer, "update_running_mean")]
         if learns:
             raise ValueError(f"Each of several environments would have a {learns[0]} of its own. Received: {received}")
 
@@ -88,15 +88,6 @@ class _Open(gym.Wrapper):
 
     def close(self):
         pass
-
-
-def _layers(env):
-    """The environment and the wrappers around it, from the outermost on."""
-    while True:
-        yield env
-        if not isinstance(env, gym.Wrapper):
-            return
-        env = env.env
 
 
 def game_for(environment: Any, **options: Any) -> type[Runner]:

@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 from keras_dqn.agent.agent import collect
 from keras_dqn.agent.settings import ShapeReward
 from keras_dqn.environments.position import Position
-from keras_dqn.exploration import EpsilonGreedy, HeldEpsilonGreedy
+from keras_dqn.exploration import epsilon_greedy
 from keras_dqn.memory.replay import Steps
 
 
@@ -83,8 +83,7 @@ class Games:
     ):
         self._actor, self._life, self._number = actor, life, 0
         env_seed, exploration_seed = seed.spawn(2)
-        held = (action_size, hold, exploration_seed)
-        self._explore = HeldEpsilonGreedy(*held) if hold > 1 else EpsilonGreedy(action_size, exploration_seed)
+        self._explore = epsilon_greedy(action_size, hold, exploration_seed)
         self._forward, self._stack = forward, stack
         self._epsilon, self._values = 1.0, None
         self._fresh = np.zeros(games, bool)  # whose episode has ended: its next step begins another

@@ -8,7 +8,7 @@ from pathlib import Path
 from keras_dqn.backend import keras
 from keras_dqn.expected import Unexpected
 from keras_dqn.records.hdf5 import File, Group, Tensor
-from keras_dqn.records.weight_bytes import LONGEST_CONFIG, WeightFileError, config_bytes, hdf5_bytes
+from keras_dqn.records.weight_bytes import LONGEST_CONFIG, WeightFileError, hdf5_and_config, hdf5_bytes
 from keras_dqn.records.weight_network import Network, made, parsed
 from keras_dqn.records.weights import NETWORK, _read_names, load_weights
 
@@ -53,8 +53,7 @@ def network_in(path: str | Path) -> Network | None:
         Unexpected: what it says is none of a stack of known layers, with no more parameters than the file has room for.
         WeightFileError, OSError: it is no weight file, or cannot be read.
     """
-    content = hdf5_bytes(path, LARGEST)
-    text = config_bytes(path, LARGEST)
+    content, text = hdf5_and_config(path, LARGEST)
     if text is None:
         text = _attribute(path, content)
     if text is None:

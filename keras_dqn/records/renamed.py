@@ -22,6 +22,14 @@ def same_recipe(saved: Any, recipe: str) -> bool:
     return saved in (recipe, *(before for before, now in NAMES.items() if now == recipe))
 
 
+def of_now(name: str) -> str:
+    """A name that ends in that of a recipe of before, with the recipe's name of now."""
+    for before, now in NAMES.items():
+        if name.endswith(f"_{before}"):
+            return name.removesuffix(before) + now
+    return name
+
+
 def found(path: Path, recipe: str) -> Path:
     """A file or folder with the recipe's name in its own; where there is none but under the name of before, that."""
     if not path.exists():

@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_dqn.environments.position import check_position
 from keras_dqn.expected import (
+    Anything,
     Array,
     Flag,
     GeneratorState,
@@ -94,7 +95,7 @@ def write_training(
     save_weights(agent.brain, folder / "brain.h5")
     if agent.learner.target_brain is not None:
         save_weights(agent.learner.target_brain, folder / "target.h5")
-    np.savez(folder / "optimizer.npz", *agent.learner.snapshot()["optimizer"])
+    np.savez(folder / "optimizer.npz", *map(np.asarray, agent.learner.optimizer.variables))
     if memory:
         for name, array in agent.memory.snapshot().items():
             np.save(folder / f"memory_{name}.npy", array)
@@ -216,14 +217,6 @@ def _check_rate(counters, schedule, file):
     rate = counters["exploration_rate"]
     if not 0 <= rate <= 1 and (schedule is None or rate != schedule(counters["steps"])):
         raise Unexpected(f"{file}: counters: exploration_rate: expected a number from 0 to 1. Received: {rate}")
-
-
-class Anything:
-    """What is looked at later, or not at all."""
-
-    @staticmethod
-    def check(value: Any, place: object) -> Any:
-        return value
 
 
 def _differences(file, settings):

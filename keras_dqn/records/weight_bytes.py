@@ -9,6 +9,7 @@ from pathlib import Path
 from keras_dqn.records.hdf5_blocks import SIGNATURE
 
 WITHIN = "model.weights.h5"  # the weights in a `.keras` file
+ZIP = b"PK\3\4"  # how a `.keras` file begins
 CONFIG = "config.json"  # what network they are of, there
 LONGEST_CONFIG = 2**20  # bytes of it
 MOST_MEMBERS = 1000  # of a `.keras` file; Keras writes three, and one for each file that a layer brings along
@@ -23,18 +24,22 @@ def hdf5_bytes(path: str | Path, limit: int) -> bytes:
 
     Never waits for a pipe or device. Raises WeightFileError for anything else than such a file, OSError.
     """
+    return _hdf5(_read(path, limit), limit)
+
+
+def hdf5_and_config(path: str | Path, limit: int) -> tuple[bytes, bytes | None]:
+    """As `hdf5_bytes`, and the configuration in a `.keras` file beside it, None in another; the file is read once."""
     content = _read(path, limit)
-    if content.startswith(b"PK\3\4"):
+    hdf5 = _hdf5(content, limit)
+    return hdf5, _unpack(content, LONGEST_CONFIG, CONFIG) if content.startswith(ZIP) else None
+
+
+def _hdf5(content: bytes, limit: int) -> bytes:
+    if content.startswith(ZIP):
         content = _unpack(content, limit)
     if not content.startswith(SIGNATURE):
         raise _error("a weight file", _name(content))
     return content
-
-
-def config_bytes(path: str | Path, limit: int) -> bytes | None:
-    """Returns the configuration in a `.keras` file of at most `limit` bytes, None for another file; raises as above."""
-    content = _read(path, limit)
-    return _unpack(content, LONGEST_CONFIG, CONFIG) if content.startswith(b"PK\3\4") else None
 
 
 def _error(expected: str, received: str) -> WeightFileError:

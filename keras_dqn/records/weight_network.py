@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from keras_dqn.backend import keras
-from keras_dqn.expected import Flag, ListOf, Number, Unexpected, check, shortened
+from keras_dqn.expected import Anything, Flag, ListOf, Number, Unexpected, check, shortened
 from keras_dqn.networks.atari import ScaledFrames, ScreenDifference
 from keras_dqn.networks.mlp import Dueling
 from keras_dqn.networks.normalisation import LayerNormRelu
@@ -188,7 +188,7 @@ def _layer_configs(model: Any, place: str, most: int) -> Iterator[tuple[str, dic
         raise Unexpected(f"{place}: expected a Sequential, or a Functional. Received: {shortened(model)}")
     config = model.get("config")
     layers = config.get("layers") if isinstance(config, dict) else config
-    check(layers, ListOf(_Anything(), most), f"{place}: layers")
+    check(layers, ListOf(Anything(), most), f"{place}: layers")
     before = None
     for number, layer in enumerate(layers):
         if not isinstance(layer, dict) or not isinstance(layer.get("config"), dict | list):
@@ -362,11 +362,3 @@ def _described(layer: Layer) -> dict[str, Any]:
     inner = layer.options.get("layers")
     options = layer.options if inner is None else {"layers": [_described(one) for one in inner]}
     return {"class_name": layer.kind, "config": options}
-
-
-class _Anything:
-    """What is looked at later."""
-
-    @staticmethod
-    def check(value: Any, place: object) -> Any:
-        return value

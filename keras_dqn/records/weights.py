@@ -25,6 +25,7 @@ from keras_dqn.records.atomic import atomic_write as atomic_write
 from keras_dqn.records.atomic import check_writable as check_writable
 from keras_dqn.records.hdf5 import File, Group, Tensor
 from keras_dqn.records.hdf5_blocks import LONGEST_NAME
+from keras_dqn.records.renamed import of_now
 from keras_dqn.records.weight_bytes import WeightFileError, hdf5_bytes
 
 if TYPE_CHECKING:
@@ -453,7 +454,8 @@ def _tensor_names(layer, variables: Iterable, place: str) -> list[str]:
 def pretrained(name: str) -> Path:
     """Returns the weight file shipped for `name`, like "cartpole"; raises ValueError, listing those there are."""
     known = _shipped()
-    name = "cartpole_fast" if name == "cartpole_best" else name  # as it was called when its recipe was
+    if (now := of_now(name)) in known:
+        return known[now]
     if name not in known:
         raise ValueError(f"Expected the name of a pretrained network, one of {sorted(known)}. Received: {name!r}")
     return known[name]
