@@ -321,7 +321,7 @@ def result_in(folder):
 def counting(fault=None, **options):
     """A runner of `ray_games.Counting` that learns next to nothing, fast."""
     game = game_for("tests.ray_games:Counting-v0", **({} if fault is None else {"fault": str(fault), **options}))
-    settings = {"network": {"hidden": (4,)}, "weights": None, "weight_backup": None, "memory_size": 100_000}
+    settings = {"network": {"hidden": (4,)}, "weights": None, "weight_backup": None, "memory_size": 200_000}
     return partial(game, recipe="juvin", seed=1, **settings)
 
 
@@ -409,9 +409,15 @@ def test_a_node_that_goes_takes_its_actor_and_another_brings_one(connected, clus
 @pytest.mark.parametrize(("hangs", "said"), [(False, "raised RuntimeError: the joystick broke"), (True, "was silent")])
 def test_an_actor_that_raises_or_hangs_is_replaced(hangs, said, connected, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(fleet, "PATIENCE", 3.0)
-    runner = counting(tmp_path, hangs=hangs)(steps=2000)
-    runner.train(progress=False, actors=2)
+
+    def go_on_until_it_is_replaced(training):
+        if training.env.lost and training.steps >= 2000:
+            training.stop()
+
+    runner = counting(tmp_path, hangs=hangs)(steps=200_000)
+    runner.train([Do(go_on_until_it_is_replaced)], progress=False, actors=2)
     assert said in capsys.readouterr().out
+    assert runner.agent.steps < 200_000
     check_counts(runner)
 
 

@@ -17,8 +17,8 @@ from tests.test_weights import bits, convolutional, custom, dense, nested, rando
 # ---------------------------------------------------------------- agents
 
 
-def mixed_precision():
-    layers = [keras.layers.Dense(5, "relu", dtype="mixed_bfloat16") for _ in range(2)]
+def mixed_precision(dtype="mixed_bfloat16"):
+    layers = [keras.layers.Dense(5, "relu", dtype=dtype) for _ in range(2)]
     return keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(2, dtype="float32")])
 
 
