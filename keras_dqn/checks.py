@@ -42,10 +42,10 @@ def check_above_zero(name: str, value: float) -> float:
     return value
 
 
-def check_whole(name: str, value: int) -> int:
-    """Return `value` if it is a whole number, 1 or more; else raise a ValueError that names it."""
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"`{name}` must be a whole number, 1 or more. Received: {value!r}")
+def check_whole(name: str, value: int, least: int = 1) -> int:
+    """Return `value` if it is a whole number, `least` or more; else raise a ValueError that names it."""
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"`{name}` must be a whole number, {least} or more. Received: {value!r}")
     return int(value)
 
 

@@ -385,6 +385,7 @@ def test_large_numbers_are_not_mistaken_for_infinite_ones():
         ({"memory_size": 0, "sample_batch_size": 1}, "Received: "),
         ({"target_update": 0}, "`target_update`.* Received: 0"),
         ({"learning_rate": 0}, "`learning_rate`.* Received: 0"),
+        ({"plain_updates": -1}, "`plain_updates` must be a whole number, 0 or more. Received: -1"),
         ({"brain": "24-24"}, "`brain` must be a keras.Model. Received: '24-24'"),
         ({"brain": mlp(4, 3)}, r"`brain` must return one Q-value for each of 2 actions. Received: \(1, 3\)"),
         ({"brain": mlp(5, 2)}, r"`brain` must take states of shape \(4,\). Received"),

@@ -83,7 +83,7 @@ def test_a_transition_is_followed_through_three_files():
         "memory/replay.py": ["Transition", "join", "remember", "ready", "add", "sample"],
         "learner/compiled.py": ["q_learning_targets", "taken", "update", "_updated", "_gradient_step"],
     }
-    way["learner/compiled.py"] += ["_applied", "_targets"]
+    way["learner/compiled.py"] += ["_applied", "bootstrapped"]
     lines = 0
     for path, names in way.items():
         nodes = {}

@@ -127,14 +127,15 @@ def test_double_picks_with_the_brain_and_values_with_the_target():
     np.testing.assert_allclose(kernel_of(learner), [[2, 0], [5, 1]])
 
 
+@pytest.mark.parametrize(("bads", "plain_updates"), [(2, 0), (1, 0), (1, 100)])
 @pytest.mark.parametrize("trouble", [np.nan, np.inf])
-def test_nothing_not_finite_reaches_the_weights(trouble):
-    learner = with_target(mlp(2, 2, seed=0), target_update=1)
+def test_nothing_not_finite_reaches_the_weights(trouble, bads, plain_updates):
+    learner = with_target(mlp(2, 2, seed=0), target_update=1, plain_updates=plain_updates)
     good, bad = (0, 0, 1, 0.9, 1), (0, 0, trouble, 0.9, 1)
     learner.update(steps(good))
     once = [variable.numpy() for variable in learner.brain.variables + learner.optimizer.variables]
-    with pytest.raises(FloatingPointError, match=r"update 1 of 2 is not finite.* Received: a loss of (nan|inf)"):
-        learner.update(steps(bad, good))
+    with pytest.raises(FloatingPointError, match=rf"update 1 of {bads} is not finite.* Received: a loss of (nan|inf)"):
+        learner.update(steps(*[bad, good][:bads]))
     now = [variable.numpy() for variable in learner.brain.variables + learner.optimizer.variables]
     for before, after in zip(once, now, strict=True):
         np.testing.assert_array_equal(before, after)
@@ -196,6 +197,31 @@ def test_traces_once_for_a_given_shape():
     assert learner.traces == 1
     learner.update(steps((0, 0, 1, 0.9, 1)))
     assert learner.traces == 2
+
+
+def test_xla_takes_over_at_a_count_of_updates():
+    """The first updates, one a call, are a plain graph's: the same numbers but for rounding, and on resuming, too."""
+    batch = steps((0, 0, 1, 0.9, 1))
+
+    def learner(**options):
+        mlps = [mlp(2, 2, (8,), seed=0) for _ in range(2)]
+        return Learner(mlps[0], keras.optimizers.Adam(0.01), "huber", mlps[1], 2, double=True, **options)
+
+    ours, at_once = learner(plain_updates=4), learner()
+    for update in range(7):
+        np.testing.assert_allclose(ours.update(batch), at_once.update(batch), rtol=1e-5)
+        assert (ours.traces, at_once.traces) == (1 if update < 4 else 2, 1)
+        np.testing.assert_allclose(ours.read_weights(), at_once.read_weights(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(ours.q_values(batch.state[0]), ours.brain(batch.state[0]), rtol=1e-5)
+        if update == 2:
+            snapshot = ours.snapshot()
+    resumed = learner(plain_updates=4)
+    resumed.restore(snapshot)
+    resumed.updates = 3
+    for _ in range(4):
+        resumed.update(batch)
+    assert resumed.traces == 2 and resumed.updates == ours.updates == 7
+    np.testing.assert_array_equal(resumed.read_weights(), ours.read_weights())
 
 
 def test_convolutions_are_not_compiled_with_xla_and_learn_all_the_same():

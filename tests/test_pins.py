@@ -42,10 +42,10 @@ PINS = {
     "CartPole juvin": "f63ece12cbd78708",
     "CartPole juvin, 4 environments": "be5ae4a4316c8e52",
     "CartPole pytorch": "b2dd74f47eb3d266",
-    "CartPole fast": "f1dc10c600e00ce9",
-    "CartPole fast, 3 environments": "4b5ac560c643c284",
+    "CartPole fast": "c87c52a93c9ef1b6",
+    "CartPole fast, 3 environments": "026ec059f7d16705",
     "MountainCar notebook": "dca415d730d01bf3",
-    "MountainCar fast": "30afa3e8e5fe639e",
+    "MountainCar fast": "912da5df4075eba6",
     "Breakout nature": "a04cc4f20f94edf6",
     "Breakout hackathon2018": "0bd03a3643deb4ef",
 }

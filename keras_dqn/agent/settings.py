@@ -83,6 +83,8 @@ class LearnerSettings:
         learning_rate: of Adam; by default 0.001.
         optimizer: a Keras optimizer with its own clipping, or a function that makes one, instead of Adam.
         learning_rate_schedule: the optimizer's learning rate as a function of the steps made, for each replay anew.
+        plain_updates: where a replay makes one update, a plain graph makes so many of them before XLA compiles the
+            function (see `Learner`): a training that is short starts sooner. In PyTorch it makes no difference.
     """
 
     gamma: float = 0.95
@@ -96,9 +98,11 @@ class LearnerSettings:
     learning_rate: float | None = None
     optimizer: Any = None
     learning_rate_schedule: Callable[[int], float] | None = None
+    plain_updates: int = 0
 
     def __post_init__(self):
         check_whole("sample_batch_size", self.sample_batch_size)
+        check_whole("plain_updates", self.plain_updates, 0)
         check_whole("minibatch_size", self.minibatch_size)
         self.minibatches()
         check_fraction("gamma", self.gamma)
@@ -250,6 +254,7 @@ class AgentKeywords(TypedDict, total=False):
     learning_rate: float | None
     optimizer: Any
     learning_rate_schedule: Callable[[int], float] | None
+    plain_updates: int
     exploration: Callable[[int], float] | None
     exploration_rate: float
     exploration_min: float

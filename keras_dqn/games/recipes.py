@@ -14,6 +14,7 @@ FAST = {  # the learner of every recipe "fast": double DQN on n-step returns, on
     "target_update": 1,
     "tau": 0.01,
     "n_step": 3,
+    "plain_updates": 5_000,  # most trainings have ended by then; compiling pays from about there on
 }
 
 PARALLEL = {  # PQN (Gallici et al. 2025) for states that are vectors; what Breakout has of it, in small

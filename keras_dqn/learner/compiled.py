@@ -52,6 +52,15 @@ def double_q_learning_targets(
     return rewards + discounts * taken(next_q, tf.argmax(selector_q, axis=-1))
 
 
+def bootstrapped(batch: Transition, judge: "keras.Model", selector: "keras.Model | None") -> "tf.Tensor":
+    """The targets of a minibatch, [B] float; double DQN's with a selector. Neither network learns here."""
+    next_q = _of_allowed(judge(batch.next_state, training=False), batch.allowed)
+    if selector is None:
+        return q_learning_targets(batch.reward, batch.discount, next_q)
+    selector_q = _of_allowed(selector(batch.next_state, training=False), batch.allowed)
+    return double_q_learning_targets(batch.reward, batch.discount, next_q, selector_q)
+
+
 def taken(q: "tf.Tensor", actions: "tf.Tensor") -> "tf.Tensor":
     """The value of each row's action: [B, actions] and [B] int to [B]."""
     return tf.gather(q, actions, axis=-1, batch_dims=1)
@@ -129,6 +138,8 @@ class Learner:
         bootstrap: False leaves out the pass over the next states, where every discount is known to be 0: a rollout's
             rewards are whole returns.
         jit_compile: whether to compile with XLA; by default where there is no convolution, which XLA slows on a CPU.
+        plain_updates: so many updates, one a call, are made by a plain graph before XLA compiles: it is ready in a
+            tenth of the time, and an update costs a fifth more. By count, not clock: the two round differently.
     """
 
     def __init__(
@@ -142,6 +153,7 @@ class Learner:
         double: bool = False,
         bootstrap: bool = True,
         jit_compile: bool | None = None,
+        plain_updates: int = 0,
     ):
         if loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {sorted(LOSSES)}. Received: {loss!r}")
@@ -157,12 +169,12 @@ class Learner:
         if not optimizer.built:
             optimizer.build(brain.trainable_variables)
         settle_xla()
-        self._updates = tf.Variable(0, dtype=tf.int64, trainable=False)
-        if jit_compile is None:
-            jit_compile = not _has_convolution(brain)
-        self.jit_compile = jit_compile
-        self._update = tf.function(self._updated, jit_compile=jit_compile, autograph=False)
-        self._compiled = {}  # layout of the batches: that function, traced for it
+        self._updates, self._updates_here = tf.Variable(0, dtype=tf.int64, trainable=False), 0
+        self.jit_compile = not _has_convolution(brain) if jit_compile is None else jit_compile
+        self.plain_updates = plain_updates
+        self._update = tf.function(self._updated, jit_compile=self.jit_compile, autograph=False)
+        self._update_plainly = tf.function(self._updated_plainly, autograph=False)
+        self._traced = {}  # which of them and layout of the batches: that function, traced for it
         # The optimizer is one pass over the weights in XLA and ten without: worth it even within a plain graph.
         self._apply = tf.function(self._applied, jit_compile=True, autograph=False)
         self._flatten = tf.function(self._flat, autograph=False).get_concrete_function()
@@ -184,11 +196,12 @@ class Learner:
     @property
     def updates(self) -> int:
         """How many gradient updates have been made."""
-        return int(self._updates)
+        return self._updates_here
 
     @updates.setter
     def updates(self, count: int):
         self._updates.assign(count)
+        self._updates_here = count
 
     @property
     def learning_rate(self) -> float:
@@ -203,8 +216,8 @@ class Learner:
 
     @property
     def traces(self) -> int:
-        """How often the update was traced: once for every shape of minibatches."""
-        return self._update.experimental_get_tracing_count()
+        """How often the update was traced: once for every shape of minibatches, and once more where XLA takes over."""
+        return sum(f.experimental_get_tracing_count() for f in (self._update, self._update_plainly))
 
     def update(self, batches: Transition) -> np.ndarray:
         """Make K gradient updates from a `Transition` of arrays [K, B, ...], one after the other, each from the weights
@@ -215,15 +228,17 @@ class Learner:
         """
         # With small networks the call costs as much as the arithmetic: so one array where that can be, made into a
         # tensor here, and a function that is looked up by shape and not by all its arguments.
-        arrays = _packed(batches) if self.bootstrap else (batches.state, batches.action, batches.reward)
-        layout = tuple((array.shape, array.dtype) for array in arrays)
+        arrays = _packed(batches, self.bootstrap)
+        plainly = self.jit_compile and len(batches.reward) == 1 and self._updates_here < self.plain_updates
+        layout = (plainly, *((array.shape, array.dtype) for array in arrays))
         arrays = [tf.constant(array) for array in arrays]
-        if layout not in self._compiled:
-            self._compiled[layout] = self._update.get_concrete_function(*arrays)
-        losses, made, flat_weights = self._compiled[layout](*arrays)
+        if layout not in self._traced:
+            self._traced[layout] = (self._update_plainly if plainly else self._update).get_concrete_function(*arrays)
+        losses, made, flat_weights = self._traced[layout](*arrays)
         if self._numpy_forward is not None:  # whatever comes next, states are judged by the newest weights
             self._numpy_forward.refresh(flat_weights.numpy() if self.jit_compile else self.read_weights())
         losses, made = losses.numpy(), int(made)
+        self._updates_here += made
         if made < len(losses):
             raise FloatingPointError(
                 f"The loss or a gradient of update {made + 1} of {len(losses)} is not finite; neither it nor those "
@@ -296,11 +311,11 @@ class Learner:
 
     def _updated(self, *arrays):
         """The compiled function: one gradient step a round, until all K are made or one is not finite."""
-        batches = _unpacked(arrays) if self.bootstrap else Transition(*arrays, arrays[2], arrays[2])
+        batches = _unpacked(arrays, self.bootstrap)
         count = batches.reward.shape[0]
 
         def gradient_step(k, finite, losses):
-            loss, finite = self._gradient_step(batches.each(lambda field: field[k]))
+            loss, finite = self._gradient_step(batches.each(lambda field: field[k]), self._apply)
             return k + tf.cast(finite, tf.int32), finite, losses.write(k, loss)
 
         losses = tf.TensorArray(tf.float32, size=count, element_shape=())
@@ -309,12 +324,19 @@ class Learner:
         )
         return losses.stack(), made, self._flat() if self.jit_compile else tf.zeros(0)
 
-    def _gradient_step(self, batch):
+    def _updated_plainly(self, *arrays):
+        """The same for K=1, without a loop and with nothing in it that XLA compiles."""
+        batch = _unpacked(arrays, self.bootstrap).each(lambda field: field[0])
+        loss, finite = self._gradient_step(batch, self._applied)
+        return loss[tf.newaxis], tf.cast(finite, tf.int32), self._flat()
+
+    def _gradient_step(self, batch, apply_gradients):
         """One update from one minibatch [B, ...]; nothing is assigned unless loss and gradients are finite."""
         brain = self.brain
         weights = [variable.value for variable in brain.trainable_variables]
         others = [variable.value for variable in brain.non_trainable_variables]
-        targets = self._targets(batch)
+        judge = brain if self.target_brain is None else self.target_brain
+        targets = bootstrapped(batch, judge, brain if self.double else None) if self.bootstrap else batch.reward
         with tf.GradientTape() as tape:
             # stateless, so that batch normalisation's new statistics, too, are assigned only with the rest
             q, new_others = brain.stateless_call(weights, others, batch.state, training=True)
@@ -323,7 +345,7 @@ class Learner:
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in [loss, *gradients]])
 
         def apply():
-            self._apply(gradients)
+            apply_gradients(gradients)
             for variable, value in zip(others, new_others, strict=True):
                 variable.assign(value)
             self._updates.assign_add(1)
@@ -334,17 +356,6 @@ class Learner:
 
     def _applied(self, gradients):
         self.optimizer.apply(gradients, self.brain.trainable_variables)
-
-    def _targets(self, batch):
-        """The minibatch's targets, [B]; evaluation mode, since the networks judge here and do not learn."""
-        if not self.bootstrap:
-            return batch.reward
-        judge = self.brain if self.target_brain is None else self.target_brain
-        next_q = _of_allowed(judge(batch.next_state, training=False), batch.allowed)
-        if not self.double:
-            return q_learning_targets(batch.reward, batch.discount, next_q)
-        selector_q = _of_allowed(self.brain(batch.next_state, training=False), batch.allowed)
-        return double_q_learning_targets(batch.reward, batch.discount, next_q, selector_q)
 
     def _move_target(self):
         """Every `target_update` updates the target model moves to the brain, all the way or the fraction `tau`."""
@@ -362,8 +373,11 @@ class Learner:
             tf.cond(self._updates % self.target_update == 0, move, lambda: 0)
 
 
-def _packed(batches):
-    """The arrays of a `Transition`, [K, B, ...]; just one, [K, B, 2 size + 3], where states are float32 vectors."""
+def _packed(batches, bootstrap):
+    """The arrays of a `Transition`, [K, B, ...], that are needed, which without `bootstrap` are the first three; packed
+    into one, [K, B, 2 size + 3], where states are float32 vectors."""
+    if not bootstrap:
+        return batches[:3]
     if batches.allowed is not None:
         return tuple(batches)
     if batches.state.dtype != np.float32 or batches.state.ndim != 3:
@@ -372,8 +386,10 @@ def _packed(batches):
     return (np.concatenate([batches.state, batches.next_state, numbers], -1),)
 
 
-def _unpacked(arrays):
-    """The `Transition` that was packed, as tensors."""
+def _unpacked(arrays, bootstrap):
+    """The `Transition` that was packed, as tensors; what nobody needs is the reward again."""
+    if not bootstrap:
+        return Transition(*arrays, arrays[2], arrays[2])
     if len(arrays) > 1:
         return transition(*arrays)
     size = (arrays[0].shape[-1] - 3) // 2
@@ -417,4 +433,4 @@ def make_learner(
     target_update = NEVER if settings.target_update_episodes is not None else settings.target_update
     target_brain = None if target_update is None else keras.models.clone_model(brain)
     target = (target_brain, target_update, settings.tau, settings.double)
-    return Learner(brain, brain.optimizer, settings.loss, *target, bootstrap)
+    return Learner(brain, brain.optimizer, settings.loss, *target, bootstrap, plain_updates=settings.plain_updates)
