@@ -169,6 +169,7 @@ class Learner:
         if not optimizer.built:
             optimizer.build(brain.trainable_variables)
         settle_xla()
+        # Counted here, too: every update asks, and reading the variable would cost as much as a small network.
         self._updates, self._updates_here = tf.Variable(0, dtype=tf.int64, trainable=False), 0
         self.jit_compile = not _has_convolution(brain) if jit_compile is None else jit_compile
         self.plain_updates = plain_updates
