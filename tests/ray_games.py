@@ -54,7 +54,17 @@ def length(number):
     return 5 + int(number) % 11
 
 
+class Wide(Counting):
+    """The same in states of 20 kB: so many chunks of it fill the store of a node."""
+
+    observation_space = gym.spaces.Box(0, 2**24, (5_000,), np.float32)
+
+    def _state(self):
+        return np.resize(super()._state(), 5_000)
+
+
 gym.register("Counting-v0", Counting)
+gym.register("Wide-v0", Wide)
 
 
 class Stacks(VectorEnv):

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 import keras_dqn
-from keras_dqn import CartPole, Checkpoints, game_for, train_seeds
+from keras_dqn import Breakout, CartPole, Checkpoints, game_for, train_seeds
 from keras_dqn.__main__ import main
 from keras_dqn.experiment import bench_ray
 from keras_dqn.ray import fleet
@@ -318,9 +318,9 @@ def result_in(folder):
 # ---------------------------------------------------------------- actors
 
 
-def counting(fault=None, **options):
+def counting(fault=None, name="Counting-v0", **options):
     """A runner of `ray_games.Counting` that learns next to nothing, fast."""
-    game = game_for("tests.ray_games:Counting-v0", **({} if fault is None else {"fault": str(fault), **options}))
+    game = game_for(f"tests.ray_games:{name}", **({} if fault is None else {"fault": str(fault), **options}))
     settings = {"network": {"hidden": (4,)}, "weights": None, "weight_backup": None, "memory_size": 200_000}
     return partial(game, recipe="juvin", seed=1, **settings)
 
@@ -340,7 +340,7 @@ def check_counts(runner):
     """Every transition is there once and whole, and no episode is longer or shorter than it is."""
     memory = runner.agent.memory
     held = memory.snapshot()
-    states, following = held["state"][: len(memory)], held["next_state"][: len(memory)]
+    states, following = (held[name][: len(memory), :3] for name in ("state", "next_state"))
     assert np.array_equal(following, states + np.float32([0, 1, 0]))
     assert len({tuple(state) for state in states.tolist()}) == len(states) == runner.agent.steps
     for number, second in np.unique(states[:, [0, 2]], axis=0):
@@ -388,6 +388,41 @@ def test_ten_actors_killed_in_a_row_cost_nothing_but_what_they_were_at(connected
     assert sum(row["updates_per_second"] for row in rows) > 0
 
 
+@pytest.mark.parametrize(
+    ("recipe", "settings", "first", "steps_an_update"),
+    [
+        ("parallel", {"rollout": 128, "replay_every": 128, "minibatch_size": 32}, (0, 0), 128 / 2 / 4),
+        (
+            "nature",
+            {"memory_size": 2000, "learning_starts": 100},
+            (100, 100 + 4 * 3 + 8),
+            4,
+        ),  # returns over three steps
+    ],
+)
+def test_breakout_learns_from_actors_as_often_as_the_recipe_says(recipe, settings, first, steps_an_update, connected):
+    breakout = Breakout(recipe=recipe, steps=256, num_envs=4, weights=None, weight_backup=None, seed=0, **settings)
+    breakout.train(progress=False, actors=2)
+    agent = breakout.agent
+    assert 256 <= agent.steps < 256 + 4
+    most, least = ((agent.steps - steps) / steps_an_update for steps in first)
+    assert least <= agent.learner.updates <= most
+
+
+def test_what_loses_actors_all_the_time_learns_what_it_learns_without(connected, cluster):
+    """The score is where the recipe comes to in as many steps in this process, with seeds 0, 1 and 2: 500."""
+    killed = []
+    cartpole = CartPole(recipe="parallel", steps=30_000, seed=0, weights=None, weight_backup=None)
+
+    def kill(training):
+        if training.steps >= 4000 * (len(killed) + 1) and (there := actors_of(cluster)):
+            there[len(killed) % len(there)].kill()
+            killed.append(training.steps)
+
+    cartpole.train([Do(kill)], progress=False, actors=2)
+    assert len(killed) >= 5 and cartpole.evaluate(100, seed=10_000).mean >= 475
+
+
 def test_a_node_that_goes_takes_its_actor_and_another_brings_one(connected, cluster, capsys):
     runner, events = counting()(steps=200_000), []
 
@@ -427,6 +462,48 @@ def test_an_actor_that_always_raises_ends_the_training_with_its_error(connected,
     with pytest.raises(RuntimeError, match=message):
         runner.train(progress=False, actors=1)
     assert runner.agent.steps == 0
+
+
+def size(path):
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # it was read back meanwhile
+        return 0
+
+
+def test_a_full_store_costs_nothing_but_time(connected, private_ray, capfd):
+    """The learner takes nothing for so long that chunks of 10 MB no longer fit, here or on the nodes of the actors."""
+    runner, spilled = counting(name="Wide-v0")(steps=4000, num_envs=48, memory_size=5000), []
+
+    def wait(training):
+        deadline = time.monotonic() + (0 if spilled or training.steps < 1000 else 60)
+        while time.monotonic() < deadline and sum(spilled) < SMALL:
+            time.sleep(0.1)
+            spilled[:] = map(size, private_ray.rglob("ray_spilled_objects_*/*"))
+
+    runner.train([Do(wait)], progress=False, actors=3, ahead=12)
+    assert sum(spilled) >= SMALL
+    check_counts(runner)
+    assert "lost" not in capfd.readouterr().out
+
+
+def test_without_room_for_new_weights_actors_go_on_with_the_last_ones(connected, monkeypatch, capsys):
+    from ray.exceptions import ObjectStoreFullError
+
+    put, steps, refused = connected.put, [], []
+
+    def full(thing):
+        if isinstance(thing, np.ndarray) and 400 < len(steps) < 600:
+            refused.append(thing)
+            raise ObjectStoreFullError("no room")
+        return put(thing)
+
+    monkeypatch.setattr(connected, "put", full)
+    runner = counting()(steps=1200)
+    runner.train([Do(lambda training: steps.append(training.steps))], progress=False, actors=2)
+    line = "There is no room for new weights (ObjectStoreFullError); the actors go on with the last ones\n"
+    assert capsys.readouterr().out.count(line) == len(refused) > 0
+    check_counts(runner)
 
 
 LEARNER = """

@@ -17,6 +17,7 @@ import keras_dqn
 ANSWERS_WITHIN = 10.0  # seconds
 STARTS_WITHIN = 300.0  # seconds that a machine may take to import what it needs, while it does other things too
 ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" has Ray listen on 127.0.0.1 alone, as it does on these two systems
+NO_TRACEBACKS = "RAY_IGNORE_UNHANDLED_ERRORS"  # of results that nobody asks for any more, of an actor that was replaced
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # hello, and no settings
 _SETTINGS = 4  # the kind of frame that is answered
 
@@ -40,6 +41,7 @@ def joined(address: str) -> Iterator[Any]:
         return
     short = "/tmp" if os.path.isdir("/tmp") else None  # the paths of Ray's sockets have to be
     with ExitStack() as exit_stack:
+        exit_stack.enter_context(_variable(NO_TRACEBACKS, "1"))
         try:
             if (found := _found(address)) is None:
                 own = tempfile.TemporaryDirectory(prefix="keras_dqn_", dir=short, ignore_cleanup_errors=True)
@@ -89,16 +91,14 @@ def _start(ray, folder):
     """Start Ray on this machine, with its files in that folder, where nobody else can reach it."""
     from ray._private import ray_constants
 
-    before, constant = os.environ.get(ALONE), getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)
-    os.environ[ALONE], ray_constants.ENABLE_RAY_CLUSTER = "0", False  # read when Ray is imported, too
+    constant = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)
+    ray_constants.ENABLE_RAY_CLUSTER = False  # read when Ray is imported
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(address="local", include_dashboard=False, _temp_dir=folder, **_QUIET)
+        with _variable(ALONE, "0"):
+            ray.init(address="local", include_dashboard=False, _temp_dir=folder, **_QUIET)
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = constant
-        os.environ.pop(ALONE)
-        if before is not None:
-            os.environ[ALONE] = before
 
 
 def _join(ray, address):
@@ -108,6 +108,19 @@ def _join(ray, address):
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError, SystemExit) as error:
         said = " ".join(str(error).split())
         raise ConnectionError(f"No cluster of Ray could be joined at {address}. Received: {said}") from error
+
+
+@contextmanager
+def _variable(name, value):
+    """Have an environment variable that value for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 _QUIET = {"log_to_driver": False, "logging_level": "error"}

@@ -79,6 +79,7 @@ class Fleet(VectorEnv):
         self.age = 0  # updates between the weights of the newest chunk and those that learned from it
         with ExitStack() as exit_stack:
             ray = self._ray = exit_stack.enter_context(joined(address))
+            self._full = ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError
             parts = partial(Games, make_envs=make_envs, games=self.games, forward=forward, **acting)
             check_nodes(ray, _packed(parts), versions(PACKAGES))
             cpus = ray.cluster_resources().get("CPU", 0)
@@ -101,7 +102,7 @@ class Fleet(VectorEnv):
         self._lives, self._expected = [-1 for _ in everybody], [0 for _ in everybody]
         self._in_vain, self._heard = [0 for _ in everybody], [0.0 for _ in everybody]
         self._owed = [deque() for _ in everybody]  # of each actor, what it was asked for, the oldest first
-        self._turn = 0
+        self._turn, self._weights = 0, None
         return np.zeros(self.num_envs, np.uint8), {}
 
     def collected(self, agent: "Agent", position: Position, shape_reward: ShapeReward | None = None) -> Iterator[Steps]:
@@ -153,9 +154,14 @@ class Fleet(VectorEnv):
     # ---------------------------------------------------------------- asking
 
     def _give(self):
-        """Put the weights where every actor finds them."""
+        """Put the weights where every actor finds them; where there is no room they go on with those they have."""
         learner = self._agent.learner
-        self._weights, self._updates = self._ray.put(learner.read_weights()), learner.updates
+        try:
+            self._weights, self._updates = self._ray.put(learner.read_weights()), learner.updates
+        except self._full as error:
+            if self._weights is None:
+                raise
+            _say(f"There is no room for new weights{_named(error)}; the actors go on with the last ones")
 
     def _begin(self, i):
         """Start actor i in a new life, with random numbers of its own, and ask it."""
@@ -193,10 +199,14 @@ class Fleet(VectorEnv):
         try:
             chunk = ray.get(self._owed[i].popleft())
         except ray.exceptions.RayTaskError as error:
-            self._replace(i, f"raised {_first_line(error.cause or error)}", error)
+            fault = error.cause or error
+            raised = f"raised {_first_line(fault)}"
+            self._replace(
+                i, f"found no room for a chunk{_named(fault)}" if isinstance(fault, self._full) else raised, error
+            )
             return None
         except ray.exceptions.RayError as error:
-            self._replace(i, f"was lost ({type(error).__name__})", error)
+            self._replace(i, f"was lost{_named(error)}", error)
             return None
         if (chunk.actor, chunk.life, chunk.number) != (i, self._lives[i], self._expected[i]):
             expected = f"chunk {self._expected[i]} of life {self._lives[i]} of actor {i}"
@@ -254,6 +264,10 @@ def _packed(parts):
             f"The games of actors are made by id, or of a module that is importable on every machine. "
             f"Received: {error!r}"
         ) from error
+
+
+def _named(error):
+    return f" ({type(error).__name__})"
 
 
 def _first_line(error):
