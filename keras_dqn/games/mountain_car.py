@@ -42,7 +42,8 @@ class MountainCar(Runner):
             **FAST,
             "network": {**FAST["network"], "center": (-0.3, 0.0), "scale": (0.9, 0.07)},
             "exploration": linear(1.0, 0.05, 5000),
-            "hold_random_actions": 40,
+            "hold_random_actions": 60,
+            "tau": 0.02,
             "wait_for_terminal": True,
         },
     }
