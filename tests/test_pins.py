@@ -45,7 +45,7 @@ PINS = {
     "CartPole fast": "c87c52a93c9ef1b6",
     "CartPole fast, 3 environments": "026ec059f7d16705",
     "MountainCar notebook": "dca415d730d01bf3",
-    "MountainCar fast": "213eabea52101320",
+    "MountainCar fast": "11e7548a78d7d9a8",
     "Breakout nature": "a04cc4f20f94edf6",
     "Breakout hackathon2018": "0bd03a3643deb4ef",
 }
