@@ -571,3 +571,10 @@ def test_the_benchmark_says_what_one_learner_takes_in(connected):
         result,
     )
     assert 0 < int(found[1].replace(",", "")) <= 2100 and 0 <= int(found[2]) <= 16  # a frame is 7,056 bytes
+
+
+def test_the_benchmark_plays_breakout_here_and_on_an_actor(connected):
+    rows = [*bench_ray.broadcast(1), *bench_ray.one_actor(repeats=1, steps=64)]
+    assert re.fullmatch(r"[\d.]+ ms, read in [\d.]+ ms", rows[0][1])
+    assert all(int(re.fullmatch(r"([\d,]+) steps/s", rate)[1].replace(",", "")) > 0 for _, rate in rows[1:])
+    assert len(rows) == 3

@@ -63,7 +63,7 @@ class First:
 
 def one_actor(repeats: int, steps: int = 2000) -> Iterator[tuple[str, str]]:
     """The loop of Breakout's `nature` without learning: eight games in this process, and on one actor."""
-    options = {"memory_size": 20_000, "weights": None, "weight_backup": None, "seed": 0}
+    options = {"memory_size": 20_000, "learning_starts": 1, "weights": None, "weight_backup": None, "seed": 0}
     here, there = [], []
     for _ in range(repeats):
         game = Breakout(recipe="nature", **options)
