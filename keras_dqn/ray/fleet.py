@@ -200,10 +200,8 @@ class Fleet(VectorEnv):
             chunk = ray.get(self._owed[i].popleft())
         except ray.exceptions.RayTaskError as error:
             fault = error.cause or error
-            raised = f"raised {_first_line(fault)}"
-            self._replace(
-                i, f"found no room for a chunk{_named(fault)}" if isinstance(fault, self._full) else raised, error
-            )
+            no_room = f"found no room for a chunk{_named(fault)}"
+            self._replace(i, no_room if isinstance(fault, self._full) else f"raised {_first_line(fault)}", error)
             return None
         except ray.exceptions.RayError as error:
             self._replace(i, f"was lost{_named(error)}", error)
