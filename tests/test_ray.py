@@ -409,18 +409,18 @@ def test_breakout_learns_from_actors_as_often_as_the_recipe_says(recipe, setting
     assert least <= agent.learner.updates <= most
 
 
-def test_what_loses_actors_all_the_time_learns_what_it_learns_without(connected, cluster):
-    """The score is where the recipe comes to in as many steps in this process, with seeds 0, 1 and 2: 500."""
+def test_what_loses_actors_all_the_time_solves_its_game(connected, cluster):
+    """Within the steps that the recipe takes in this process."""
     killed = []
-    cartpole = CartPole(recipe="parallel", steps=30_000, seed=0, weights=None, weight_backup=None)
+    cartpole = CartPole(recipe="parallel", steps=100_000, seed=0, weights=None)
 
     def kill(training):
-        if training.steps >= 4000 * (len(killed) + 1) and (there := actors_of(cluster)):
+        if training.steps >= 3000 * (len(killed) + 1) and (there := actors_of(cluster)):
             there[len(killed) % len(there)].kill()
             killed.append(training.steps)
 
-    cartpole.train([Do(kill)], progress=False, actors=2)
-    assert len(killed) >= 5 and cartpole.evaluate(100, seed=10_000).mean >= 475
+    cartpole.train([Do(kill)], progress=False, actors=2, evaluate_every=4000, stop_score=475)
+    assert len(killed) >= 3 and cartpole.history.evaluations[-1].score >= 475
 
 
 def test_a_node_that_goes_takes_its_actor_and_another_brings_one(connected, cluster, capsys):

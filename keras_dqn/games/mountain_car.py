@@ -41,7 +41,7 @@ class MountainCar(Runner):
         "fast": {
             **FAST,
             "network": {**FAST["network"], "center": (-0.3, 0.0), "scale": (0.9, 0.07)},
-            "learning_rate": 2e-3,
+            "optimizer": lambda: keras.optimizers.Adam(2e-3, name="adam"),
             "tau": 0.02,
             # Most seeds reach a first flag within 2,000 steps; until then greedy actions are a fresh network's.
             "exploration": pieces((0, 1.0), (2000, 1.0), (6000, 0.05)),
