@@ -42,10 +42,10 @@ endif
 gif: .venv/installed
 	mkdir -p $(DEMO)
 	$(BIN)/keras-dqn run breakout --weights pretrained --epsilon 0.01 --seed 1 --inside --video $(DEMO)/inside.mp4
-	$(BIN)/keras-dqn film --compare =$(DEMO)/inside.mp4 --start 100 --seconds 10 --width 602 --out $(DEMO)/tunnel.mp4
+	$(BIN)/keras-dqn film --compare =$(DEMO)/inside.mp4 --start 100 --seconds 10 --width 602 --out $(DEMO)/wall.mp4
 	$(BIN)/keras-dqn film --compare "random actions=videos/cartpole_random.mp4" \
 		"pretrained=videos/cartpole_pretrained.mp4" --columns 1 --width 300 --seconds 10 --out $(DEMO)/poles.mp4
-	$(BIN)/keras-dqn film --compare CartPole=$(DEMO)/poles.mp4 "Breakout, pretrained, and its Q-values=$(DEMO)/tunnel.mp4" \
+	$(BIN)/keras-dqn film --compare CartPole=$(DEMO)/poles.mp4 "Breakout, pretrained, and its Q-values=$(DEMO)/wall.mp4" \
 		--width 760 --frames-per-second 10 --out videos/keras_dqn.gif
 
 .venv/bin/python:

@@ -476,7 +476,9 @@ def test_a_full_store_costs_nothing_but_time(connected, private_ray, capfd):
     runner, spilled = counting(name="Wide-v0")(steps=4000, num_envs=48, memory_size=5000), []
 
     def wait(training):
-        deadline = time.monotonic() + (0 if spilled or training.steps < 1000 else 60)
+        if spilled or training.steps < 1000:
+            return
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and sum(spilled) < SMALL:
             time.sleep(0.1)
             spilled[:] = map(size, private_ray.rglob("ray_spilled_objects_*/*"))
