@@ -185,7 +185,7 @@ def test_draws_what_whole_episodes_in_lists_would_give(scenario):
     follow(FrameMemory, **scenario)
 
 
-ADD, AGES = "self._written[games] += 1", "self._ages[games, steps % self._length][:, None]"
+AGES = "self._ages[games, steps % self._length][:, None]"
 GOES = "alive &= ~terminal & (self._kinds[games, at] == STEP)"
 SUM, REWARD = "for k in range(self.n_step):\n            at", "discounts * self._rewards[games, at]"
 REPLACE = "slots = self._written[games] % self._length\n        self._replace(games, slots)"
@@ -200,7 +200,7 @@ MUTANTS = {  # a line of the class: the same with a slip of one
     "one frame too many is padded": ("stacks[back > ages] = 0", "stacks[back >= ages] = 0"),
     "padded with the frame after the first": ("np.minimum(back, ages)", "np.minimum(back, np.maximum(ages - 1, 0))"),
     "a stack in the wrong order": ("np.arange(self._stack - 1, -1, -1)", "np.arange(self._stack)"),
-    "ages grow to the whole stack": (f"self._stack - 1)\n        {ADD}", f"self._stack)\n        {ADD}"),
+    "ages grow to the whole stack": ("+ 1, self._stack - 1)", "+ 1, self._stack)"),
     "a game begins with the age of the one before": ("self._age[over] = 0", "pass"),
     "a training begins with the age of the one before": ("self._age[game] = 0", "pass"),
     "the final frame is the state before it": ("steps.next_state[ended, -1]", "steps.state[ended, -1]"),
@@ -211,7 +211,7 @@ MUTANTS = {  # a line of the class: the same with a slip of one
     "n steps go on after the end": (GOES, "alive &= ~terminal"),
     "truncation stops the bootstrap": ("= steps.terminal", "= steps.terminal | ended"),
     "a lost life does not stop the bootstrap": ("= steps.terminal", "= steps.terminal & ended"),
-    "a truncated game is not its last step": ("where(ended, LAST", "where(steps.terminal & ended, LAST"),
+    "a truncated game is not its last step": ("take(ended)", "take(steps.terminal & ended)"),
     "one step too few": (f"{SUM} = ", f"{SUM} = ".replace("n_step", "n_step - 1")),
     "rewards are not discounted": (REWARD, "self._rewards[games, at]"),
     "rewards of the step before": (REWARD, "discounts * self._rewards[games, at - 1]"),
@@ -279,7 +279,7 @@ def test_takes_as_many_bytes_as_it_says():
         no = np.zeros(3, bool)
         memory.remember(Steps(states, np.zeros(3, int), np.zeros(3), states, no, no, np.arange(3), np.zeros(3)))
         arrays = [array for array in vars(memory).values() if isinstance(array, np.ndarray)]
-        bookkeeping = 2 * 3 * 8  # two numbers a game
+        bookkeeping = 2 * 3 * 8 + 2 * 8  # two numbers a game, one for each frame of a stack
         assert sum(array.nbytes for array in arrays) == memory.bytes_needed(900, (2, *shape)) + bookkeeping
         assert FrameMemory.bytes_needed(900, (2, *shape)) >= 900 * np.prod(shape)
 

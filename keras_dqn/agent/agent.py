@@ -1,6 +1,5 @@
 """The agent: a memory, a way to explore and a learner, under the CartPole notebook's words; and the loop it is in."""
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
@@ -181,10 +180,10 @@ class Agent(NotebookNames, Resumable):
             ValueError: a state has another shape, or it or a reward is not finite in float32, or n steps of such a
                 reward are not; nothing is stored then.
         """
-        # Products tell whether all is finite, unless they overflow or are of frames; this runs every step.
+        # Products tell whether all is finite, unless they overflow; this runs every step.
         state, next_state, reward = steps.state, steps.next_state, steps.reward
         largest = _sum_of_squares(next_state) + (0.0 if state is self._known else _sum_of_squares(state))
-        if not largest < LARGEST or next_state.shape[1:] != self.state_shape:
+        if not largest < LARGEST or not state.shape[1:] == next_state.shape[1:] == self.state_shape:
             self.check_states(state, "state")
             self.check_states(next_state, "next_state")
         if not (float(np.vdot(reward, reward)) < self._reward_limit or all_finite(reward.astype(float) * self._n_step)):
@@ -274,8 +273,8 @@ class Agent(NotebookNames, Resumable):
 
 
 def _sum_of_squares(states):
-    """Finite only where all numbers are; of frames, infinite."""
-    return float(np.vdot(states, states)) if states.dtype.kind == "f" else math.inf
+    """Finite only where all numbers are; of frames, whose numbers always are, 0."""
+    return float(np.vdot(states, states)) if states.dtype.kind == "f" else 0.0
 
 
 def _make_memory(settings, seed, q_values):

@@ -20,19 +20,18 @@ class Tally:
     def __init__(self, num_envs: int):
         self.steps = self.episodes = 0
         self._scores = np.zeros(num_envs)
-        self._rounds, self._begun = 0, np.zeros(num_envs, int)  # calls of `add`, and how many before each's episode
+        self._rounds, self._begun = 0, np.zeros(num_envs, int)  # of all environments, and each's less its length
         self._losses, self._updates = np.zeros(num_envs), np.zeros(num_envs, int)
         self._started = time.perf_counter()
 
     def add(self, steps: Steps) -> int:
         """Count `Steps`; returns how many episodes end with them."""
         count = len(steps.reward)
-        self._rounds += 1
         if count == len(self._scores):  # nearly always, and this runs every step
+            self._rounds += 1
             self._scores = self._scores + steps.true_reward  # half the cost of `+=` for an array of one
         else:
             self._scores[steps.environment] += steps.true_reward
-            self._begun += 1
             self._begun[steps.environment] -= 1
         self.steps += count
         ends = int(np.count_nonzero(steps.ended))

@@ -10,6 +10,7 @@ from keras_dqn.memory.replay import Steps, Transition, check_fits
 RINGS = "frames", "actions", "rewards", "terminal", "kinds", "ages"  # the arrays [games, slots, ...]
 PADDINGS = "zero", "reset"
 STEP, LAST, END = 0, 1, 2  # a step; the step that ended its game; no step, only the frame that a game ended with
+_KIND_BY_ENDED = np.array([STEP, LAST], np.uint8)
 
 
 class FrameMemory:
@@ -91,12 +92,12 @@ class FrameMemory:
         self._actions[games, slots] = steps.action
         self._rewards[games, slots] = steps.reward
         self._terminal[games, slots] = steps.terminal
-        self._kinds[games, slots] = np.where(ended, LAST, STEP)
-        self._ages[games, slots] = self._age[games]
-        self._age[games] = np.minimum(self._age[games] + 1, self._stack - 1)
+        self._kinds[games, slots] = _KIND_BY_ENDED.take(ended)
+        self._ages[games, slots] = ages = self._age[games]
+        self._age[games] = self._older[ages]
         self._written[games] += 1
         self._steps += len(games)
-        if ended.any():
+        if np.count_nonzero(ended):
             over = games[ended]
             slots = self._written[over] % self._length
             self._replace(over, slots)
@@ -211,6 +212,7 @@ class FrameMemory:
         self._terminal, self._kinds, self._ages = (np.zeros(shape, dtype) for dtype in (bool, np.uint8, np.uint8))
         self._written = np.zeros(games, int)  # slots ever written of each game; step s is in slot s % length
         self._age = np.zeros(games, int)  # how many frames of its game the next stack can look back on, at most stack-1
+        self._older = np.minimum(np.arange(self._stack) + 1, self._stack - 1)  # by age, what it is a step later
 
     def _replace(self, games, slots):
         """The slots are about to be overwritten: count no longer what they hold."""

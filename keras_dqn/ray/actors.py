@@ -177,6 +177,8 @@ def steps_of(
         valued: whether the steps carry the Q-values that they were acted on with, of each state the highest.
     """
     begins, ends = ({(t, game): state for t, game, state in some} for some in (chunk.begins, chunk.ends))
+    ended, whole = chunk.ended.any(1).tolist(), chunk.played.all(1).tolist()  # by round
+    games = np.arange(first, first + chunk.played.shape[1])
     older = 0 if stack is None else stack - 1
     now = _states(chunk.frames, 0, older, stack, {})
     under_way = {}  # game: (round it began in, first state), while a stack reaches back beyond that
@@ -191,12 +193,13 @@ def steps_of(
             following = _states(chunk.frames, t + 1, older, stack, under_way)
         under_way = {game: begun for game, begun in under_way.items() if t + 1 - begun[0] < older}
         after = following
-        if chunk.ended[t].any():
+        if ended[t]:
             after = following.copy()
             for game in np.flatnonzero(chunk.ended[t]).tolist():
                 last = ends[t, game]
                 after[game] = last if stack is None else np.concatenate([now[game][1:], last[None]])
-        yield _round(chunk, t, first, now, after, shape_reward, valued)
+        rows = slice(None) if whole[t] else np.flatnonzero(chunk.played[t])
+        yield _round(chunk, t, games, rows, now, after, shape_reward, valued)
         now = following
 
 
@@ -212,12 +215,9 @@ def _states(frames, t, older, stack, under_way):
     return states
 
 
-def _round(chunk, t, first, now, after, shape_reward, valued):
-    rows, rewards = slice(None), chunk.rewards[t]
-    games = np.arange(first, first + len(rewards))
-    if not chunk.played[t].all():
-        rows = np.flatnonzero(chunk.played[t])
-    state, action, true, next_state = now[rows], chunk.actions[t][rows], rewards[rows], after[rows]
+def _round(chunk, t, games, rows, now, after, shape_reward, valued):
+    """The `Steps` of round t, of those games that it did not just reset: `rows`."""
+    state, action, true, next_state = now[rows], chunk.actions[t][rows], chunk.rewards[t][rows], after[rows]
     learned = true if shape_reward is None else np.asarray(shape_reward(state, action, true, next_state), float)
     flags = chunk.terminal[t][rows], chunk.ended[t][rows]
     allowed = None if chunk.allowed is None else chunk.allowed[t][rows]
