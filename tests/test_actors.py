@@ -17,6 +17,7 @@ from keras_dqn.memory.n_step import NStep
 from keras_dqn.networks.atari import difference_cnn, nature_cnn
 from keras_dqn.networks.mlp import mlp
 from keras_dqn.ray.actors import Games, steps_of
+from keras_dqn.ray.fleet import _rounds
 from keras_dqn.ray.forward import KerasForward, NumpyForward, forward_of
 from tests.ray_games import Odd, Stacks
 
@@ -103,6 +104,13 @@ def test_rewards_are_shaped_where_they_are_learned_from():
     ):
         assert np.array_equal(steps.reward, steps.next_state[:, -1, 1, 0] + steps.action)
         assert steps.q_values is None
+
+
+@pytest.mark.parametrize(
+    ("games", "stack", "rounds"), [(1, None, 32), (8, None, 32), (1, 4, 128), (4, 4, 128), (8, 4, 64), (100, 4, 32)]
+)
+def test_chunks_of_frames_are_the_longer_the_fewer_games_there_are(games, stack, rounds):
+    assert _rounds(games, stack) == rounds
 
 
 # ---------------------------------------------------------------- networks

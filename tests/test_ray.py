@@ -400,7 +400,10 @@ def test_ten_actors_killed_in_a_row_cost_nothing_but_what_they_were_at(connected
         ),  # returns over three steps
     ],
 )
-def test_breakout_learns_from_actors_as_often_as_the_recipe_says(recipe, settings, first, steps_an_update, connected):
+def test_breakout_learns_from_actors_as_often_as_the_recipe_says(
+    recipe, settings, first, steps_an_update, connected, monkeypatch
+):
+    monkeypatch.setattr(fleet, "MOST_ROUNDS", 32)  # chunks so short that steps of both actors come in
     breakout = Breakout(recipe=recipe, steps=256, num_envs=4, weights=None, weight_backup=None, seed=0, **settings)
     breakout.train(progress=False, actors=2)
     agent = breakout.agent

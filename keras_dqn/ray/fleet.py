@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from keras_dqn.agent.agent import Agent
 
 PACKAGES = "ray", "gymnasium", "numpy", "ale-py"  # what games depend on
-ROUNDS = 32  # of a chunk, where no rollout says how many
+ROUNDS = 32  # of a chunk, where no rollout says how many; of one of frames, at the least
+STEPS, MOST_ROUNDS = 512, 128  # of a chunk of frames, see `_rounds`
 PATIENCE = 120.0  # seconds without a chunk, after which an actor that has started is replaced
 TICK = 1.0  # seconds between two looks at who is late
+AT_ONCE = 5e-3  # seconds: what one waits for longer had nothing beside it when the wait began
 LIVES = 3  # of one actor in a row, without a single chunk, before its error ends the training
 
 
@@ -72,9 +74,9 @@ class Fleet(VectorEnv):
         self.actors, self.ahead = check_whole("actors", actors), check_whole("ahead", ahead)
         self.games = math.ceil(num_envs / actors)
         self.num_envs = self.games * actors
-        self.rounds = ROUNDS if rollout is None else math.ceil(rollout / self.num_envs)
         self._valued = rollout is not None
         self.in_order, self._stack = in_order, acting.get("stack")
+        self.rounds = math.ceil(rollout / self.num_envs) if self._valued else _rounds(self.games, self._stack)
         self.lost, self._totals = 0, {"steps": 0, "bytes": 0}
         self.age = 0  # updates between the weights of the newest chunk and those that learned from it
         with ExitStack() as exit_stack:
@@ -184,9 +186,11 @@ class Fleet(VectorEnv):
         """The chunks as they come, or in turns."""
         while True:
             waiting = {self._owed[i][0]: i for i in ([self._turn] if self.in_order else range(self.actors))}
+            began = time.monotonic()
             ready, _ = self._ray.wait(list(waiting), timeout=TICK)
+            at_once = time.monotonic() - began < AT_ONCE
             self._look_after([i for reference, i in waiting.items() if reference not in ready])
-            if len(ready) == 1 and len(waiting) > 1:  # all that are there: else one that is quick could be all one sees
+            if at_once and len(waiting) > 1:  # all that are there: else one that is quick could be all one sees
                 ready, _ = self._ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
             for reference in ready:
                 i = waiting[reference]
@@ -240,6 +244,15 @@ class Fleet(VectorEnv):
         self._tally.end(games, 0.0)
         self._begin(i)
         self._turn = i if self.in_order else self._turn
+
+
+def _rounds(games, stack):
+    """How many rounds of so many games a chunk has, where no rollout says how many.
+
+    To ask for a chunk and take it costs about 2 ms, and what is to be learned from frames needs steps by the million:
+    the weights may be some thousand steps older. One game's round costs so much itself that more would save little.
+    """
+    return ROUNDS if stack is None else min(max(ROUNDS, math.ceil(STEPS / games)), MOST_ROUNDS)
 
 
 class _Actor(Games):
