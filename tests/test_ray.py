@@ -568,7 +568,7 @@ def test_an_environment_that_cannot_travel_is_refused(connected):
 
 
 def test_the_benchmark_says_what_one_learner_takes_in(connected):
-    ((name, result),) = bench_ray.intake(repeats=1, counts=(2,), seconds=1.0)
+    ((name, result),) = bench_ray.intake(repeats=1, counts=(2,), seconds=1.0, memory_size=2000)
     assert name == "steps taken in from 2 actors of 8 games that sleep"
     found = re.fullmatch(
         r"([\d,]+) steps/s, \d+% of what they could send, (\d+) MB/s; [\d.]+ µs of this process each, "
