@@ -1,5 +1,6 @@
 """What is expected of files from outside: types, shapes, dtypes and ranges, checked before any of it is used."""
 
+import base64
 import json
 import math
 import os
@@ -76,7 +77,10 @@ class ListOf(NamedTuple):
 
 
 class Array(NamedTuple):
-    """An array of that shape and dtype, in JSON a list of lists; finite, and in the range from low to high."""
+    """An array of that shape and dtype, finite, and in the range from low to high.
+
+    A length of None is any. In JSON it is a list of lists, and of bytes as `as_json` writes them a text.
+    """
 
     shape: tuple
     dtype: np.dtype
@@ -85,14 +89,26 @@ class Array(NamedTuple):
 
     def check(self, value: Any, place: object) -> np.ndarray:
         array = value if isinstance(value, np.ndarray) else self._from_lists(value, place)
-        if (array.shape, array.dtype) != (tuple(self.shape), self.dtype):
+        fits = len(array.shape) == len(self.shape) and all(map(_is_length, array.shape, self.shape))
+        if not fits or array.dtype != self.dtype:
             raise Unexpected(
                 f"{place}: expected {self.dtype} of shape {tuple(self.shape)}. Received: {array.dtype}, {array.shape}"
             )
         check_values(array, place, self.low, self.high)
         return array
 
+    def _from_text(self, value, place):
+        try:
+            array = np.frombuffer(base64.b64decode(value, validate=True), np.uint8)
+            return array.reshape([-1 if length is None else length for length in self.shape])
+        except ValueError as error:
+            raise Unexpected(
+                f"{place}: expected bytes of shape {tuple(self.shape)}. Received: {shortened(value)}"
+            ) from error
+
     def _from_lists(self, value, place):
+        if isinstance(value, str) and self.dtype == np.uint8:
+            return self._from_text(value, place)
         kind = {"f": float, "b": bool}.get(self.dtype.kind, int)
         flat = [value]
         for _ in self.shape:
@@ -103,9 +119,13 @@ class Array(NamedTuple):
             raise Unexpected(f"{place}: expected lists of {kind.__name__}. Received: {shortened(value)}")
         try:
             with np.errstate(over="raise"):
-                return np.array(value, self.dtype).reshape(np.shape(value) if flat else self.shape)
+                return np.array(value, self.dtype).reshape(np.shape(value) if flat else [n or 0 for n in self.shape])
         except (ValueError, OverflowError, FloatingPointError) as error:
             raise Unexpected(f"{place}: expected {self.dtype}. Received: {shortened(value)}, {error}") from error
+
+
+def _is_length(length, expected):
+    return expected is None or length == expected
 
 
 def check_values(array: np.ndarray, place: object, low: float = -math.inf, high: float = math.inf) -> None:
@@ -141,6 +161,11 @@ def check(value: Any, expected: Any, place: object) -> Any:
             raise Unexpected(f"{place}: expected a list of {len(expected)}. Received: {shortened(value)}")
         return [check(*pair, f"{place}[{i}]") for i, pair in enumerate(zip(value, expected, strict=True))]
     return expected.check(value, place)
+
+
+def as_json(array: np.ndarray) -> Any:
+    """What `Array` reads an array from: lists of numbers, or, of bytes, their base64."""
+    return base64.b64encode(array.tobytes()).decode() if array.dtype == np.uint8 else array.tolist()
 
 
 class GeneratorState(NamedTuple):

@@ -14,26 +14,40 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from keras_dqn import CartPole, Checkpoints, MountainCar, game_for
+from keras_dqn import Breakout, CartPole, Checkpoints, MountainCar, game_for
 from keras_dqn.agent.agent import fresh_position, play
 from keras_dqn.agent.settings import Settings
 from keras_dqn.environments.position import Position, check_position
 from keras_dqn.environments.vector import make_env, make_vector_env
 from keras_dqn.expected import Unexpected
+from keras_dqn.exploration import Linear
+from tests.test_breakout import tiny_network
+from tests.test_pins import ENVIRONMENT
+from tests.test_saved_training import seal
 
-GAMES = {"cartpole": CartPole, "mountain_car": MountainCar}
+GAMES = {"cartpole": CartPole, "mountain_car": MountainCar, "breakout": Breakout}
+ROLLOUTS = {  # with schedules that do not depend on the steps asked for
+    "recipe": "parallel",
+    "network": tiny_network,
+    "rollout": 150,  # rounds do not end with it
+    "minibatch_size": 50,
+    "sticky": 0.25,
+    "learning_rate_schedule": Linear(1e-3, 1e-4, 10_000),
+    "exploration": Linear(1.0, 0.1, 3000),
+}
 
 
 def made(name, steps, **options):
-    """A training that evaluates, learns from n steps and, in MountainCar, holds its random actions."""
-    options = {"recipe": "fast", "weights": None, "seed": 3, "memory_size": 1500, **options}
-    return GAMES[name](10**6, steps=steps, **options)
+    """A training that evaluates, learns from n steps or, in Breakout, from rollouts, and holds random actions."""
+    own = ROLLOUTS if name == "breakout" else {"recipe": "fast", "memory_size": 1500}
+    return GAMES[name](10**6, steps=steps, **{"weights": None, "seed": 3, **own, **options})
 
 
 def digest(runner):
     """sha256 of all that a training has come to: weights, optimizer, memory, generators, counters and scores."""
     agent, learner = runner.agent, runner.agent.learner
-    variables = [*agent.brain.weights, *learner.target_brain.weights, *learner.optimizer.variables]
+    target = [] if learner.target_brain is None else learner.target_brain.weights
+    variables = [*agent.brain.weights, *target, *learner.optimizer.variables]
     arrays = [*map(np.asarray, variables), *agent.memory.snapshot().values(), runner.history.update_losses]
     generators = {**agent.generators, **runner.generators}
     history = [[episode.score, episode.length, repr(episode.loss), episode.epsilon] for episode in runner.history]
@@ -57,9 +71,9 @@ from keras_dqn import Checkpoints
 from tests.test_resume import made
 name, num_envs, resume = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "resume"
 print("ready", flush=True)
-made(name, 10**6, num_envs=num_envs).train(
-    progress=False, evaluate_every=1000, checkpoints=Checkpoints("saved", minutes=0.002, memory=True), resume=resume
-)
+saved = Checkpoints("saved", minutes=0.002, memory=True)
+every = None if name == "breakout" else 1000  # a hundred games of Breakout take minutes
+made(name, 10**6, num_envs=num_envs).train(progress=False, evaluate_every=every, checkpoints=saved, resume=resume)
 """
 
 
@@ -72,7 +86,7 @@ def killed(name, num_envs, how, random):
     """Train in another process, and kill it at any instant after some checkpoints."""
     wanted = newest() + random.integers(1, 20)
     command = [sys.executable, "-c", TRAINING, name, str(num_envs), how]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout.readline() == "ready\n"
         while newest() < wanted and process.poll() is None:
@@ -96,6 +110,52 @@ def test_a_training_killed_at_a_random_step_goes_on_to_the_last_bit(name, num_en
     never_stopped.train(progress=False, evaluate_every=1000)
     assert resumed.agent.learner.updates > 1000
     assert digest(resumed) == digest(never_stopped)
+
+
+COMPARED = """
+import json
+from pathlib import Path
+from keras_dqn import Checkpoints
+from tests.test_resume import digest, made
+resumed = made("breakout", 10**6, num_envs=4)
+state = json.loads((Checkpoints("saved").paths()[0] / "state.json").read_text())
+resumed.steps = state["counters"]["steps"] + 2000
+resumed.train(progress=False, checkpoints=Checkpoints("saved", memory=True), resume=True)
+never_stopped = made("breakout", resumed.steps, num_envs=4, weight_backup="other.h5")
+never_stopped.train(progress=False, checkpoints=Checkpoints("other", memory=True))
+assert resumed.agent.learner.updates > 100 and len(resumed.history) > 10
+print(digest(resumed), digest(never_stopped))
+"""
+
+
+def test_games_from_pixels_that_are_killed_go_on_to_the_last_bit():
+    """In a process of one thread, as the sums of convolutions depend on how they are shared out among several."""
+    random = np.random.default_rng()
+    killed("breakout", 4, "afresh", random)
+    killed("breakout", 4, "resume", random)
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", COMPARED]
+    out = subprocess.run(command, env=environment, text=True, check=True, stdout=subprocess.PIPE).stdout
+    assert "The environments go on where they were" in out
+    resumed, never_stopped = out.splitlines()[-1].split()
+    assert resumed == never_stopped
+
+
+def test_games_that_come_to_something_else_begin_anew(capsys):
+    """Another version of ALE may do that, and a checkpoint that somebody has changed."""
+    made("breakout", 200, num_envs=2, sticky=0.0).train(progress=False, checkpoints=Checkpoints("saved", memory=True))
+    path = Path("saved/checkpoint_000001")
+    state = json.loads((path / "state.json").read_text())
+    state["position"]["environments"]["seeds"][0] += 1
+    (path / "state.json").write_text(json.dumps(state))
+    seal(path)
+    resumed = made("breakout", 1000, num_envs=2, sticky=0.0)
+    resumed.train(progress=False, checkpoints=Checkpoints("saved", memory=True), resume=True)
+    said = (
+        "The environments begin new episodes after all: played again they come to something else. Received: AtariGames"
+    )
+    assert said in capsys.readouterr().out
+    assert resumed.agent.steps >= 1000 and resumed.agent.learner.updates > 10
 
 
 def test_a_checkpoint_of_any_step_goes_on_to_the_last_bit():

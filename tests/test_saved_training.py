@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_dqn import CheckpointError, Checkpoints, MountainCar
+from keras_dqn import Breakout, CheckpointError, Checkpoints, MountainCar
 from keras_dqn.agent.agent import fresh_position
+from keras_dqn.exploration import Linear
+from tests.test_breakout import tiny_network
 
 
 def made(steps=None):
@@ -285,6 +287,87 @@ def test_what_is_not_expected_is_not_used(kind, saved, runner, fresh, capsys):
     assert before != {file: file.read_bytes() for file in Path("saved/checkpoint_000002").iterdir()}
     seal(Path("saved/checkpoint_000002"))
     assert_not_used(runner, fresh, capsys)
+
+
+def games(**values):
+    """A change of where the games are."""
+    return state(lambda content: content["position"]["environments"].update(values))
+
+
+ROLLOUT = {
+    "action 4": element("memory_action.npy", 4),
+    "a value NaN": element("memory_value.npy", np.nan),
+    "a value of the last state of float64": array("memory_last_value.npy", lambda values: values.astype(float)),
+    "fewer rewards": array("memory_reward.npy", lambda rewards: rewards[:-1]),
+    "flags of bytes": array("memory_ended.npy", lambda flags: flags.astype(np.uint8)),
+    "states of float": array("memory_state.npy", lambda states: states.astype(np.float32)),
+    "smaller states": array("memory_state.npy", lambda states: states[:, :2]),
+    "an environment that is none": element("memory_environment.npy", 3),
+    "no environments": array("memory_environments.npy", lambda count: count * 0),
+    "more environments than steps": array("memory_environments.npy", lambda count: count * 0 + 10**9),
+    "environments in a list": array("memory_environments.npy", lambda count: count[None]),
+    "half an environment": array("memory_environments.npy", lambda count: count + 0.5),
+    "rounds backwards": array("memory_starts.npy", lambda starts: starts[::-1]),
+    "a round that is too long": array("memory_starts.npy", lambda starts: starts[:1]),
+    "the first round missing": array("memory_starts.npy", lambda starts: starts[1:]),
+    "an empty round": array("memory_starts.npy", lambda starts: np.repeat(starts, 2)),
+    "a round beyond the end": element("memory_starts.npy", 10**6),
+    "newest states of others": element("memory_newest_environment.npy", 3),
+    "fewer newest states": array("memory_newest_state.npy", lambda states: states[:-1]),
+    "longer newest states": array("memory_newest_lengths.npy", lambda lengths: lengths + 1),
+    "newest lengths in a table": array("memory_newest_lengths.npy", lambda lengths: lengths[None]),
+    "no newest state": lambda folder: (folder / "memory_newest_state.npy").unlink(),
+    "played that is no text": games(played=[5, 5, 5]),
+    "played that is no base64": games(played=["AA=A"] * 3),
+    "played of two games": games(played=["AAAA"] * 2),
+    "states that are no base64": state(lambda content: content["position"].update(states="?")),
+    "states of another length": state(lambda content: content["position"].update(states="AAAA")),
+    "states of too many bytes": state(lambda content: content["position"].update(states="A" * 2**20)),
+    "a negative seed": games(seeds=[-1, 1, 1]),
+    "seeds of text": games(seeds=["1", "1", "1"]),
+    "no seeds": state(lambda content: content["position"]["environments"].pop("seeds")),
+}
+
+
+@pytest.fixture(scope="module")
+def saved_games(tmp_path_factory):
+    """Two checkpoints of games from pixels, in the midst of their rollouts."""
+    folder = tmp_path_factory.mktemp("games") / "saved"
+    for steps in (260, 350):
+        games = of_games(folder.parent, steps)
+        games.train(progress=False, checkpoints=Checkpoints(folder, memory=True), resume=steps > 260)
+    assert 3 < len(games.agent.memory) < 90
+    return folder
+
+
+def of_games(folder, steps=10**6):
+    own = {"rollout": 90, "minibatch_size": 30, "num_envs": 3, "network": tiny_network, "seed": 0}
+    schedules = {"learning_rate_schedule": None, "exploration": Linear(1.0, 0.1, 1000)}
+    backup = folder / "weight.h5"
+    return Breakout(recipe="parallel", steps=steps, weights=None, weight_backup=backup, **own, **schedules)
+
+
+@pytest.fixture(scope="module")
+def games_anew(tmp_path_factory):
+    """A training to restore them in, and what is expected of its games."""
+    runner = of_games(tmp_path_factory.mktemp("anew"))
+    runner._repeatable = True
+    return runner, runner.fresh_position()
+
+
+@pytest.mark.parametrize("kind", [None, *ROLLOUT])
+def test_what_is_not_expected_of_games_and_rollouts_is_not_used(kind, saved_games, games_anew, capsys):
+    shutil.copytree(saved_games, "saved")
+    newest = Path("saved/checkpoint_000002")
+    if kind is not None:
+        ROLLOUT[kind](newest)
+        seal(newest)
+    runner, fresh = games_anew
+    path, progress, _ = restore(runner, fresh)
+    out = capsys.readouterr().out
+    assert path.name == ("checkpoint_000002" if kind is None else "checkpoint_000001"), kind
+    assert out == "" if kind is None else out.startswith("Not used: saved/checkpoint_000002") and "Received: " in out
+    assert len(out) < 1200 and progress.position is not None and len(runner.agent.memory) > 3
 
 
 def test_what_is_expected_is_used(saved, runner, fresh, capsys):

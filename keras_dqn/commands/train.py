@@ -312,7 +312,11 @@ def _add_checkpoints(parser):
     group.add_argument(
         "--checkpoint-minutes", type=not_negative, metavar="M", help="between two of them; 5 if not given"
     )
-    group.add_argument("--checkpoint-memory", action="store_true", help="save the memory too; its size is said")
+    group.add_argument(
+        "--checkpoint-memory",
+        action="store_true",
+        help="save the memory too, and where the games are; its size is said",
+    )
     group.add_argument(
         "--weights-every",
         type=whole,

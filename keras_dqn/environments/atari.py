@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from keras_dqn.checks import check_fraction
 
 FRAMES_PER_SECOND = 60  # of the console
+LONGEST = 108_000  # frames of a game, after which ALE truncates it
 FIRE = "FIRE"
 
 
@@ -30,6 +31,9 @@ class AtariGames(VectorEnv):
         num_envs: how many games.
         sticky: probability that the emulator repeats the last action instead, in each frame.
         noop_max: a game begins after a random number of frames without action, at most so many.
+        repeatable: whether it can be told where the games are, and gone on from there (`tell_position`, `put_back`).
+            ALE's vector environment tells no state, so a game's position is the seed that it began with and its
+            actions since, and every game has to begin with a seed of its own, which takes ALE some 0.05 s.
 
     Raises:
         ValueError: ALE has no game of that name; the message lists the nearest.
@@ -41,8 +45,8 @@ class AtariGames(VectorEnv):
     lost_life_stops = True  # whether the bootstrap stops at a lost life
     _picture = {"stack_num": 4}
 
-    def __init__(self, game: str, num_envs: int = 1, sticky: float = 0.0, noop_max: int = 30):
-        self.game, self.num_envs = check_game(game), num_envs
+    def __init__(self, game: str, num_envs: int = 1, sticky: float = 0.0, noop_max: int = 30, repeatable: bool = False):
+        self.game, self.num_envs, self.repeatable = check_game(game), num_envs, repeatable
         self.sticky, self.noop_max = check_fraction("sticky", sticky), noop_max
         self._games = self.emulator(**self._picture)
         self.single_observation_space = self._games.single_observation_space
@@ -66,12 +70,79 @@ class AtariGames(VectorEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        if self.repeatable:
+            seed = int(self.np_random.integers(2**31 - self.num_envs)) if seed is None else seed
+            self._seeds = np.arange(seed, seed + self.num_envs)
+            self._played = [bytearray() for _ in self._seeds]  # the actions of each game
+            self._over = np.zeros(self.num_envs, bool)
         states, info = self._games.reset(seed=seed, options=options)
         self._lives = info["lives"].copy()
         self._must_fire = np.zeros(self.num_envs, bool)
         return states, info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        states, rewards, terminated, truncated, info = self._advance(actions)
+        if self.repeatable:
+            for played, action, over in zip(self._played, info["executed_actions"].tolist(), self._over, strict=True):
+                if not over:
+                    played.append(action)
+            if self._over.any():  # these have begun, and begin once more
+                begun = np.flatnonzero(self._over)
+                self._seeds[begun] = self.np_random.integers(2**31, size=len(begun))
+                states[begun] = self._begin(begun)
+            self._over = terminated | truncated
+        return states, rewards, terminated, truncated, info
+
+    def tell_position(self) -> dict[str, Any] | None:
+        """Where the games are, for `put_back`; None where they are not repeatable."""
+        if not self.repeatable:
+            return None
+        return {
+            "generator": self.np_random.bit_generator.state,
+            "seeds": self._seeds.copy(),
+            "played": [np.frombuffer(bytes(played), np.uint8) for played in self._played],
+        }
+
+    def put_back(self, position: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Play the games again as far as `tell_position` says, all of them up to the same last step.
+
+        Returns:
+            Their states, uint8 [N, 4, 84, 84], and which of them are over, [N] bool.
+
+        Raises:
+            ValueError: there is an action that the game does not have, or a game longer than any can be.
+        """
+        counts = np.array([len(played) for played in position["played"]])
+        longest = counts.max()
+        actions = np.zeros((longest, self.num_envs), int)
+        for i, played in enumerate(position["played"]):
+            actions[longest - len(played) :, i] = played
+        if actions.max(initial=0) >= self.single_action_space.n or longest * self.frames_per_step > LONGEST:
+            received = f"{longest} actions from {actions.min(initial=0)} to {actions.max(initial=0)}"
+            raise ValueError(f"These are no games of {self.game!r}. Received: {received}")
+        self.np_random.bit_generator.state, self._seeds = position["generator"], np.array(position["seeds"])
+        states, over = np.zeros(self._games.observation_space.shape, np.uint8), np.zeros(self.num_envs, bool)
+        for t in range(longest + 1):
+            if len(begun := np.flatnonzero(counts == longest - t)):
+                states[begun], over[begun] = self._begin(begun), False
+            if t < longest:
+                states, _, terminated, truncated, _ = self._advance(actions[t])
+                over = terminated | truncated
+        self._played, self._over = [bytearray(played) for played in position["played"]], over
+        return states, over
+
+    def _begin(self, games):
+        """Begin these games with their seeds; returns their states."""
+        mask = np.zeros(self.num_envs, bool)
+        mask[games] = True
+        states, info = self._games.reset(seed=self._seeds[games], options={"reset_mask": mask})
+        self._lives[games], self._must_fire[games] = info["lives"][games], False
+        for i in games:
+            self._played[i] = bytearray()
+        return states[games]
+
+    def _advance(self, actions):
         if self._must_fire.any():
             actions = np.where(self._must_fire, self._fire, actions)
         states, rewards, terminated, truncated, info = self._games.step(actions)
@@ -121,6 +192,12 @@ class AtariScreens(AtariGames):
         self._ended = terminated | truncated
         return cropped(states), rewards, terminated, truncated, info
 
+    def put_back(self, position: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        states, self._ended = super().put_back(position)
+        begun = [not len(played) for played in position["played"]]
+        states[begun, 0] = states[begun, 1]
+        return cropped(states), self._ended
+
 
 def cropped(screens: np.ndarray) -> np.ndarray:
     """The field of Breakout, [..., 165, 140, 3], out of screens [..., 210, 160, 3], as a view."""
@@ -165,6 +242,18 @@ class AtariGame(gym.Env):
         if self._screens is not None:
             self._screen = self._screens.step(info["executed_actions"])[0]
         return states[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def tell_position(self) -> dict[str, Any] | None:
+        """Where the game is, for `put_back`; None where it is not repeatable, or is rendered."""
+        games = None if self._screens is not None else self.games.tell_position()
+        return None if games is None else {"generator": self.np_random.bit_generator.state, "games": games}
+
+    def put_back(self, position: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """As `AtariGames.put_back`; a ValueError where the game is rendered: a film begins with it."""
+        if self._screens is not None:
+            raise ValueError("a game that is filmed is filmed from its start. Received: a position")
+        self.np_random.bit_generator.state = position["generator"]
+        return self.games.put_back(position["games"])
 
     def render(self) -> np.ndarray | None:
         """The screen, uint8 [height, width, 3]; None where nothing is rendered."""

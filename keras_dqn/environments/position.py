@@ -55,8 +55,15 @@ class Position:
         self.states, self.info = envs.reset(seed=seed)
         self.ended, self.due = np.zeros(envs.num_envs, bool), 0
         if self.saved is not None:
-            self.states, self.ended, self.due = (self.saved[name] for name in ("states", "ended", "due"))
-            _put(envs, self.saved["environments"], self.ended)
+            states, ended, due = (self.saved[name] for name in ("states", "ended", "due"))
+            try:
+                _put(envs, self.saved["environments"], ended, states)
+            except ValueError as error:
+                print(f"The environments begin new episodes after all: {error}")
+                self.saved = None
+                self.states, self.info = envs.reset(seed=seed)
+                return
+            self.states, self.ended, self.due = states, ended, due
             tally.go_on_with(self.saved["tally"])
 
     def snapshot(self) -> dict[str, Any] | None:
@@ -87,18 +94,19 @@ def check_position(value: Any, fresh: dict[str, Any], place: object) -> dict[str
     Raises:
         Unexpected: it is of other environments, or cannot be.
     """
-    return check(value, {**_description(fresh), "due": Number(int, 0, fresh["due"])}, place)
+    return check(value, {**description(fresh), "due": Number(int, 0, fresh["due"])}, place)
 
 
-def _description(value):
-    """What is expected of something like `value`."""
+def description(value: Any) -> Any:
+    """What is expected of something like `value`; an array without items may have any number of them."""
     if isinstance(value, dict):
         generator = GeneratorState(np.random.default_rng(0))  # gymnasium has no other kind
-        return {name: generator if name == "generator" else _description(part) for name, part in value.items()}
+        return {name: generator if name == "generator" else description(part) for name, part in value.items()}
     if isinstance(value, list):
-        return tuple(map(_description, value))
+        return tuple(map(description, value))
     if isinstance(value, np.ndarray):
-        return Array(value.shape, value.dtype, *([0] if value.dtype.kind == "i" else []))
+        shape = (None,) if value.shape == (0,) else value.shape
+        return Array(shape, value.dtype, *([0] if value.dtype.kind == "i" else []))
     return Optional(_WHOLE) if value is None else Flag() if isinstance(value, bool) else _WHOLE
 
 
@@ -112,6 +120,8 @@ def _state(env):
     if type(env) in _PHYSICS:
         physics = {name: _plain(getattr(env, name)) for name in _PHYSICS[type(env)]}
         return {"physics": physics, "generator": env.np_random.bit_generator.state}
+    if hasattr(env, "tell_position"):
+        return env.tell_position()
     if isinstance(env, (OneEnv, *_STATELESS)):
         return _state(env.env)
     if type(env) is TimeLimit:
@@ -123,13 +133,20 @@ def _state(env):
     return None
 
 
-def _put(env, state, ended):
+def _put(env, state, ended, states):
     """Put an environment that has been reset into a state that `_state` gave.
 
     Args:
         ended: [N] bool, the environments whose next step only resets: they have to know it too.
+        states: [N, *state_shape], what was observed last.
+
+    Raises:
+        ValueError: an environment that plays again what it had played comes to something else.
     """
-    if type(env) in _PHYSICS:
+    if hasattr(env, "put_back"):
+        if not all(map(np.array_equal, env.put_back(state), (states, ended))):
+            raise ValueError(f"played again they come to something else. Received: {type(env).__name__}")
+    elif type(env) in _PHYSICS:
         for name, value in state["physics"].items():
             setattr(env, name, np.array(value) if isinstance(value, np.ndarray) else value)
         env.np_random.bit_generator.state = state["generator"]
@@ -137,12 +154,12 @@ def _put(env, state, ended):
             env.prev_done = np.array(ended)
     elif type(env) is TimeLimit:
         env._elapsed_steps = state["elapsed"]
-        _put(env.env, state["env"], ended)
+        _put(env.env, state["env"], ended, states)
     elif type(env) is SyncVectorEnv:
         env._autoreset_envs = np.array(ended)
         for part, its_state in zip(env.envs, state["envs"], strict=True):
-            _put(part, its_state, ended)
+            _put(part, its_state, ended, states)
     else:
         if isinstance(env, OneEnv):
             env._ended = bool(ended[0])
-        _put(env.env, state, ended)
+        _put(env.env, state, ended, states)

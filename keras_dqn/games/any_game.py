@@ -74,9 +74,9 @@ class OwnGame(AnyGame):
         if learns:
             raise ValueError(f"Each of several environments would have a {learns[0]} of its own. Received: {received}")
 
-    def training_env(self) -> gym.Env:
-        """The environment itself, which stays open."""
-        return _Open(self._own)
+    def training_env(self) -> gym.Env | VectorEnv:
+        """The environment itself, which stays open, or copies of it."""
+        return _Open(self._own) if self.num_envs == 1 else self.make_envs(self.num_envs)
 
 
 def _copies(env, num_envs):

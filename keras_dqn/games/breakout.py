@@ -11,7 +11,7 @@ import numpy as np
 from ale_py.roms import get_all_rom_ids
 from gymnasium.vector import VectorEnv
 
-from keras_dqn.agent.agent import collect
+from keras_dqn.agent.agent import collect, fresh_position
 from keras_dqn.agent.settings import ShapeReward
 from keras_dqn.backend import keras
 from keras_dqn.checks import check_fraction, check_whole
@@ -117,6 +117,7 @@ class Breakout(Runner):
     recipes = {"nature": NATURE, "parallel": PARALLEL, "hackathon2018": HACKATHON2018}
     _games = {"nature": AtariGames, "parallel": AtariGames, "hackathon2018": AtariScreens}  # what each recipe looks at
     _shape_reward = {"nature": clipped, "parallel": clipped}
+    _repeatable = False
 
     def __init__(
         self,
@@ -166,7 +167,16 @@ class Breakout(Runner):
             checkpoints = self.checkpoint_folder
         elif checkpoints is False:
             checkpoints = None
+        self._repeatable = getattr(checkpoints, "memory", False)
         return super().train(*arguments, checkpoints=checkpoints, **options)
+
+    def training_env(self) -> gym.Env | VectorEnv:
+        """The games that `train` plays; where their memory is saved it goes on with them, too (see `AtariGames`)."""
+        games = self._games[self.recipe](self.environment, self.num_envs, self.sticky, repeatable=self._repeatable)
+        return AtariGame(games) if self.num_envs == 1 else games
+
+    def fresh_position(self) -> dict[str, Any] | None:
+        return fresh_position(self.training_env(), self.replay_every)
 
     def progress(self, history: History) -> dict[str, str]:
         games = {"frames": f"{self.agent.steps * self.frames_per_step:,}", "games": len(history)}

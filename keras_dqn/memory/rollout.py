@@ -217,18 +217,55 @@ class RolloutMemory:
 
     @staticmethod
     def bytes_needed(capacity: int, state_shape: tuple[int, ...]) -> int:
-        """How many bytes a checkpoint takes for it: none."""
-        return 0
+        """How many bytes the arrays take, for states of frames as bytes, or of float32."""
+        return capacity * (int(np.prod(state_shape)) * (1 if len(state_shape) > 1 else 4) + 8 + 8 + 4 * 3 + 2)
 
     def check_fits(self, state_shape: tuple[int, ...]) -> None:
-        """Raise a ValueError unless nine tenths of the free memory hold the rollout, of frames as bytes."""
-        numbers = int(np.prod(state_shape))
-        check_fits(self.capacity, numbers if len(state_shape) > 1 else 4 * numbers)
+        """Raise a ValueError unless nine tenths of the free memory hold the rollout."""
+        check_fits(self.capacity, self.bytes_needed(1, state_shape))
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """What a checkpoint saves: nothing. A rollout that is not full is played anew."""
-        return {}
+        """What is stored, as a dict of arrays for `restore`; a memory that has had no steps yet has none."""
+        if self._arrays is None:
+            return {}
+        newest = [np.concatenate(parts) for parts in zip(*self._newest, strict=True)]
+        if not newest:
+            newest = np.zeros(0, int), self._arrays["state"][:0]
+        return {
+            **{name: array[: self._size] for name, array in self._arrays.items()},
+            "starts": np.array(self._starts, int),
+            "newest_environment": newest[0],
+            "newest_state": newest[1],
+            "newest_lengths": np.array([len(environments) for environments, _ in self._newest], int),
+            "environments": np.array(self._environments),
+        }
 
-    def restore(self, snapshot: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
-        """Begin with an empty rollout."""
-        self.begin_episodes()
+    def restore(self, arrays: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
+        """Hold what `snapshot` of another memory gave.
+
+        Raises:
+            ValueError: it was of another capacity, or of other states, or cannot be; nothing is changed.
+        """
+        size, count, starts = len(arrays["action"]), int(arrays["environments"]), arrays["starts"].tolist()
+        if arrays["state"].shape[1:] != tuple(state_shape):
+            raise ValueError(f"The saved states must have shape {state_shape}. Received: {arrays['state'].shape[1:]}")
+        if not count <= self.capacity or size > self.capacity + count:
+            received = f"{size} steps of {count} environments"
+            raise ValueError(f"`rollout` must be what it was, {self.capacity}. Received: {received}")
+        rounds = np.diff([*starts, size]) if starts else np.zeros(0, int)
+        lengths = arrays["newest_lengths"]
+        whole = (
+            (starts[:1] == [0] or not size) and (rounds > 0).all() and (rounds <= count).all() and (lengths > 0).all()
+        )
+        if not whole or lengths.sum() != len(arrays["newest_environment"]):
+            raise ValueError(f"The rounds of a rollout follow each other. Received: {starts}, {lengths.tolist()}")
+        self._environments = self._expected = count
+        self._arrays = {}
+        for name in ("reward", "value", "last_value", "terminal", "ended", "state", "action", "environment"):
+            saved = arrays[name]
+            self._arrays[name] = np.zeros((self.capacity + count, *saved.shape[1:]), saved.dtype)
+            self._arrays[name][:size] = saved
+        ends = np.cumsum(lengths)[:-1]
+        newest = (np.split(np.array(arrays[f"newest_{name}"]), ends) for name in ("environment", "state"))
+        self._newest = list(zip(*newest, strict=True)) if len(lengths) else []
+        self._size, self._starts, self._returns, self._drawn = size, starts, None, 0

@@ -25,6 +25,7 @@ from keras_dqn.expected import (
     Number,
     Optional,
     Unexpected,
+    as_json,
     check,
     check_values,
     declared,
@@ -33,7 +34,7 @@ from keras_dqn.expected import (
     shortened,
 )
 from keras_dqn.exploration import HeldEpsilonGreedy
-from keras_dqn.memory import NStep, Transition
+from keras_dqn.memory import NStep, RolloutMemory, Transition
 from keras_dqn.memory.frames import RINGS, FrameMemory
 from keras_dqn.records.history import Evaluated, History
 from keras_dqn.records.renamed import same_recipe
@@ -73,7 +74,7 @@ class SavedTraining(NamedTuple):
     def remarks(self, agent: "Agent") -> list[str]:
         """Lines to print about what goes on, and how."""
         memory = f"The memory goes on with {len(agent.memory):,} steps"
-        if not len(agent.memory):
+        if not len(agent.memory) and (agent.memory.bootstraps or self.position is None):
             steps = max(agent.settings.memory.learning_starts, agent.sample_batch_size)
             memory = f"No memory was saved: {steps:,} steps are played before learning goes on"
         environments = "begin new episodes" if self.position is None else "go on where they were"
@@ -111,7 +112,7 @@ def write_training(
         "pending": _pending(agent),
         "position": progress.position,
     }
-    text = json.dumps(state, indent=1, default=np.ndarray.tolist)
+    text = json.dumps(state, indent=1, default=as_json)
     if len(text) > _JSON:  # observations of very many numbers: then environments begin new episodes
         text = json.dumps({**state, "pending": None, "position": None}, indent=1)
     (folder / "state.json").write_text(text)
@@ -173,7 +174,12 @@ def read_training(
     file, learner = path / "state.json", agent.learner
     state = check(read_json(file, _JSON), _state_description(agent, generators), str(file))
     changes = [(learner.restore, _read_learner(path, learner), learner.snapshot())]
-    if memory_names := {name for name in names if name.startswith("memory_")}:
+    memory_names = {name for name in names if name.startswith("memory_")}
+    goes_on = fresh is not None and None not in (fresh["environments"], state["position"]) and not different
+    if not agent.memory.bootstraps:  # a rollout goes on with its environments, or both begin anew
+        goes_on = goes_on and bool(memory_names)
+        memory_names = memory_names if goes_on else set()
+    if memory_names:
         states = None if fresh is None else fresh["states"].dtype
         changes.append(_replacing(agent.memory, _read_memory(path, memory_names, agent, states)))
     _check_rate(state["counters"], agent.settings.exploration.exploration, file)
@@ -183,8 +189,7 @@ def read_training(
     if (held := state["held_actions"]) is not None and _holds(agent):
         changes.append(_held_change(agent.explore, held, f"{file}: held_actions"))
     position = None
-    goes_on = fresh is not None and None not in (fresh["environments"], state["position"]) and not different
-    if goes_on and agent.memory.bootstraps:  # a rollout begins anew, and its environments with it
+    if goes_on:
         position = check_position(state["position"], fresh, f"{file}: position")
         if (joiner := _joiner(agent)) is not None:
             pending = _read_pending(state["pending"], agent, fresh["states"], f"{file}: pending")
@@ -303,7 +308,7 @@ def _read_memory(path, names, agent, state_dtype):
             # mapped, not read: it is copied once, into the memory
             array = np.memmap(file, dtype, "r", file.tell(), shape) if math.prod(shape) else np.zeros(shape, dtype)
             arrays[name.removeprefix("memory_").removesuffix(".npy")] = array
-    describe = _frames_description if isinstance(agent.memory, FrameMemory) else _transitions_description
+    describe = _DESCRIPTIONS.get(type(agent.memory), _transitions_description)
     description = describe(agent, arrays, state_dtype)
     if arrays.keys() != description.keys():
         raise Unexpected(f"{path}: expected the memory's {sorted(description)}. Received: {sorted(arrays)}")
@@ -352,6 +357,30 @@ def _frames_description(agent, arrays, state_dtype):
         "age": Array((games,), np.dtype(int), 0, stack - 1),
         "layout": Array((2,), np.dtype(int), 1),
     }
+
+
+def _rollout_description(agent, arrays, state_dtype):
+    """What is expected of the arrays of a `RolloutMemory`, {name: `Array`}."""
+    size, rounds, newest = (
+        len(arrays[n]) if np.ndim(arrays.get(n)) else 0 for n in ("action", "starts", "newest_state")
+    )
+    count = int(arrays["environments"]) if np.shape(arrays.get("environments")) == () else 1
+    state, number, flag = _state_dtype(arrays.get("state"), state_dtype), np.dtype(np.float32), np.dtype(bool)
+    return {
+        **dict.fromkeys(("reward", "value", "last_value"), Array((size,), number)),
+        **dict.fromkeys(("terminal", "ended"), Array((size,), flag, 0, 1)),
+        "state": Array((size, *agent.state_shape), state),
+        "action": Array((size,), np.dtype(int), 0, agent.action_size - 1),
+        "environment": Array((size,), np.dtype(int), 0, count - 1),
+        "starts": Array((rounds,), np.dtype(int), 0, size),
+        "newest_environment": Array((newest,), np.dtype(int), 0, count - 1),
+        "newest_state": Array((newest, *agent.state_shape), state),
+        "newest_lengths": Array(np.shape(arrays.get("newest_lengths", 0))[:1], np.dtype(int), 0, newest),
+        "environments": Array((), np.dtype(int), 1),
+    }
+
+
+_DESCRIPTIONS = {FrameMemory: _frames_description, RolloutMemory: _rollout_description}
 
 
 def _state_dtype(array, known):

@@ -157,9 +157,9 @@ class Runner:
         """One new environment."""
         return make_env(self.environment, render_mode, **self.environment_options)
 
-    def training_env(self) -> gym.Env:
-        """The environment that `train` plays in, and closes."""
-        return self.make_env()
+    def training_env(self) -> gym.Env | VectorEnv:
+        """What `train` plays in, and closes: an environment, or several as one."""
+        return self.make_env() if self.num_envs == 1 else self.make_envs(self.num_envs)
 
     def make_envs(self, num_envs: int) -> VectorEnv:
         """Several new environments as one, in NEXT_STEP mode."""
@@ -181,8 +181,8 @@ class Runner:
             checkpoints: the folder for a log and checkpoints, or a `Checkpoints` with settings of its own: every few
                 minutes, at the end and at Ctrl-C, which then waits for the end of a step.
             resume: go on from the newest checkpoint; `steps` and `episodes` count what was done before. With its memory
-                saved, and in CartPole and MountainCar, a training goes on as if it had never stopped, to the last bit;
-                other environments are not saved, and begin with new episodes.
+                saved, and in CartPole, MountainCar and Atari's games, a training goes on as if it had never stopped, to
+                the last bit; other environments are not saved, and begin with new episodes.
             tensorboard: a folder that the numbers of the log go to as well.
             learning_rate: of the optimizer from here on, instead of its own or the checkpoint's: a training that no
                 longer gets better often does with less.

@@ -179,12 +179,10 @@ def _check(runner, callbacks, evaluate_every, stop_score, learning_rate):
 
 def _environment(runner, record_every):
     """What is trained in: one environment, filmed every so many episodes, or several."""
-    if runner.num_envs > 1:
-        if record_every is not None:
-            raise ValueError(f"`record_every` films a single environment. Received: num_envs={runner.num_envs}")
-        return runner.make_envs(runner.num_envs)
     if record_every is None:
         return runner.training_env()
+    if runner.num_envs > 1:
+        raise ValueError(f"`record_every` films a single environment. Received: num_envs={runner.num_envs}")
     check_whole("record_every", record_every)
     return VideoRecorder(
         runner.make_env("rgb_array"),
