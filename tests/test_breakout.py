@@ -10,6 +10,7 @@ import pytest
 from keras_dqn import WeightFileError, load_weights, plots, save_weights
 from keras_dqn.agent.agent import Agent
 from keras_dqn.backend import keras
+from keras_dqn.environments import atari
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, cropped
 from keras_dqn.environments.position import description
 from keras_dqn.environments.vector import OneEnv
@@ -121,11 +122,12 @@ def after_random_actions(games, actions):
     return made
 
 
-@pytest.mark.parametrize(("kind", "num_envs", "sticky"), [(AtariGames, 3, 0.0), (AtariGames, 3, 0.25)])
-def test_games_are_put_back_where_they_were(kind, num_envs, sticky):
+@pytest.mark.parametrize(("sticky", "seeded_after"), [(0.0, 1000), (0.25, 1000), (0.25, 150)])
+def test_games_are_put_back_where_they_were(sticky, seeded_after, monkeypatch):
     """In the middle of games, when one has just ended and when one has just begun: then all is the same again."""
-    actions = np.random.default_rng(0).integers(4, size=(600, num_envs))
-    games = kind("breakout", num_envs, sticky, repeatable=True)
+    monkeypatch.setattr(atari, "SEEDED_AFTER", seeded_after)
+    actions = np.random.default_rng(0).integers(4, size=(600, 3))
+    games = AtariGames("breakout", 3, sticky, repeatable=True)
     games.reset(seed=7)
     positions, made = {}, []
     for t in range(len(actions)):
@@ -134,6 +136,7 @@ def test_games_are_put_back_where_they_were(kind, num_envs, sticky):
         if t == 50 or (t > 100 and (ended or any(made[-2][2])) and len(positions) < 4):
             positions[t] = json.loads(json.dumps(games.tell_position(), default=as_json))
     assert len(positions) == 4 and sum(sum(step[2]) for step in made) > 3
+    assert (games.tell_position()["seeds"].tolist() == [7, 8, 9]) == (seeded_after == 1000)
     games.reset(seed=99)
     expected = description(games.tell_position())
     for t, position in positions.items():
@@ -181,7 +184,7 @@ def test_only_repeatable_games_tell_where_they_are():
         filmed.put_back({})
 
 
-@pytest.mark.parametrize("played", [[9], [0] * 27_001])
+@pytest.mark.parametrize("played", [[9], [0] * 28_001])
 def test_games_that_cannot_be_are_not_played_again(played):
     games = AtariGames("breakout", 1, repeatable=True)
     games.reset(seed=0)

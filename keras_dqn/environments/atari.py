@@ -13,6 +13,7 @@ from keras_dqn.checks import check_fraction
 
 FRAMES_PER_SECOND = 60  # of the console
 LONGEST = 108_000  # frames of a game, after which ALE truncates it
+SEEDED_AFTER = 1000  # steps of one game or of several, after which the next begins with a seed of its own
 FIRE = "FIRE"
 
 
@@ -32,8 +33,8 @@ class AtariGames(VectorEnv):
         sticky: probability that the emulator repeats the last action instead, in each frame.
         noop_max: a game begins after a random number of frames without action, at most so many.
         repeatable: whether it can be told where the games are, and gone on from there (`tell_position`, `put_back`).
-            ALE's vector environment tells no state, so a game's position is the seed that it began with and its
-            actions since, and every game has to begin with a seed of its own, which takes ALE some 0.05 s.
+            ALE's vector environment tells no state, so a game's position is a seed and the actions since. Lest these
+            become ever more, a game begins with a new seed where there are `SEEDED_AFTER`; that takes ALE some 0.05 s.
 
     Raises:
         ValueError: ALE has no game of that name; the message lists the nearest.
@@ -74,7 +75,7 @@ class AtariGames(VectorEnv):
         if self.repeatable:
             seed = int(self.np_random.integers(2**31 - self.num_envs)) if seed is None else seed
             self._seeds = np.arange(seed, seed + self.num_envs)
-            self._played = [bytearray() for _ in self._seeds]  # the actions of each game
+            self._played = [bytearray() for _ in self._seeds]  # actions of each game and of those before it
             self._over = np.zeros(self.num_envs, bool)
         states, info = self._games.reset(seed=seed, options=options)
         self._lives = info["lives"].copy()
@@ -84,11 +85,10 @@ class AtariGames(VectorEnv):
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         states, rewards, terminated, truncated, info = self._advance(actions)
         if self.repeatable:
-            for played, action, over in zip(self._played, info["executed_actions"].tolist(), self._over, strict=True):
-                if not over:
-                    played.append(action)
-            if self._over.any():  # these have begun, and begin once more
-                begun = np.flatnonzero(self._over)
+            for played, action in zip(self._played, info["executed_actions"].tolist(), strict=True):
+                played.append(action)
+            if self._over.any():  # these have begun, and some of them begin once more
+                begun = np.array([i for i in np.flatnonzero(self._over) if len(self._played[i]) > SEEDED_AFTER], int)
                 self._seeds[begun] = self.np_random.integers(2**31, size=len(begun))
                 states[begun] = self._begin(begun)
             self._over = terminated | truncated
@@ -111,14 +111,17 @@ class AtariGames(VectorEnv):
             Their states, uint8 [N, 4, 84, 84], and which of them are over, [N] bool.
 
         Raises:
-            ValueError: there is an action that the game does not have, or a game longer than any can be.
+            ValueError: there is an action that the game does not have, or are more than there can be.
         """
         counts = np.array([len(played) for played in position["played"]])
         longest = counts.max()
         actions = np.zeros((longest, self.num_envs), int)
         for i, played in enumerate(position["played"]):
             actions[longest - len(played) :, i] = played
-        if actions.max(initial=0) >= self.single_action_space.n or longest * self.frames_per_step > LONGEST:
+        if (
+            actions.max(initial=0) >= self.single_action_space.n
+            or longest > SEEDED_AFTER + LONGEST // self.frames_per_step
+        ):
             received = f"{longest} actions from {actions.min(initial=0)} to {actions.max(initial=0)}"
             raise ValueError(f"These are no games of {self.game!r}. Received: {received}")
         self.np_random.bit_generator.state, self._seeds = position["generator"], np.array(position["seeds"])
@@ -187,16 +190,23 @@ class AtariScreens(AtariGames):
         return cropped(states), info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        states, rewards, terminated, truncated, info = super().step(actions)
-        states[self._ended, 0] = states[self._ended, 1]
-        self._ended = terminated | truncated
-        return cropped(states), rewards, terminated, truncated, info
+        states, *rest = super().step(actions)
+        return cropped(states), *rest
 
     def put_back(self, position: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        states, self._ended = super().put_back(position)
-        begun = [not len(played) for played in position["played"]]
-        states[begun, 0] = states[begun, 1]
-        return cropped(states), self._ended
+        states, over = super().put_back(position)
+        return cropped(states), over
+
+    def _begin(self, games):
+        states = super()._begin(games)
+        states[:, 0], self._ended[games] = states[:, 1], False
+        return states
+
+    def _advance(self, actions):
+        states, rewards, terminated, truncated, info = super()._advance(actions)
+        states[self._ended, 0] = states[self._ended, 1]
+        self._ended = terminated | truncated
+        return states, rewards, terminated, truncated, info
 
 
 def cropped(screens: np.ndarray) -> np.ndarray:
