@@ -176,6 +176,19 @@ def test_a_checkpoint_of_any_step_goes_on_to_the_last_bit():
         assert digest(resumed) == wanted, name
 
 
+def test_an_episode_that_is_truncated_from_outside_goes_on_towards_that():
+    def training(steps):
+        return made("mountain_car", steps, wait_for_terminal=False, max_steps=120)
+
+    never_stopped, first, resumed = training(500), training(290), training(500)
+    with pytest.warns(RuntimeWarning, match="max_steps=120"):
+        never_stopped.train(progress=False)
+        first.train(progress=False, checkpoints=Checkpoints("saved", memory=True))
+        resumed.train(progress=False, checkpoints=Checkpoints("saved", memory=True), resume=True)
+    assert never_stopped.history.lengths.tolist() == [120] * 4 == resumed.history.lengths.tolist()
+    assert digest(resumed) == digest(never_stopped)
+
+
 def test_held_actions_and_pending_steps_are_in_the_checkpoint():
     runner = made("mountain_car", 333)
     runner.train(progress=False, checkpoints=Checkpoints("saved", memory=True))

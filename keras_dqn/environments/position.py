@@ -65,6 +65,8 @@ class Position:
                 return
             self.states, self.ended, self.due = states, ended, due
             tally.go_on_with(self.saved["tally"])
+            if isinstance(envs, OneEnv):
+                envs._steps = int(self.saved["tally"]["lengths"][0])
 
     def snapshot(self) -> dict[str, Any] | None:
         """All of it, as dicts and lists of arrays and numbers; None where the loop has not begun.
