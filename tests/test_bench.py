@@ -1,6 +1,7 @@
 """That the benchmark measures what it says; how fast anything is, is for `python -m keras_dqn bench` to tell."""
 
 import re
+from pathlib import Path
 
 from keras_dqn import bench
 from keras_dqn.experiment import peers
@@ -48,6 +49,12 @@ def test_the_time_of_a_breakout_training_is_shared_out():
 
 def test_the_tutorials_loop_runs():
     assert 0 < seconds_a_step(1, steps=3) < 10
+
+
+def test_ours_is_measured_until_it_is_solved_and_leaves_nothing_behind(capsys):
+    steps, seconds, score = peers._ours_solved(0)
+    assert steps % 500 == 0 and 0 < steps < peers.LAST_STEP and seconds > 0 and score >= 475
+    assert capsys.readouterr().out == "" and not list(Path.cwd().iterdir())
 
 
 def test_peers_that_are_not_installed_are_named_with_what_installs_them(monkeypatch):

@@ -1,10 +1,14 @@
 """What `python -m keras_dqn bench peers` measures: other people's DQN beside ours, where it is installed."""
 
+import contextlib
 import importlib.util
+import io
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from keras_dqn.backend import keras
 from keras_dqn.environments.vector import make_env
@@ -100,8 +104,10 @@ def _their_steps():
 def _ours_solved(seed):
     """(steps, CPU seconds, the last evaluation) of a training with recipe `fast`, evaluated every 500 steps."""
     started = time.process_time()
-    cartpole = CartPole(recipe="fast", weights=None, weight_backup="peers.h5", seed=seed, steps=LAST_STEP)
-    cartpole.train(progress=False, live=False, evaluate_every=500, stop_score=475)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        own = {"weights": None, "weight_backup": Path(folder, "fast.h5"), "seed": seed, "steps": LAST_STEP}
+        cartpole = CartPole(recipe="fast", **own)
+        cartpole.train(progress=False, live=False, evaluate_every=500, stop_score=475)
     last = cartpole.history.evaluations[-1]
     return last.steps, time.process_time() - started, last.score
 
