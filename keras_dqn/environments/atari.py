@@ -34,7 +34,7 @@ class AtariGames(VectorEnv):
         noop_max: a game begins after a random number of frames without action, at most so many.
         repeatable: whether it can be told where the games are, and gone on from there (`tell_position`, `put_back`).
             ALE's vector environment tells no state, so a game's position is a seed and the actions since. Lest these
-            become ever more, a game begins with a new seed where there are `SEEDED_AFTER`; that takes ALE some 0.05 s.
+            become ever more, a game begins with a new seed where there are `SEEDED_AFTER`; that takes ALE some 0.1 s.
 
     Raises:
         ValueError: ALE has no game of that name; the message lists the nearest.
