@@ -1,5 +1,6 @@
 """What Ray costs and how far it carries: `keras-dqn bench ray`."""
 
+import os
 import statistics
 import tempfile
 import time
@@ -155,16 +156,19 @@ def sweep(repeats: int, seeds: int = 16, steps: int = 1000) -> Iterator[tuple[st
 
 def _seconds_of_a_sweep(workers, seeds, steps):
     ray = check_installed()
-    ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
     train = partial(train_seeds, CartPole, "fast", steps=steps, evaluate_every=steps, progress=False, ray="auto")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
+    short = "/tmp" if os.path.isdir("/tmp") else None  # as `cluster.joined` has it
+    with tempfile.TemporaryDirectory(prefix="keras_dqn_", dir=short, ignore_cleanup_errors=True) as folder:
+        ray.init(
+            address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, _temp_dir=f"{folder}/ray"
+        )
+        try:
             train(seeds=workers, folder=Path(folder, "before"))
             began = time.perf_counter()
             train(seeds=seeds, folder=Path(folder, "measured"))
             return time.perf_counter() - began
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def _steps_a_second(loop, steps):
