@@ -77,6 +77,9 @@ made(name, 10**6, num_envs=num_envs).train(progress=False, evaluate_every=every,
 """
 
 
+PROCESS = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
 def newest():
     """The number of the newest checkpoint, 0 for none."""
     return max([int(path.name.removeprefix("checkpoint_")) for path in Checkpoints("saved").paths()], default=0)
@@ -86,8 +89,7 @@ def killed(name, num_envs, how, random):
     """Train in another process, and kill it at any instant after some checkpoints."""
     wanted = newest() + random.integers(1, 20)
     command = [sys.executable, "-c", TRAINING, name, str(num_envs), how]
-    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=PROCESS) as process:
         assert process.stdout.readline() == "ready\n"
         while newest() < wanted and process.poll() is None:
             time.sleep(0.02)
@@ -133,9 +135,8 @@ def test_games_from_pixels_that_are_killed_go_on_to_the_last_bit():
     random = np.random.default_rng()
     killed("breakout", 4, "afresh", random)
     killed("breakout", 4, "resume", random)
-    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", COMPARED]
-    out = subprocess.run(command, env=environment, text=True, check=True, stdout=subprocess.PIPE).stdout
+    out = subprocess.run(command, env=PROCESS, text=True, check=True, stdout=subprocess.PIPE).stdout
     assert "The environments go on where they were" in out
     resumed, never_stopped = out.splitlines()[-1].split()
     assert resumed == never_stopped

@@ -1,6 +1,7 @@
 """Rollouts: their lambda-returns against a table worked out by hand and against a slow, obvious version."""
 
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -46,43 +47,36 @@ def slow_returns(history, capacity, gamma, q_lambda):
     return returns
 
 
+def random_rounds(random, environments):
+    """The `Steps` that some environments make, without end; who has ended only resets."""
+    ended, states = np.zeros(environments, bool), random.normal(size=(environments, 1))
+    while True:
+        next_states = random.normal(size=(environments, 1))
+        terminal, over = random.random((2, environments)) < 0.2
+        if len(rows := np.flatnonzero(~ended)):
+            flags, rewards = (terminal[rows], over[rows]), random.normal(size=len(rows))
+            yield Steps(states[rows], rows % 3, rewards, next_states[rows], *flags, rows, np.zeros(len(rows)))
+        ended, states = ~ended & over, next_states
+
+
 def played(random, environments, capacity, forget_values=0.0):
     """A memory filled with a random history of some environments, and that history as dicts."""
     memory = RolloutMemory(capacity, worth, gamma=0.9, q_lambda=float(random.choice([0, 0.3, 0.65, 1])), seed=0)
-    history, ended = [], np.zeros(environments, bool)
-    states = random.normal(size=(environments, 1))
+    history, rounds = [], random_rounds(random, environments)
     while not memory.ready():
-        next_states = random.normal(size=(environments, 1))
-        terminal = random.random(environments) < 0.2
-        over = random.random(environments) < 0.2
-        rows = np.flatnonzero(~ended)  # an environment that ended only resets
-        if len(rows):
-            q_values = None if random.random() < forget_values else worth(states[rows])
-            steps = Steps(
-                states[rows],
-                rows % 3,
-                random.normal(size=len(rows)),
-                next_states[rows],
-                terminal[rows],
-                over[rows],
-                rows,
-                np.zeros(len(rows)),
-                q_values=q_values,
+        steps = next(rounds)
+        memory.remember(steps if random.random() < forget_values else steps._replace(q_values=worth(steps.state)))
+        for k, environment in enumerate(steps.environment):
+            history.append(
+                {
+                    "state": steps.state[k, 0],
+                    "reward": steps.reward[k],
+                    "next_value": steps.next_state[k, 0],
+                    "terminal": steps.terminal[k],
+                    "ended": steps.ended[k],
+                    "environment": environment,
+                }
             )
-            memory.remember(steps)
-            for k, row in enumerate(rows):
-                history.append(
-                    {
-                        "state": states[row, 0],
-                        "reward": steps.reward[k],
-                        "next_value": next_states[row, 0],
-                        "terminal": terminal[row],
-                        "ended": over[row],
-                        "environment": row,
-                    }
-                )
-        ended = np.where(ended, False, over)
-        states = next_states
     return memory, history
 
 
@@ -236,28 +230,14 @@ def test_two_rollouts_are_worth_what_the_slow_version_says():
 @pytest.mark.parametrize("seed", range(30))
 def test_a_rollout_that_was_saved_goes_on_as_if_it_had_not_been(seed):
     """At any step, whoever is in the midst of an episode: the same draws, the same returns, the same left over."""
-    random, environments, capacity = np.random.default_rng(seed), 3, 10
+    capacity, drawn = 10, 0
     memory, saved = (RolloutMemory(capacity, worth, gamma=0.9, q_lambda=0.65, seed=seed) for _ in range(2))
-    states, ended, drawn = random.normal(size=(environments, 1)), np.zeros(environments, bool), 0
-    for _ in range(30):
-        rows = np.flatnonzero(~ended)  # who has ended only resets
-        next_states = random.normal(size=(environments, 1))
-        terminal, over = random.random((2, environments)) < 0.2
-        if len(rows):
-            made = (
-                states[rows],
-                rows % 3,
-                random.normal(size=len(rows)),
-                next_states[rows],
-                terminal[rows],
-                over[rows],
-            )
-            for one in (memory, saved):
-                one.remember(Steps(*made, rows, np.zeros(len(rows))))
-            restored = RolloutMemory(capacity, worth, gamma=0.9, q_lambda=0.65)
-            restored.restore({name: array.copy() for name, array in saved.snapshot().items()}, (1,))
-            restored.random, saved = saved.random, restored
-        ended, states = ~ended & over, next_states
+    for steps in islice(random_rounds(np.random.default_rng(seed), 3), 30):
+        for one in (memory, saved):
+            one.remember(steps)
+        restored = RolloutMemory(capacity, worth, gamma=0.9, q_lambda=0.65)
+        restored.restore({name: array.copy() for name, array in saved.snapshot().items()}, (1,))
+        restored.random, saved = saved.random, restored
         if memory.ready():
             for one, other in zip(memory.sample(2, 5), saved.sample(2, 5), strict=True):
                 np.testing.assert_array_equal(one, other)

@@ -76,22 +76,21 @@ class AtariGames(VectorEnv):
             seed = int(self.np_random.integers(2**31 - self.num_envs)) if seed is None else seed
             self._seeds = np.arange(seed, seed + self.num_envs)
             self._played = [bytearray() for _ in self._seeds]  # actions of each game and of those before it
-            self._over = np.zeros(self.num_envs, bool)
         states, info = self._games.reset(seed=seed, options=options)
         self._lives = info["lives"].copy()
-        self._must_fire = np.zeros(self.num_envs, bool)
+        self._must_fire, self._over = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
         return states, info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        over = self._over
         states, rewards, terminated, truncated, info = self._advance(actions)
         if self.repeatable:
             for played, action in zip(self._played, info["executed_actions"].tolist(), strict=True):
                 played.append(action)
-            if self._over.any():  # these have begun, and some of them begin once more
-                begun = np.array([i for i in np.flatnonzero(self._over) if len(self._played[i]) > SEEDED_AFTER], int)
+            if over.any():  # these have begun, and some of them begin once more
+                begun = np.array([i for i in np.flatnonzero(over) if len(self._played[i]) > SEEDED_AFTER], int)
                 self._seeds[begun] = self.np_random.integers(2**31, size=len(begun))
                 states[begun] = self._begin(begun)
-            self._over = terminated | truncated
         return states, rewards, terminated, truncated, info
 
     def tell_position(self) -> dict[str, Any] | None:
@@ -114,33 +113,29 @@ class AtariGames(VectorEnv):
             ValueError: there is an action that the game does not have, or are more than there can be.
         """
         counts = np.array([len(played) for played in position["played"]])
-        longest = counts.max()
+        longest, highest = counts.max(), max(played.max(initial=0) for played in position["played"])
+        if highest >= self.single_action_space.n or longest > SEEDED_AFTER + LONGEST // self.frames_per_step:
+            received = f"{longest} actions from 0 to {highest}"
+            raise ValueError(f"These are no games of {self.game!r}. Received: {received}")
         actions = np.zeros((longest, self.num_envs), int)
         for i, played in enumerate(position["played"]):
             actions[longest - len(played) :, i] = played
-        if (
-            actions.max(initial=0) >= self.single_action_space.n
-            or longest > SEEDED_AFTER + LONGEST // self.frames_per_step
-        ):
-            received = f"{longest} actions from {actions.min(initial=0)} to {actions.max(initial=0)}"
-            raise ValueError(f"These are no games of {self.game!r}. Received: {received}")
         self.np_random.bit_generator.state, self._seeds = position["generator"], np.array(position["seeds"])
-        states, over = np.zeros(self._games.observation_space.shape, np.uint8), np.zeros(self.num_envs, bool)
+        states = np.zeros(self._games.observation_space.shape, np.uint8)
         for t in range(longest + 1):
             if len(begun := np.flatnonzero(counts == longest - t)):
-                states[begun], over[begun] = self._begin(begun), False
+                states[begun] = self._begin(begun)
             if t < longest:
-                states, _, terminated, truncated, _ = self._advance(actions[t])
-                over = terminated | truncated
-        self._played, self._over = [bytearray(played) for played in position["played"]], over
-        return states, over
+                states, *_ = self._advance(actions[t])
+        self._played = [bytearray(played) for played in position["played"]]
+        return states, self._over
 
     def _begin(self, games):
         """Begin these games with their seeds; returns their states."""
         mask = np.zeros(self.num_envs, bool)
         mask[games] = True
         states, info = self._games.reset(seed=self._seeds[games], options={"reset_mask": mask})
-        self._lives[games], self._must_fire[games] = info["lives"][games], False
+        self._lives[games], self._must_fire[games], self._over[games] = info["lives"][games], False, False
         for i in games:
             self._played[i] = bytearray()
         return states[games]
@@ -150,9 +145,9 @@ class AtariGames(VectorEnv):
             actions = np.where(self._must_fire, self._fire, actions)
         states, rewards, terminated, truncated, info = self._games.step(actions)
         life_lost = info["lives"] < self._lives
-        self._lives = info["lives"].copy()
+        self._lives, self._over = info["lives"].copy(), terminated | truncated
         if self._fire is not None:
-            self._must_fire = life_lost & ~terminated & ~truncated
+            self._must_fire = life_lost & ~self._over
         info["executed_actions"] = actions
         if self.lost_life_stops:
             info["life_lost"] = life_lost
@@ -179,13 +174,11 @@ class AtariScreens(AtariGames):
         shape = cropped(np.empty(space.shape)).shape
         self.single_observation_space = gym.spaces.Box(0, 255, shape, np.uint8)
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, self.num_envs)
-        self._ended = np.zeros(self.num_envs, bool)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         states, info = super().reset(seed=seed, options=options)
-        self._ended[:] = False
         states[:, 0] = states[:, 1]
         return cropped(states), info
 
@@ -199,14 +192,14 @@ class AtariScreens(AtariGames):
 
     def _begin(self, games):
         states = super()._begin(games)
-        states[:, 0], self._ended[games] = states[:, 1], False
+        states[:, 0] = states[:, 1]
         return states
 
     def _advance(self, actions):
-        states, rewards, terminated, truncated, info = super()._advance(actions)
-        states[self._ended, 0] = states[self._ended, 1]
-        self._ended = terminated | truncated
-        return states, rewards, terminated, truncated, info
+        begun = self._over
+        states, *rest = super()._advance(actions)
+        states[begun, 0] = states[begun, 1]
+        return states, *rest
 
 
 def cropped(screens: np.ndarray) -> np.ndarray:

@@ -1,8 +1,6 @@
 """What Ray costs and how far it carries: `keras-dqn bench ray`."""
 
-import os
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -18,7 +16,7 @@ from keras_dqn.experiment.seeds import train_seeds
 from keras_dqn.games.breakout import Breakout
 from keras_dqn.games.cartpole import CartPole
 from keras_dqn.networks.atari import nature_cnn
-from keras_dqn.ray.cluster import check_installed
+from keras_dqn.ray.cluster import check_installed, own_folder
 from keras_dqn.ray.fleet import Fleet
 
 GAMES, FRAMES = 8, (4, 84, 84)
@@ -157,8 +155,7 @@ def sweep(repeats: int, seeds: int = 16, steps: int = 1000) -> Iterator[tuple[st
 def _seconds_of_a_sweep(workers, seeds, steps):
     ray = check_installed()
     train = partial(train_seeds, CartPole, "fast", steps=steps, evaluate_every=steps, progress=False, ray="auto")
-    short = "/tmp" if os.path.isdir("/tmp") else None  # as `cluster.joined` has it
-    with tempfile.TemporaryDirectory(prefix="keras_dqn_", dir=short, ignore_cleanup_errors=True) as folder:
+    with own_folder() as folder:
         ray.init(
             address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, _temp_dir=f"{folder}/ray"
         )

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
+from keras_dqn.agent.agent import fresh_position
 from keras_dqn.environments.vector import check_known, layers, one_hot
 from keras_dqn.exploration import Linear
 from keras_dqn.games.recipes import FAST, PARALLEL
@@ -76,7 +77,11 @@ class OwnGame(AnyGame):
 
     def training_env(self) -> gym.Env | VectorEnv:
         """The environment itself, which stays open, or copies of it."""
-        return _Open(self._own) if self.num_envs == 1 else self.make_envs(self.num_envs)
+        return _Open(self._own) if self.num_envs == 1 else super().training_env()
+
+    def fresh_position(self) -> dict[str, Any] | None:
+        """As of other games, of copies: a reset may change what an environment has learned."""
+        return fresh_position(super().training_env(), self.replay_every)
 
 
 def _copies(env, num_envs):

@@ -11,7 +11,7 @@ import numpy as np
 from ale_py.roms import get_all_rom_ids
 from gymnasium.vector import VectorEnv
 
-from keras_dqn.agent.agent import collect, fresh_position
+from keras_dqn.agent.agent import collect
 from keras_dqn.agent.settings import ShapeReward
 from keras_dqn.backend import keras
 from keras_dqn.checks import check_fraction, check_whole
@@ -174,9 +174,6 @@ class Breakout(Runner):
         """The games that `train` plays; where their memory is saved it goes on with them, too (see `AtariGames`)."""
         games = self._games[self.recipe](self.environment, self.num_envs, self.sticky, repeatable=self._repeatable)
         return AtariGame(games) if self.num_envs == 1 else games
-
-    def fresh_position(self) -> dict[str, Any] | None:
-        return fresh_position(self.training_env(), self.replay_every)
 
     def progress(self, history: History) -> dict[str, str]:
         games = {"frames": f"{self.agent.steps * self.frames_per_step:,}", "games": len(history)}

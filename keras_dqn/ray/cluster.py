@@ -39,18 +39,22 @@ def joined(address: str) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    short = "/tmp" if os.path.isdir("/tmp") else None  # the paths of Ray's sockets have to be
     with ExitStack() as exit_stack:
         exit_stack.enter_context(_variable(NO_TRACEBACKS, "1"))
         try:
             if (found := _found(address)) is None:
-                own = tempfile.TemporaryDirectory(prefix="keras_dqn_", dir=short, ignore_cleanup_errors=True)
-                _start(ray, exit_stack.enter_context(own))
+                _start(ray, exit_stack.enter_context(own_folder()))
             else:
                 _join(ray, found)
             yield ray
         finally:
             ray.shutdown()
+
+
+def own_folder() -> tempfile.TemporaryDirectory:
+    """A folder for Ray's files, as a context; its path is short, since those of Ray's sockets have to be."""
+    short = "/tmp" if os.path.isdir("/tmp") else None
+    return tempfile.TemporaryDirectory(prefix="keras_dqn_", dir=short, ignore_cleanup_errors=True)
 
 
 def check_address(address: Any) -> None:

@@ -299,9 +299,7 @@ class Runner:
 
     def fresh_position(self) -> dict[str, Any] | None:
         """The `Position.snapshot` of a training that begins in new environments: what a saved one is compared with."""
-        return fresh_position(
-            self.make_env() if self.num_envs == 1 else self.make_envs(self.num_envs), self.replay_every
-        )
+        return fresh_position(self.training_env(), self.replay_every)
 
     def _next_seed(self):
         return int(self._env_seeds.integers(2**31))
