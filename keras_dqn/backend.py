@@ -41,6 +41,11 @@ def _check_backend(name):
 
 
 _check_backend(os.environ.setdefault("KERAS_BACKEND", "tensorflow"))  # before Keras imports another one
+# TensorFlow 2.20 and 2.21 show their LLVM to every library that is loaded after them. triton 3.7, which torch imports
+# with its first optimizer, takes it for its own, and the process dies (tensorflow#124205). Later versions leave this
+# module out, so we do too. Where TensorFlow was imported before us it is too late: torch then does without triton.
+if sys.modules.setdefault("tensorflow.python.pywrap_dlopen_global_flags", None):
+    sys.modules.setdefault("triton", None)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # later messages, up to warnings; errors still come as exceptions
 with _stderr_held_back():
     import keras
