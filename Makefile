@@ -1,8 +1,9 @@
 # Two commands do everything from nothing:
 #   make demo   environment, install, train CartPole, evaluate, record the MP4
 #   make test   environment, install, lint, the whole test suite; and the tests of weight files with the oldest versions
-# and one draws again what the README shows:
-#   make gif    the moving picture, from films of this repository and one that it records
+# and two are for those who change it:
+#   make gif    the moving picture that the README shows, from films of this repository and one that it records
+#   make same-bytes OTHER=path    do short trainings here and in another checkout end with the same weights?
 PYTHON ?= python3
 # The oldest TensorFlow that requirements.txt admits runs on Python 3.11 and 3.12.
 OLDEST_PYTHON ?= $(firstword $(foreach python,$(PYTHON) python3.12 python3.11,$(shell \
@@ -14,7 +15,7 @@ OLDEST := tensorflow==2.18.* keras==3.8.* tf-keras==2.18.* numpy==1.26.* h5py==3
 	gymnasium==1.1.* pytest hypothesis
 FILE_TESTS := tests/test_weights.py tests/test_weight_layouts.py tests/test_hostile_files.py
 
-.PHONY: demo test test-oldest gif clean
+.PHONY: demo test test-oldest same-bytes gif clean
 
 demo: .venv/installed
 	mkdir -p $(DEMO)
@@ -38,6 +39,9 @@ else
 test-oldest: .venv-oldest/installed
 	PYTHONPATH=. .venv-oldest/bin/python -m pytest --noconftest -p no:cacheprovider $(FILE_TESTS)
 endif
+
+same-bytes: .venv/installed
+	$(BIN)/python tools/same_bytes.py $(OTHER)
 
 gif: .venv/installed
 	mkdir -p $(DEMO)
