@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from keras_dqn.backend import keras, tf
-from keras_dqn.learner.compiled import Learner, double_q_learning_targets, huber_loss, mse_loss, q_learning_targets
+from keras_dqn.learner.compiled import (
+    Learner,
+    double_q_learning_targets,
+    fit_mse_loss,
+    huber_loss,
+    mse_loss,
+    q_learning_targets,
+)
 from keras_dqn.learner.literal import LiteralLearner
 from keras_dqn.memory.replay import Transition
 from keras_dqn.networks.mlp import mlp
@@ -29,7 +36,8 @@ def test_double_q_learning_targets():
 def test_losses():
     q = tf.constant([[1.0, 99.0], [99.0, 2.0]])
     targets, actions = tf.constant([1.5, 5.0]), tf.constant([0, 1])  # errors 0.5 and 3
-    assert float(mse_loss(targets, q, actions)) == pytest.approx((0.25 + 9) / 2 / 2)  # over batch and actions
+    assert float(mse_loss(targets, q, actions)) == pytest.approx((0.25 + 9) / 2)
+    assert float(fit_mse_loss(targets, q, actions)) == pytest.approx((0.25 + 9) / 2 / 2)  # over batch and actions
     assert float(huber_loss(targets, q, actions)) == pytest.approx((0.125 + 2.5) / 2)
 
 
@@ -41,7 +49,7 @@ def test_mse_is_that_of_fit():
     vectors = brain.predict(states, verbose=0)
     vectors[np.arange(5), actions] = targets
     expected = brain.fit(states, vectors, batch_size=5, verbose=0).history["loss"][0]
-    assert float(mse_loss(targets, brain(states), actions)) == pytest.approx(expected, rel=1e-5)
+    assert float(fit_mse_loss(targets, brain(states), actions)) == pytest.approx(expected, rel=1e-5)
 
 
 def table(*weights):
@@ -70,7 +78,7 @@ def kernel_of(learner):
 
 
 def test_each_update_sees_the_one_before():
-    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0))
+    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0), "fit_mse")
     # SGD(1) on error**2 / 2 actions moves the taken entry by the error itself, since 2 * error / 2 = error.
     losses = learner.update(steps((1, 0, 8, 0.0, 0), (0, 1, 1, 0.5, 1), (0, 1, 0, 0.0, 0)))
     # Q(1,0) = 8; then Q(0,1) = 1 + 0.5 * 8 = 5, which a target from before the call would make 1; then back to 0.
@@ -100,7 +108,7 @@ def test_a_target_model_is_another_object_with_equal_weights():
 
 
 def with_target(brain, **options):
-    return Learner(brain, keras.optimizers.SGD(1.0), target_brain=keras.models.clone_model(brain), **options)
+    return Learner(brain, keras.optimizers.SGD(1.0), "fit_mse", target_brain=keras.models.clone_model(brain), **options)
 
 
 def test_the_target_model_is_copied_in_the_middle_of_a_call():
@@ -145,7 +153,7 @@ def test_nothing_not_finite_reaches_the_weights(trouble, bads, plain_updates):
 
 
 def test_a_gradient_that_clipping_would_hide_is_found():
-    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0, clipvalue=1.0))
+    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0, clipvalue=1.0), "fit_mse")
     batches = steps((0, 0, 1e10, 0.0, 1))
     with pytest.raises(FloatingPointError, match=r"update 1 of 1 is not finite.* Received: a loss of 5\.0\d*e\+19"):
         learner.update(batches._replace(state=1e30 * batches.state))  # the gradient is 1e40, clipped it would be 1
@@ -153,7 +161,7 @@ def test_a_gradient_that_clipping_would_hide_is_found():
 
 
 def test_a_loss_that_is_infinite_is_found_where_gradients_are_finite():
-    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0, clipvalue=1.0))
+    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0, clipvalue=1.0), "fit_mse")
     with pytest.raises(FloatingPointError, match="Received: a loss of inf"):
         learner.update(steps((0, 0, 1e30, 0.0, 1)))  # its square is infinite
     np.testing.assert_array_equal(learner.read_weights(), 0)
@@ -249,7 +257,7 @@ def test_loaded_weights_are_acted_on_and_are_the_target_models_too():
 
 
 def test_another_learning_rate_counts_from_the_next_update_on():
-    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0))
+    learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0), "fit_mse")
     learner.update(steps((0, 0, 8, 0.0, 1)))
     learner.learning_rate = 0.25
     learner.update(steps((0, 1, 8, 0.0, 1)))
@@ -275,7 +283,7 @@ def test_the_literal_twin_by_hand():
 
 def test_refuses_options_that_make_no_sense():
     brain = mlp(2, 2)
-    with pytest.raises(ValueError, match=r"`loss` must be one of \['huber', 'mse'\]. Received: 'mae'"):
+    with pytest.raises(ValueError, match=r"`loss` must be one of \['fit_mse', 'huber', 'mse'\]. Received: 'mae'"):
         Learner(brain, keras.optimizers.Adam(), loss="mae")
     with pytest.raises(ValueError, match=r"`double` needs a target model.* Received: "):
         Learner(brain, keras.optimizers.Adam(), double=True)

@@ -82,7 +82,8 @@ def test_n_steps_have_those_of_the_last_state():
 def test_targets_are_of_what_is_allowed(double, expected):
     brain = table([0, 0], [5, 1])
     target = keras.models.clone_model(brain) if double else None
-    learner = Learner(brain, keras.optimizers.SGD(1.0), target_brain=target, target_update=100, double=double)
+    options = {"target_brain": target, "target_update": 100, "double": double}
+    learner = Learner(brain, keras.optimizers.SGD(1.0), "fit_mse", **options)
     if double:
         target.set_weights([np.array([[0, 0], [2, 99]], np.float32)])
     learner.update(MaskedTransition(*steps((0, 0, 0, 1.0, 1)), np.array([[[False, True]]])))

@@ -117,7 +117,7 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("loss", ["mse", "huber"])
+@pytest.mark.parametrize("loss", ["fit_mse", "mse", "huber"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_learns_what_the_keras_version_learns(optimizer, loss, target):
     assert_alike(learners(OPTIMIZERS[optimizer](), loss=loss, **TARGETS[target]))
@@ -219,7 +219,7 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found():
 def test_refuses_options_that_make_no_sense():
     brain = QNetwork(4, 2)
     optimizer = torch.optim.Adam(brain.parameters())
-    with pytest.raises(ValueError, match=r"`loss` must be one of \['huber', 'mse'\]. Received: 'mae'"):
+    with pytest.raises(ValueError, match=r"`loss` must be one of \['fit_mse', 'huber', 'mse'\]. Received: 'mae'"):
         TorchLearner(brain, optimizer, loss="mae")
     with pytest.raises(ValueError, match=r"`double` needs a target model. Received: "):
         TorchLearner(brain, optimizer, double=True)

@@ -79,7 +79,8 @@ class LearnerSettings:
         target_update_episodes: copy the brain to the target model each time so many episodes have ended, instead of
             counting updates with `target_update`.
         double: the brain picks the next action and the target model values it (double DQN).
-        loss: "mse", as Keras' `fit` computes it over all actions, or "huber" of the taken actions.
+        loss: "mse" or "huber" of the taken actions; or "fit_mse", the first as Keras' `fit` computes it on whole target
+            vectors, divided by the number of actions.
         learning_rate: of Adam; by default 0.001.
         optimizer: a Keras optimizer with its own clipping, or a function that makes one, instead of Adam.
         learning_rate_schedule: the optimizer's learning rate as a function of the steps made, for each replay anew.
@@ -94,7 +95,7 @@ class LearnerSettings:
     tau: float = 1.0
     target_update_episodes: int | None = None
     double: bool = False
-    loss: str = "mse"
+    loss: str = "fit_mse"
     learning_rate: float | None = None
     optimizer: Any = None
     learning_rate_schedule: Callable[[int], float] | None = None

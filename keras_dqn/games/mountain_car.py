@@ -33,6 +33,7 @@ class MountainCar(Runner):
             "minibatch_size": 64,
             "replay_every": 5,
             "gamma": 0.99,
+            "loss": "mse",
             "double": True,
             "target_update": 1,
             "tau": 1e-3,

@@ -10,6 +10,7 @@ FAST = {  # the learner of every recipe "fast": double DQN on n-step returns, on
     "minibatch_size": 128,
     "replay_every": 1,
     "gamma": 0.99,
+    "loss": "mse",
     "double": True,
     "target_update": 1,
     "tau": 0.01,
@@ -19,7 +20,8 @@ FAST = {  # the learner of every recipe "fast": double DQN on n-step returns, on
 
 PARALLEL = {  # PQN (Gallici et al. 2025) for states that are vectors; what Breakout has of it, in small
     "network": {"hidden": (128, 128), "normalisation": "layer"},
-    "optimizer": lambda: keras.optimizers.Adam(1e-3, epsilon=1e-8, global_clipnorm=10.0, name="adam"),
+    # 20 for the squared error is the 10 that PQN has for half of it
+    "optimizer": lambda: keras.optimizers.Adam(1e-3, epsilon=1e-8, global_clipnorm=20.0, name="adam"),
     "learning_rate_schedule": OverTraining(1e-3, 0.0, steps=100_000),
     "exploration": OverTraining(1.0, 0.05, fraction=0.5, steps=100_000),
     "num_envs": 8,
@@ -29,4 +31,5 @@ PARALLEL = {  # PQN (Gallici et al. 2025) for states that are vectors; what Brea
     "minibatch_size": 64,
     "gamma": 0.99,
     "q_lambda": 0.65,
+    "loss": "mse",
 }

@@ -67,12 +67,17 @@ def taken(q: "tf.Tensor", actions: "tf.Tensor") -> "tf.Tensor":
 
 
 def mse_loss(targets: "tf.Tensor", q: "tf.Tensor", actions: "tf.Tensor") -> "tf.Tensor":
+    """Mean squared error of the taken actions: a scalar."""
+    return tf.reduce_mean(tf.square(targets - taken(q, actions)))
+
+
+def fit_mse_loss(targets: "tf.Tensor", q: "tf.Tensor", actions: "tf.Tensor") -> "tf.Tensor":
     """Mean squared error as Keras' `fit` computes it on the notebook's target vectors: a scalar.
 
     The notebook's target is Q(s) with the taken action's entry replaced, so the other entries' error is zero, yet they
     count in the mean: the error of the taken action is divided by the number of actions.
     """
-    return tf.reduce_mean(tf.square(targets - taken(q, actions))) / q.shape[-1]
+    return mse_loss(targets, q, actions) / q.shape[-1]
 
 
 def huber_loss(targets: "tf.Tensor", q: "tf.Tensor", actions: "tf.Tensor", delta: float = 1.0) -> "tf.Tensor":
@@ -82,7 +87,7 @@ def huber_loss(targets: "tf.Tensor", q: "tf.Tensor", actions: "tf.Tensor", delta
     return tf.reduce_mean(0.5 * tf.square(quadratic) + delta * (error - quadratic))
 
 
-LOSSES = {"mse": mse_loss, "huber": huber_loss}
+LOSSES = {"fit_mse": fit_mse_loss, "huber": huber_loss, "mse": mse_loss}
 
 
 class AnyLearner(Protocol):
@@ -130,7 +135,7 @@ class Learner:
     Args:
         brain: the Keras model to train, states [B, ...] to Q-values [B, actions].
         optimizer: a Keras optimizer with its own clipping; it is built here if it is not.
-        loss: "mse" (as Keras' `fit` on whole target vectors) or "huber".
+        loss: "mse" or "huber" of the taken actions, or "fit_mse", the first as Keras' `fit` has it on whole vectors.
         target_brain: the model that next states are valued with; None for the brain itself, as it is at that update.
         target_update: every how many updates the target model moves to the brain.
         tau: how far it moves: 1 copies the brain ("hard"), less moves that fraction of the way ("soft").

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_dqn.learner.compiled import Learner, mse_loss
+from keras_dqn.learner.compiled import Learner, fit_mse_loss
 from keras_dqn.memory.replay import Transition
 
 
@@ -10,7 +10,7 @@ class LiteralLearner(Learner):
     """The literal twin of `Learner`: a thousand times slower, the same updates to float32 rounding.
 
     It is kept because the test that both leave the same weights is the licence for the fast one. It is for the
-    notebook's own case: minibatches of 1, "mse", no target model.
+    notebook's own case: minibatches of 1, "fit_mse", no target model.
 
     Args:
         brain: a compiled Keras model; `fit` trains it with its own optimizer and loss.
@@ -22,10 +22,10 @@ class LiteralLearner(Learner):
     @classmethod
     def of(cls, learner: Learner) -> "LiteralLearner":
         """The literal twin of a `Learner`, with the same brain and optimizer."""
-        if learner.target_brain is not None or learner.loss is not mse_loss:
+        if learner.target_brain is not None or learner.loss is not fit_mse_loss:
             received = f"{learner.loss.__name__}, target_update={learner.target_update}"
-            raise ValueError(f"The notebook's replay has the loss mse and no target model. Received: {received}")
-        return cls(learner.brain, learner.optimizer)
+            raise ValueError(f"The notebook's replay has the loss fit_mse and no target model. Received: {received}")
+        return cls(learner.brain, learner.optimizer, "fit_mse")
 
     def update(self, batches: Transition) -> np.ndarray:
         """Make K updates of one transition each, in the notebook's words; the losses, [K] float32."""

@@ -23,7 +23,11 @@ from keras_dqn.records.weights import read_weights, save_weights
 if TYPE_CHECKING:
     from keras_dqn.agent.settings import LearnerSettings
 
-LOSSES = {"mse": nn.functional.mse_loss, "huber": nn.functional.smooth_l1_loss}
+LOSSES = {
+    "fit_mse": nn.functional.mse_loss,
+    "huber": nn.functional.smooth_l1_loss,
+    "mse": nn.functional.mse_loss,
+}
 
 
 class TorchLearner:
@@ -58,7 +62,7 @@ class TorchLearner:
                 raise ValueError(f"`brain` must be the same in training and evaluation. Received: {module}")
         self.brain, self.target_brain, self.optimizer = brain, target_brain, optimizer
         self.loss, self.target_update, self.tau, self.double = LOSSES[loss], target_update, tau, double
-        self.fit_mean = loss == "mse"  # Keras' `fit` also averages over the untaken actions, whose error is zero
+        self.fit_mean = loss == "fit_mse"  # Keras' `fit` also averages over the untaken actions, whose error is zero
         self.clipping = {name: value for name, value in (clipping or {}).items() if value is not None}
         self.updates, self.twin = 0, twin
         self._parameters = list(brain.parameters())
