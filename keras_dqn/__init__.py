@@ -1,14 +1,12 @@
 """Deep Q-learning in Keras, from the transition to the film.
 
-    environments → memory → learner → agent → runner → results (weights, videos, plots)
+    environments, files → core → show, ray, pytorch → training → games → experiment, playable, commands
 
-Every word of the data flow is a folder, and imports follow the arrows: `environments` makes one or many of them,
-`memory` keeps steps and gives transitions, `learner` turns minibatches of them into gradient updates, `agent` acts,
-remembers and replays and holds the only training loop, `runner` trains, evaluates and films with it, `games` name the
-environments and their recipes.
-Beside them: `networks` (the brains), `exploration`, `records` (what is kept: weight files, histories, checkpoints),
-`show` (figures and films), `playable` (games for the keyboard, in a window or on a page), `pytorch` (the same agent in
-PyTorch), `experiment` (trainings from several seeds, and the benchmark), `commands` (the command line), and `checks`.
+Imports follow the arrows. `core` is what learns: transitions, memories, networks, the learner, the agent and the only
+training loop. `environments` makes games, one or many at once; `files` reads and writes weights; `training` trains an
+agent, evaluates it and films it; `games` names the environments and their recipes.
+Beside them: `show` (figures and films), `playable` (games for the keyboard, in a window or on a page), `pytorch` (the
+same agent in PyTorch), `ray` (actors on other machines), `experiment` (many seeds), `commands` (the command line).
 """
 
 import importlib
@@ -17,76 +15,76 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # for editors and type checkers; when the package runs, a name is imported when it is first used
     from keras_dqn import playable as playable
     from keras_dqn import pytorch as pytorch
-    from keras_dqn.agent import Agent as Agent
-    from keras_dqn.agent import play as play
+    from keras_dqn.core.agent import Agent as Agent
+    from keras_dqn.core.learner import Learner as Learner
+    from keras_dqn.core.loop import play as play
+    from keras_dqn.core.memory.frames import FrameMemory as FrameMemory
+    from keras_dqn.core.memory.replay import ReplayMemory as ReplayMemory
+    from keras_dqn.core.memory.replay import Transition as Transition
     from keras_dqn.experiment import bench as bench
     from keras_dqn.experiment import compare as compare
     from keras_dqn.experiment import train_seeds as train_seeds
+    from keras_dqn.files import weights as weights
+    from keras_dqn.files.brain_from import brain_from as brain_from
+    from keras_dqn.files.weights import WeightFileError as WeightFileError
+    from keras_dqn.files.weights import load_weights as load_weights
+    from keras_dqn.files.weights import save_weights as save_weights
     from keras_dqn.games.any_game import game_for as game_for
     from keras_dqn.games.breakout import Breakout as Breakout
     from keras_dqn.games.cartpole import CartPole as CartPole
     from keras_dqn.games.mountain_car import MountainCar as MountainCar
-    from keras_dqn.learner import Learner as Learner
-    from keras_dqn.memory import FrameMemory as FrameMemory
-    from keras_dqn.memory import ReplayMemory as ReplayMemory
-    from keras_dqn.memory import Transition as Transition
     from keras_dqn.playable import PlayableCartPole as PlayableCartPole
     from keras_dqn.playable import page as page
     from keras_dqn.playable.page import play_here as play_here
-    from keras_dqn.records import history as history
-    from keras_dqn.records import weights as weights
-    from keras_dqn.records.brain_from import brain_from as brain_from
-    from keras_dqn.records.checkpoint import CheckpointError as CheckpointError
-    from keras_dqn.records.checkpoint import Checkpoints as Checkpoints
-    from keras_dqn.records.evaluation import Evaluation as Evaluation
-    from keras_dqn.records.history import History as History
-    from keras_dqn.records.weights import WeightFileError as WeightFileError
-    from keras_dqn.records.weights import load_weights as load_weights
-    from keras_dqn.records.weights import save_weights as save_weights
-    from keras_dqn.runner.evaluate import evaluate as evaluate
     from keras_dqn.show import inside as inside
     from keras_dqn.show import plots as plots
     from keras_dqn.show import video as video
     from keras_dqn.show.video import compare_videos as compare_videos
+    from keras_dqn.training import history as history
+    from keras_dqn.training.checkpoint import CheckpointError as CheckpointError
+    from keras_dqn.training.checkpoint import Checkpoints as Checkpoints
+    from keras_dqn.training.evaluate import evaluate as evaluate
+    from keras_dqn.training.evaluation import Evaluation as Evaluation
+    from keras_dqn.training.history import History as History
 
 __version__ = "0.1.0"
 
 _HOMES = {  # public name: its module, imported when the name is first used
-    "Agent": "agent",
+    "Agent": "core.agent",
     "Breakout": "games.breakout",
     "CartPole": "games.cartpole",
-    "CheckpointError": "records.checkpoint",
-    "Checkpoints": "records.checkpoint",
-    "Evaluation": "records.evaluation",
-    "FrameMemory": "memory",
-    "History": "records.history",
-    "Learner": "learner",
+    "CheckpointError": "training.checkpoint",
+    "Checkpoints": "training.checkpoint",
+    "Evaluation": "training.evaluation",
+    "FrameMemory": "core.memory.frames",
+    "History": "training.history",
+    "Learner": "core.learner",
     "MountainCar": "games.mountain_car",
     "PlayableCartPole": "playable",
-    "ReplayMemory": "memory",
-    "Transition": "memory",
-    "WeightFileError": "records.weights",
-    "brain_from": "records.brain_from",
+    "ReplayMemory": "core.memory.replay",
+    "Transition": "core.memory.replay",
+    "WeightFileError": "files.weights",
+    "brain_from": "files.brain_from",
     "compare": "experiment",
     "compare_videos": "show.video",
-    "evaluate": "runner.evaluate",
+    "evaluate": "training.evaluate",
     "game_for": "games.any_game",
-    "load_weights": "records.weights",
-    "play": "agent",
+    "load_weights": "files.weights",
+    "play": "core.loop",
     "play_here": "playable.page",
-    "save_weights": "records.weights",
+    "save_weights": "files.weights",
     "train_seeds": "experiment",
 }
 _MODULES = {  # public module: where it lies
     "bench": "experiment.bench",
-    "history": "records.history",
+    "history": "training.history",
     "inside": "show.inside",
     "page": "playable.page",
     "playable": "playable",
     "plots": "show.plots",
     "pytorch": "pytorch",
     "video": "show.video",
-    "weights": "records.weights",
+    "weights": "files.weights",
 }
 __all__ = sorted({*_HOMES, *_MODULES})
 

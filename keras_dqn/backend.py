@@ -55,7 +55,7 @@ _check_backend(keras.backend.backend())  # it may have been imported, on another
 
 
 @functools.cache
-def settle_xla() -> None:
+def warm_up_xla() -> None:
     """Compile something small with XLA, once, so that what XLA says of itself is not said in the middle of a training.
 
     Not on import, because it starts TensorFlow's devices, whose settings cannot be changed after that.
@@ -64,4 +64,4 @@ def settle_xla() -> None:
         tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0.0))
 
 
-__all__ = ["keras", "settle_xla", "tf"]
+__all__ = ["keras", "tf", "warm_up_xla"]

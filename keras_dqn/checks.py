@@ -42,14 +42,14 @@ def check_above_zero(name: str, value: float) -> float:
     return value
 
 
-def check_whole(name: str, value: int, least: int = 1) -> int:
+def check_integer(name: str, value: int, least: int = 1) -> int:
     """Return `value` if it is a whole number, `least` or more; else raise a ValueError that names it."""
     if not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"`{name}` must be a whole number, {least} or more. Received: {value!r}")
     return int(value)
 
 
-def one_state(state: ArrayLike, shape: tuple[int, ...], name: str) -> np.ndarray:
+def as_batch(state: ArrayLike, shape: tuple[int, ...], name: str) -> np.ndarray:
     """A single state, of that shape or with a leading axis of 1, as a batch of one; else a ValueError names it."""
     state = np.asarray(state)
     if state.shape not in (shape, (1, *shape)):

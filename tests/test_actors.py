@@ -7,15 +7,18 @@ from functools import partial
 import numpy as np
 import pytest
 
-from keras_dqn.agent import Agent, collect
 from keras_dqn.backend import keras
+from keras_dqn.core.agent import Agent
+from keras_dqn.core.loop import collect
+from keras_dqn.core.memory.frames import FrameMemory
+from keras_dqn.core.memory.n_step import NStep
+from keras_dqn.core.memory.replay import ReplayMemory, StepBatch
+from keras_dqn.core.memory.rollout import RolloutMemory
+from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
+from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.environments.atari import AtariGames
 from keras_dqn.environments.position import Position
 from keras_dqn.environments.vector import make_vector_env
-from keras_dqn.memory import FrameMemory, ReplayMemory, RolloutMemory, Steps
-from keras_dqn.memory.n_step import NStep
-from keras_dqn.networks.atari import difference_cnn, nature_cnn
-from keras_dqn.networks.mlp import mlp
 from keras_dqn.ray.actors import Games, steps_of
 from keras_dqn.ray.fleet import _rounds
 from keras_dqn.ray.forward import KerasForward, NumpyForward, forward_of
@@ -29,7 +32,9 @@ def test_an_actor_needs_neither_tensorflow_nor_ray():
 
 
 def test_nothing_imports_ray_unasked():
-    code = "import sys, keras_dqn.commands, keras_dqn.runner.runner, keras_dqn.experiment\nprint('ray' in sys.modules)"
+    code = (
+        "import sys, keras_dqn.commands, keras_dqn.training.runner, keras_dqn.experiment\nprint('ray' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
@@ -56,7 +61,7 @@ def collected(make_envs, games, actions):
 
     def act(states):
         chosen = np.zeros(games, int)
-        rows = np.flatnonzero(~position.ended)
+        rows = np.flatnonzero(~position.done)
         if len(rows):  # else they only reset, and nobody has noted what was done
             chosen[rows] = next(taken)
         return chosen
@@ -70,11 +75,11 @@ def test_stacks_come_out_of_chunks_as_they_were(games):
     ours = collected(Stacks, games, [steps.action for steps in theirs])
     ends = 0
     for steps, other in zip(theirs, ours, strict=False):
-        assert (steps.environment - 6).tolist() == other.environment.tolist()
-        for name in ("state", "action", "next_state", "terminal", "ended", "true_reward", "reward"):
+        assert (steps.env_id - 6).tolist() == other.env_id.tolist()
+        for name in ("state", "action", "next_state", "terminal", "done", "raw_reward", "reward"):
             assert np.array_equal(getattr(steps, name), getattr(other, name)), name
         assert steps.q_values.shape == (len(steps.action), 1)
-        ends += steps.ended.sum()
+        ends += steps.done.sum()
     assert ends > 15
 
 
@@ -83,7 +88,7 @@ def test_vectors_come_out_of_chunks_as_they_were(games):
     make = partial(make_vector_env, "CartPole-v1")
     theirs = list(played(make, games, None, [32, 32, 100], 2, hold=4))
     for steps, other in zip(theirs, collected(make, games, [steps.action for steps in theirs]), strict=False):
-        for name in ("state", "action", "next_state", "terminal", "ended", "true_reward", "reward"):
+        for name in ("state", "action", "next_state", "terminal", "done", "raw_reward", "reward"):
             assert np.array_equal(getattr(steps, name), getattr(other, name)), name
 
 
@@ -91,7 +96,7 @@ def test_atari_comes_out_of_chunks_as_it_was():
     make = partial(AtariGames, "breakout")
     theirs = list(played(make, 2, 4, [40, 160], 3))
     for steps, other in zip(theirs, collected(make, 2, [steps.action for steps in theirs]), strict=False):
-        for name in ("state", "action", "next_state", "terminal", "ended", "true_reward"):
+        for name in ("state", "action", "next_state", "terminal", "done", "raw_reward"):
             assert np.array_equal(getattr(steps, name), getattr(other, name)), name
     assert any(steps.terminal.any() for steps in theirs)
 
@@ -120,10 +125,10 @@ def test_chunks_of_frames_are_the_longer_the_fewer_games_there_are(games, stack,
     ("make", "shape"),
     [
         (partial(nature_cnn, (4, 84, 84), 4), (4, 84, 84)),
-        (partial(nature_cnn, (4, 84, 84), 4, normalisation="layer"), (4, 84, 84)),
+        (partial(nature_cnn, (4, 84, 84), 4, normalization="layer"), (4, 84, 84)),
         (partial(mlp, 4, 2, scale=(2.4, 3.0, 0.21, 3.0)), (4,)),
         (partial(mlp, 4, 2, dueling=True, center=1.0), (4,)),
-        (partial(mlp, 4, 2, normalisation="layer"), (4,)),
+        (partial(mlp, 4, 2, normalization="layer"), (4,)),
     ],
 )
 def test_numpy_has_the_q_values_of_the_network(make, shape):
@@ -166,15 +171,15 @@ def rounds_of(count, environments, seed=0):
     for _ in range(count):
         following = random.normal(size=states.shape).astype(np.float32)
         terminal = random.random(environments) < 0.1
-        ended = terminal | (random.random(environments) < 0.1)
+        done = terminal | (random.random(environments) < 0.1)
         rewards = random.normal(size=environments)
         actions = random.integers(2, size=environments)
-        yield Steps(states, actions, rewards, following, terminal, ended, np.arange(environments), rewards)
-        states = np.where(ended[:, None], random.normal(size=states.shape), following).astype(np.float32)
+        yield StepBatch(states, actions, rewards, following, terminal, done, np.arange(environments), rewards)
+        states = np.where(done[:, None], random.normal(size=states.shape), following).astype(np.float32)
 
 
 def some(steps, rows):
-    return Steps(*(None if field is None else field[rows] for field in steps))
+    return StepBatch(*(None if field is None else field[rows] for field in steps))
 
 
 def q_values(states):
@@ -199,7 +204,7 @@ def test_a_rollout_from_actors_has_the_returns_of_one_from_environments_here():
 def test_a_lost_actors_last_steps_in_a_rollout_bootstrap_from_their_own_next_state():
     memory = RolloutMemory(4, q_values, gamma=0.5, q_lambda=0.5)
     memory.expect(2)
-    steps = [one._replace(terminal=np.zeros(1, bool), ended=np.zeros(1, bool)) for one in rounds_of(4, 1)]
+    steps = [one._replace(terminal=np.zeros(1, bool), done=np.zeros(1, bool)) for one in rounds_of(4, 1)]
     for one in steps[:2]:
         memory.remember(one)
     memory.begin_episodes(np.array([0]))
@@ -218,7 +223,7 @@ def test_the_frames_of_a_lost_actor_are_closed_and_others_are_not():
     no = np.zeros(1, bool)
     for number in range(6):
         for game in range(2):
-            memory.remember(Steps(frames + number, no, no, frames + number + 1, no, no, np.array([game]), no))
+            memory.remember(StepBatch(frames + number, no, no, frames + number + 1, no, no, np.array([game]), no))
     before = memory.snapshot()["kinds"].copy()
     memory.begin_episodes(np.array([1]))
     after = memory.snapshot()["kinds"]
@@ -229,7 +234,7 @@ def test_the_frames_of_a_lost_actor_are_closed_and_others_are_not():
 
 def test_pending_steps_of_a_lost_actor_are_forgotten():
     memory = ReplayMemory(100, returns=NStep(3, 1.0))
-    steps = [one._replace(terminal=np.zeros(2, bool), ended=np.zeros(2, bool)) for one in rounds_of(4, 2)]
+    steps = [one._replace(terminal=np.zeros(2, bool), done=np.zeros(2, bool)) for one in rounds_of(4, 2)]
     for one in steps[:2]:
         memory.remember(one)
     memory.begin_episodes(np.array([1]))

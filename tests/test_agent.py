@@ -8,9 +8,9 @@ import pytest
 
 from keras_dqn import Agent, CartPole, WeightFileError, save_weights
 from keras_dqn.backend import keras
-from keras_dqn.learner.compiled import q_learning_targets
-from keras_dqn.networks.mlp import mlp
-from keras_dqn.networks.numpy_forward import NumpyForward
+from keras_dqn.core.learner import q_learning_targets
+from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.core.networks.numpy_forward import NumpyForward
 
 
 def make_agent(**options):
@@ -97,7 +97,7 @@ def test_a_wrong_target_would_be_seen(monkeypatch):
         return right(rewards, 0 * discounts + 0.95, next_q)
 
     right = q_learning_targets
-    monkeypatch.setattr("keras_dqn.learner.compiled.q_learning_targets", bootstraps_from_terminal_states)
+    monkeypatch.setattr("keras_dqn.core.learner.q_learning_targets", bootstraps_from_terminal_states)
     fast, literal = twins()
     for _ in range(2):
         fast.replay(), literal.replay_as_written()
@@ -272,12 +272,12 @@ def test_learning_waits_for_a_terminal_state_where_it_is_told_to():
 def test_counters_are_gone_on_from():
     first, second = (make_agent(target_update_episodes=3) for _ in range(2))
     first.learner.updates = 7
-    first.epsilon.settle()
+    first.epsilon.hold_at_minimum()
     for _ in range(2):
         first.remember(np.zeros(4), 0, 1, np.zeros(4), True)
     second.restore_counters(first.counters())
     assert second.counters() == first.counters()
-    assert (second.steps, second.episodes, second.learner.updates, second.epsilon.settled) == (2, 2, 7, True)
+    assert (second.steps, second.episodes, second.learner.updates, second.epsilon.held_at_minimum) == (2, 2, 7, True)
     copies = []
     second.learner.copy_to_target = lambda: copies.append(second.episodes)
     for _ in range(5):
@@ -385,7 +385,7 @@ def test_large_numbers_are_not_mistaken_for_infinite_ones():
         ({"memory_size": 0, "sample_batch_size": 1}, "Received: "),
         ({"target_update": 0}, "`target_update`.* Received: 0"),
         ({"learning_rate": 0}, "`learning_rate`.* Received: 0"),
-        ({"plain_updates": -1}, "`plain_updates` must be a whole number, 0 or more. Received: -1"),
+        ({"updates_before_xla": -1}, "`updates_before_xla` must be a whole number, 0 or more. Received: -1"),
         ({"brain": "24-24"}, "`brain` must be a keras.Model. Received: '24-24'"),
         ({"brain": mlp(4, 3)}, r"`brain` must return one Q-value for each of 2 actions. Received: \(1, 3\)"),
         ({"brain": mlp(5, 2)}, r"`brain` must take states of shape \(4,\). Received"),

@@ -14,11 +14,11 @@ from keras_dqn import Breakout, CartPole, MountainCar, brain_from, play_here
 from keras_dqn.__main__ import main
 from keras_dqn.backend import keras
 from keras_dqn.commands.options import NETWORK
-from keras_dqn.networks import mlp
-from keras_dqn.networks.atari import difference_cnn, nature_cnn
-from keras_dqn.records.brain_from import kernels, network_in
-from keras_dqn.records.weight_network import network_of
-from keras_dqn.records.weights import WeightFileError, save_weights
+from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
+from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.files.brain_from import kernels, network_in
+from keras_dqn.files.network_config import network_of
+from keras_dqn.files.weights import WeightFileError, save_weights
 from tests.test_hostile_files import at_most, mutated, save_like_keras_1
 from tests.test_weight_layouts import BRAINS, LAYOUTS, mixed_precision
 from tests.test_weights import bits, convolutional, dense, randomized, save_like_2017
@@ -26,9 +26,9 @@ from tests.test_weights import bits, convolutional, dense, randomized, save_like
 layers = keras.layers
 OURS = {
     "mlp": lambda: mlp(4, 2),
-    "normalised and dueling": lambda: mlp(4, 2, (8,), dueling=True, normalisation="layer"),
+    "normalized and dueling": lambda: mlp(4, 2, (8,), dueling=True, normalization="layer"),
     "Nature": lambda: nature_cnn((4, 36, 36), 3),
-    "Nature, normalised": lambda: nature_cnn((4, 36, 36), 3, normalisation="layer"),
+    "Nature, normalized": lambda: nature_cnn((4, 36, 36), 3, normalization="layer"),
     "differences": lambda: difference_cnn((2, 100, 90, 3), 4),
 }
 NETWORKS = {**{name: make for name, make in BRAINS.items() if make is not None}, **OURS}
@@ -337,7 +337,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_configuration_is_refused_before_anything_is_made(name, monkeypatch):
     config, message = HOSTILE[name]
-    monkeypatch.setattr("keras_dqn.records.brain_from.made", None)
+    monkeypatch.setattr("keras_dqn.files.brain_from.made", None)
     save_weights(dense(), "x.h5")
     with h5py.File("x.h5", "r+") as file:
         del file.attrs["network"]

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from keras_dqn import WeightFileError, load_weights, plots, save_weights
-from keras_dqn.agent.agent import Agent
 from keras_dqn.backend import keras
+from keras_dqn.core.agent import Agent
+from keras_dqn.core.memory.replay import Transition
+from keras_dqn.core.networks.atari import ScaledFrames, ScreenDifference, difference_cnn, nature_cnn
 from keras_dqn.environments import atari
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, cropped
 from keras_dqn.environments.position import description
 from keras_dqn.environments.vector import OneEnv
 from keras_dqn.expected import as_json, check
 from keras_dqn.games.breakout import HACKATHON2018, Breakout, clipped
-from keras_dqn.memory.replay import Transition
-from keras_dqn.networks.atari import ScaledFrames, ScreenDifference, difference_cnn, nature_cnn
-from keras_dqn.runner.evaluate import evaluate_together
-from keras_dqn.runner.runner import play
 from keras_dqn.show.video import read_frames
+from keras_dqn.training.evaluate import evaluate_together
+from keras_dqn.training.runner import play
 from tests.environments import Counter
 
 
@@ -132,8 +132,8 @@ def test_games_are_put_back_where_they_were(sticky, seeded_after, monkeypatch):
     positions, made = {}, []
     for t in range(len(actions)):
         made += after_random_actions(games, actions[t : t + 1])
-        ended = any(made[-1][2])
-        if t == 50 or (t > 100 and (ended or any(made[-2][2])) and len(positions) < 4):
+        done = any(made[-1][2])
+        if t == 50 or (t > 100 and (done or any(made[-2][2])) and len(positions) < 4):
             positions[t] = json.loads(json.dumps(games.tell_position(), default=as_json))
     assert len(positions) == 4 and sum(sum(step[2]) for step in made) > 3
     assert (games.tell_position()["seeds"].tolist() == [7, 8, 9]) == (seeded_after == 1000)
@@ -300,7 +300,7 @@ def random_batch(shape, size=8):
     return Transition(states[0], random.integers(0, 4, (1, size)), numbers, numbers / 2, states[1])
 
 
-def test_batch_normalisation_learns_from_the_batch_and_judges_by_its_statistics():
+def test_batch_normalization_learns_from_the_batch_and_judges_by_its_statistics():
     shape = (2, 70, 70, 3)
     options = {**HACKATHON2018, "sample_batch_size": 8, "minibatch_size": 8}
     options.pop("replay_every")

@@ -8,8 +8,8 @@ import pytest
 
 from keras_dqn import CartPole, Checkpoints
 from keras_dqn.backend import keras
-from keras_dqn.runner import callbacks as module
-from keras_dqn.runner.callbacks import KeepBest, TrainingCallback
+from keras_dqn.training import callbacks as module
+from keras_dqn.training.callbacks import KeepBest, TrainingCallback
 
 LOGS = {
     *("score", "length", "mean_score", "epsilon", "loss", "steps", "frames", "updates"),

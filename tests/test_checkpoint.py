@@ -20,11 +20,11 @@ from keras_dqn import CartPole, CheckpointError, Checkpoints, WeightFileError, p
 from keras_dqn.__main__ import main
 from keras_dqn.backend import keras, tf
 from keras_dqn.games.breakout import Breakout
-from keras_dqn.records import log as training_log
-from keras_dqn.records.checkpoint import bytes_needed, check_whole_folder
-from keras_dqn.records.saved_training import REQUIRED
-from keras_dqn.runner import checkpointing as records
-from keras_dqn.runner.checkpointing import Records
+from keras_dqn.training import checkpointing as records
+from keras_dqn.training import log as training_log
+from keras_dqn.training.checkpoint import bytes_needed, check_integer_folder
+from keras_dqn.training.checkpointing import Records
+from keras_dqn.training.saved_training import REQUIRED
 from tests.test_breakout import TINY, tiny
 
 
@@ -275,7 +275,7 @@ def test_a_manifest_names_no_file_elsewhere():
     for text in ["[]", elsewhere, '{"files": 3}', "", "{}", '{"files": {}}']:
         (folder / "manifest.json").write_text(text)
         with pytest.raises(CheckpointError, match=r"checkpoint_000001(/manifest.json)?: .*Received: "):
-            check_whole_folder(folder)
+            check_integer_folder(folder)
 
 
 @pytest.mark.parametrize("options", [{"resume": True}, {"tensorboard": "tb"}])
@@ -334,7 +334,7 @@ def test_a_full_disk_stops_no_training(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert out.count("The checkpoint was not written; training goes on and tries again. Received: [Errno 28]") == 1
     assert len(Checkpoints("saved").paths()) == 2  # at the last step, and at the end
-    monkeypatch.setattr("keras_dqn.records.whole_folder._sync", full)
+    monkeypatch.setattr("keras_dqn.training.whole_folder._sync", full)
     with pytest.raises(OSError, match="No space left"):
         save(Checkpoints("saved"), runner.agent, runner.settings, {}, records.Progress(runner.history, 1.0, None))
     names = sorted(path.name for path in Path("saved").iterdir())
@@ -347,7 +347,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from keras_dqn.records import checkpoint
+from keras_dqn.training import checkpoint
 
 def write(folder, agent, settings, generators, progress, memory):
     for name in "abc":

@@ -12,12 +12,12 @@ from matplotlib import image
 
 from keras_dqn import CartPole, plots
 from keras_dqn.__main__ import main
+from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.files.brain_from import sizes
+from keras_dqn.files.weights import pretrained, save_weights
 from keras_dqn.games import GAMES, WITH_A_RUNNER
-from keras_dqn.networks.mlp import mlp
-from keras_dqn.records.brain_from import sizes
-from keras_dqn.records.history import Episode, History
-from keras_dqn.records.weights import pretrained, save_weights
-from keras_dqn.runner.runner import Runner
+from keras_dqn.training.history import Episode, History
+from keras_dqn.training.runner import Runner
 
 
 def keras_dqn(*arguments):

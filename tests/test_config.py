@@ -12,10 +12,10 @@ from keras_dqn import CartPole, MountainCar, game_for
 from keras_dqn.__main__ import main
 from keras_dqn.commands.config import agent_settings, description
 from keras_dqn.commands.parser import make_parser
-from keras_dqn.exploration import Linear, Pieces
+from keras_dqn.core.exploration import Linear, Pieces
+from keras_dqn.core.networks.atari import nature_cnn
+from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.games.breakout import Breakout, clipped
-from keras_dqn.networks.atari import nature_cnn
-from keras_dqn.networks.mlp import mlp
 
 
 def options_of(*arguments):
@@ -184,7 +184,7 @@ def test_schedules_of_several_pieces():
 def my_module(monkeypatch):
     """A module of a user's own."""
     Path("my_settings_module.py").write_text(
-        "from keras_dqn.networks import mlp\n\n\n"
+        "from keras_dqn.core.networks.mlp import mlp\n\n\n"
         "def half(states, actions, rewards, next_states):\n    return rewards / 2\n\n\n"
         "def small(state_shape, action_size, seed=None, width=4):\n"
         "    return mlp(state_shape[0], action_size, (width,), seed=seed)\n\n\n"

@@ -5,8 +5,8 @@ import pytest
 
 from keras_dqn import Agent
 from keras_dqn.backend import keras
-from keras_dqn.networks.atari import difference_cnn, nature_cnn
-from keras_dqn.networks.mlp import mlp
+from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
+from keras_dqn.core.networks.mlp import mlp
 from tests.test_agent import fill
 
 POLICIES = ["mixed_float16", "mixed_bfloat16", "float16", "float64"]

@@ -6,9 +6,9 @@ import pytest
 from gymnasium.wrappers import FlattenObservation, NormalizeObservation, TimeLimit
 
 from keras_dqn import Agent, evaluate, game_for, play
-from keras_dqn.agent import collect
+from keras_dqn.core.exploration import linear
+from keras_dqn.core.loop import collect
 from keras_dqn.environments.vector import as_vector, make_vector_env
-from keras_dqn.exploration import linear
 from tests.environments import Counter
 
 TAXI = next(name for name in gym.registry if name.startswith("Taxi-"))
@@ -159,7 +159,7 @@ def test_no_forbidden_action_is_taken(options, num_envs, epsilon):
     stored = agent.memory.contents()
     assert not np.any(stored.action == stored.state[:, 1] % 3)
     expected = np.arange(3) != (stored.next_state[:, 1] % 3)[:, None]
-    np.testing.assert_array_equal(stored.allowed, expected)
+    np.testing.assert_array_equal(stored.action_mask, expected)
     evaluate(agent, lambda: Masked((7,)), 3, epsilon=epsilon)
 
 
@@ -172,7 +172,7 @@ def test_the_target_is_the_best_of_those_allowed(double):
         next(loop)
     batch = agent.memory.sample(1, 8)
     q = agent.q_values(batch.state[0])[np.arange(8), batch.action[0]]
-    best = np.where(batch.allowed[0], agent.q_values(batch.next_state[0]), -np.inf).max(-1)
+    best = np.where(batch.action_mask[0], agent.q_values(batch.next_state[0]), -np.inf).max(-1)
     error = np.abs(batch.reward[0] + batch.discount[0] * best - q)
     wanted = np.where(error < 1, error**2 / 2, error - 0.5).mean()
     assert agent.learner.update(batch)[0] == pytest.approx(wanted, rel=1e-5)
@@ -294,7 +294,7 @@ def test_a_loaded_agent_explores_at_the_minimum_until_a_training_begins():
         for _ in range(3):
             agent.remember(np.zeros(2), 0, 1.0, np.ones(2), False)
         assert agent.exploration_rate == pytest.approx(minimum), "whatever the schedule says of so few steps"
-        agent.explore_anew()
+        agent.reset_exploration()
         agent.remember(np.zeros(2), 0, 1.0, np.ones(2), False)
         assert agent.exploration_rate > 0.9
 

@@ -14,14 +14,14 @@ import keras_dqn
 from keras_dqn import CartPole, MountainCar, compare, game_for, load_weights, train_seeds
 from keras_dqn.__main__ import main
 from keras_dqn.backend import keras, tf
+from keras_dqn.core.exploration import linear
+from keras_dqn.core.learner import Learner
+from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.experiment.report import Experiment
 from keras_dqn.experiment.results import Result
 from keras_dqn.experiment.seeds import _Training
-from keras_dqn.exploration import linear
 from keras_dqn.games.breakout import Breakout
-from keras_dqn.learner.compiled import Learner
-from keras_dqn.networks.mlp import mlp
-from keras_dqn.records.evaluation import Evaluation
+from keras_dqn.training.evaluation import Evaluation
 from tests.test_checkpoint import TINY_RECIPE
 
 
@@ -73,9 +73,9 @@ def test_compare_trains_both_and_leaves_tables_plot_and_weights(capsys, monkeypa
     for framework in "keras", "pytorch":
         for end in "", "_best":
             load_weights(mlp(4, 2, (128, 128)), folder / f"{framework}_seed_1_weight{end}.h5")
-        ended = json.loads((folder / f"{framework}_seed_1.json").read_text())
-        assert [steps for steps, _ in ended["evaluations"]] == [150, 300] and ended["evaluation_seconds"] > 0
-        assert sum(ended["lengths"]) <= 300 and ended["scores"] == ended["lengths"]
+        done = json.loads((folder / f"{framework}_seed_1.json").read_text())
+        assert [steps for steps, _ in done["evaluations"]] == [150, 300] and done["evaluation_seconds"] > 0
+        assert sum(done["lengths"]) <= 300 and done["scores"] == done["lengths"]
 
     monkeypatch.setattr(_Training, "run", None)  # would raise
     assert main(COMPARE) == 0
@@ -87,15 +87,15 @@ def test_a_seed_gives_what_a_single_training_with_it_gives():
     experiment = train_seeds(
         CartPole, "fast", seeds=1, seed=3, evaluate_every=100, folder="here", progress=False, **budget
     )
-    (ended,) = experiment.results
+    (done,) = experiment.results
     single = CartPole(recipe="fast", seed=3, weights=None, **budget)
     history = single.train(progress=False, evaluate_every=100)
-    assert (ended.seed, ended.steps, ended.episodes) == (3, 200, len(history))
-    assert ended.scores == history.scores.tolist()
-    assert ended.score == single.evaluate(100).mean
+    assert (done.seed, done.steps, done.episodes) == (3, 200, len(history))
+    assert done.scores == history.scores.tolist()
+    assert done.score == single.evaluate(100).mean
     single.agent.load_model(single.best_backup)
-    assert ended.best_score == single.evaluate(100).mean
-    assert ended.evaluations == [[made.steps, made.score] for made in history.evaluations]
+    assert done.best_score == single.evaluate(100).mean
+    assert done.evaluations == [[made.steps, made.score] for made in history.evaluations]
     assert Path("here/keras_seed_3_weight.h5").read_bytes() == Path("cartpole_fast_weight.h5").read_bytes()
 
 
@@ -105,8 +105,8 @@ def test_a_training_that_breaks_off_is_a_failure_and_stays(monkeypatch):
 
     monkeypatch.setattr(Learner, "update", diverges)
     experiment = train_seeds(CartPole, "juvin", seeds=1, steps=500, evaluate_every=1000, progress=False)
-    (ended,) = experiment.results
-    assert ended.steps_to_solve is None and 32 <= ended.steps < 500 and ended.best_score == ended.score > 0
+    (done,) = experiment.results
+    assert done.steps_to_solve is None and 32 <= done.steps < 500 and done.best_score == done.score > 0
     assert "Keras, seed 0: The loss is not finite. Received: nan" in str(experiment)
     assert "| failures | 1 of 1 |" in str(experiment)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_dqn import Agent, play
-from keras_dqn.exploration import HeldEpsilonGreedy, blocks, exponential, linear
+from keras_dqn.core.exploration import HeldEpsilonGreedy, blocks, exponential, linear
 from tests.environments import Counter
 
 
@@ -37,7 +37,7 @@ def test_an_agent_follows_its_schedule_by_steps_and_not_by_replays():
         agent.replay()
     assert rates == pytest.approx([1 - step / 64 for step in range(64)])
     assert agent.exploration_rate == 0
-    agent.explore_anew()
+    agent.reset_exploration()
     assert agent.exploration_rate == 1
     agent.remember(np.zeros(2), 0, 1, np.zeros(2), False)
     assert agent.exploration_rate == 1 - 1 / 64, "its steps count anew"

@@ -7,7 +7,7 @@ from gymnasium.vector import SyncVectorEnv
 from keras_dqn import Agent, play
 from keras_dqn.backend import keras
 from keras_dqn.checks import all_finite
-from keras_dqn.memory import Steps
+from keras_dqn.core.memory.replay import StepBatch
 from tests.environments import Counter
 
 BEYOND = 1e39  # finite in float64, infinite in float32
@@ -15,16 +15,16 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def one_step(reward=1.0, state=0.0, next_state=0.0, dtype=np.float64):
-    """`Steps` of one environment with states of two numbers."""
+    """`StepBatch` of one environment with states of two numbers."""
     states, next_states = (np.array([[1.0, value]], dtype) for value in (state, next_state))
     rewards, no = np.array([reward]), np.zeros(1, bool)
-    return Steps(states, np.zeros(1, int), rewards, next_states, no, no, np.zeros(1, int), rewards)
+    return StepBatch(states, np.zeros(1, int), rewards, next_states, no, no, np.zeros(1, int), rewards)
 
 
 def frames(reward):
-    """`Steps` of one game whose states are stacks of two frames."""
+    """`StepBatch` of one game whose states are stacks of two frames."""
     states, rewards, no = np.ones((1, 2, 1, 3), np.uint8), np.array([reward]), np.zeros(1, bool)
-    return Steps(states, np.zeros(1, int), rewards, states, no, no, np.zeros(1, int), rewards)
+    return StepBatch(states, np.zeros(1, int), rewards, states, no, no, np.zeros(1, int), rewards)
 
 
 def frame_agent(n_step):

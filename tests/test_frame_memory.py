@@ -8,8 +8,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from keras_dqn.memory import FrameMemory, Steps
-from keras_dqn.memory import frames as frame_memory
+from keras_dqn.core.memory import frames as frame_memory
+from keras_dqn.core.memory.frames import FrameMemory
+from keras_dqn.core.memory.replay import StepBatch
 
 GAMMA = 0.5  # powers of it are exact in float32
 GOES_ON, DIES, TERMINATES, TRUNCATES, LOST_LIFE = "goes on", "dies", "terminates", "truncates", "loses a life"
@@ -136,11 +137,11 @@ def follow(memory_class, games, depth, n_step, spare, padding, rounds, trainings
             memory = make()
             memory.restore(saved, (depth, 1, 3))
         rows = np.flatnonzero(~resets)
-        ended = play_round(memory, model, rows, [outcomes[game] for game in rows]) if len(rows) else rows
+        done = play_round(memory, model, rows, [outcomes[game] for game in rows]) if len(rows) else rows
         for game in np.flatnonzero(resets):
             model.reset(game)
         resets[:] = False
-        resets[ended] = True
+        resets[done] = True
     check(memory, model)
 
 
@@ -159,9 +160,9 @@ def play_round(memory, model, rows, outcomes):
         if terminated[i] or truncated[i]:
             episode.ending = TERMINATES if terminated[i] else TRUNCATES
     next_states = np.stack([episode.stack(len(episode), model.depth, model.padding) for episode in episodes])
-    ended = terminated | truncated
-    memory.remember(Steps(states, actions, rewards, next_states, terminated | stops, ended, rows, rewards))
-    return rows[ended]
+    done = terminated | truncated
+    memory.remember(StepBatch(states, actions, rewards, next_states, terminated | stops, done, rows, rewards))
+    return rows[done]
 
 
 def check(memory, model):
@@ -268,7 +269,7 @@ def filled(capacity=60, games=3, rounds=50, **options):
         )
         no, numbers = np.zeros(games, bool), np.arange(games)
         rewards = numbers.astype(float)
-        memory.remember(Steps(states, numbers, rewards, next_states, no, no, numbers, rewards))
+        memory.remember(StepBatch(states, numbers, rewards, next_states, no, no, numbers, rewards))
     return memory
 
 
@@ -277,7 +278,7 @@ def test_takes_as_many_bytes_as_it_says():
         memory = FrameMemory(900)
         states = np.zeros((3, 2, *shape), np.uint8)
         no = np.zeros(3, bool)
-        memory.remember(Steps(states, np.zeros(3, int), np.zeros(3), states, no, no, np.arange(3), np.zeros(3)))
+        memory.remember(StepBatch(states, np.zeros(3, int), np.zeros(3), states, no, no, np.arange(3), np.zeros(3)))
         arrays = [array for array in vars(memory).values() if isinstance(array, np.ndarray)]
         bookkeeping = 2 * 3 * 8 + 2 * 8  # two numbers a game, one for each frame of a stack
         assert sum(array.nbytes for array in arrays) == memory.bytes_needed(900, (2, *shape)) + bookkeeping

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from keras_dqn import CartPole, History, MountainCar
+from keras_dqn.core.networks.mlp import Dueling
 from keras_dqn.games import GAMES, IN_A_WINDOW, ON_A_PAGE
 from keras_dqn.games.breakout import Breakout
-from keras_dqn.networks.mlp import Dueling
 from keras_dqn.playable import page, window
-from keras_dqn.records.history import Episode
+from keras_dqn.training.history import Episode
 
 
 def test_pytorch_recipe_is_the_tutorials():

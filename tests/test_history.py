@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_dqn.records.history import Episode, Evaluated, History, check_history_path
+from keras_dqn.training.history import Episode, Evaluated, History, check_history_path
 
 FIELDS = "score,length,loss,epsilon,time\n"
 EPISODES = [

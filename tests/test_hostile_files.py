@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import tf_keras
 
-from keras_dqn.records.hdf5 import File
-from keras_dqn.records.hdf5_blocks import lookup3
-from keras_dqn.records.weights import WeightFileError, load_weights, read_weights, save_weights
+from keras_dqn.files.hdf5 import File
+from keras_dqn.files.hdf5_blocks import lookup3
+from keras_dqn.files.weights import WeightFileError, load_weights, read_weights, save_weights
 from tests.test_weights import bits, dense, randomized, save_like_2017, save_unsealed, trained
 
 # ---------------------------------------------------------------- every layout

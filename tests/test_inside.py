@@ -28,7 +28,7 @@ def test_the_curve_has_a_line_an_action_through_every_q_value(q_values):
     for line, values in zip(panel.lines, q_values.T, strict=True):
         np.testing.assert_array_equal(line.get_xdata(), np.arange(30))
         np.testing.assert_array_equal(line.get_ydata(), values)
-    assert panel.get_xlabel() == "Step"
+    assert panel.get_xlabel() == "TrainStep"
 
 
 def test_the_map_shows_the_networks_own_values_at_the_right_places(agent):

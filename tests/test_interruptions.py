@@ -12,10 +12,10 @@ import pytest
 
 from keras_dqn import CartPole, CheckpointError, Checkpoints, load_weights
 from keras_dqn.__main__ import main
-from keras_dqn.networks import mlp
-from keras_dqn.records.folder_lock import FolderLock
-from keras_dqn.runner.checkpointing import Records
-from keras_dqn.runner.interruptions import Interruptions, Terminated
+from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.training.checkpointing import Records
+from keras_dqn.training.folder_lock import FolderLock
+from keras_dqn.training.interruptions import Interruptions, Terminated
 
 
 def cartpole(steps=None, **options):
@@ -109,7 +109,7 @@ def test_a_training_outside_of_the_main_thread_is_no_matter():
 
 HOLDER = """
 import sys
-from keras_dqn.records.folder_lock import FolderLock
+from keras_dqn.training.folder_lock import FolderLock
 lock = FolderLock("saved")
 lock.acquire()
 print("held", flush=True)

@@ -9,7 +9,9 @@ import pytest
 
 import keras_dqn
 from keras_dqn import Agent, CartPole
-from keras_dqn.agent.settings import (
+from keras_dqn.backend import keras
+from keras_dqn.core.exploration import Linear, Pieces, linear
+from keras_dqn.core.settings import (
     AgentKeywords,
     ExplorationSettings,
     LearnerSettings,
@@ -17,15 +19,13 @@ from keras_dqn.agent.settings import (
     Settings,
     described,
 )
-from keras_dqn.backend import keras
-from keras_dqn.exploration import Linear, Pieces, linear
 from keras_dqn.games.breakout import NATURE, Breakout
 
 PACKAGE = Path(keras_dqn.__file__).parent
 # A folder imports those before it, and what lies in none.
 ORDER = [
-    *("memory", "environments", "networks", "records", "learner", "agent", "ray", "show", "runner", "pytorch", "games"),
-    *("playable", "experiment", "commands"),
+    *("environments", "files", "core", "ray", "show", "pytorch", "training", "games", "playable", "experiment"),
+    "commands",
 ]
 
 
@@ -79,11 +79,12 @@ def test_nothing_is_long():
 def test_a_transition_is_followed_through_three_files():
     """From the environment's step to the update of the weights, in at most 300 lines."""
     way = {
-        "agent/agent.py": ["collect", "play", "remember_batch", "replay", "_replay"],
-        "memory/replay.py": ["Transition", "join", "remember", "ready", "add", "sample"],
-        "learner/compiled.py": ["q_learning_targets", "taken", "update", "_updated", "_gradient_step"],
+        "core/loop.py": ["collect", "play"],
+        "core/agent.py": ["remember_batch", "replay", "_replay"],
+        "core/memory/replay.py": ["Transition", "join", "remember", "ready", "add", "sample"],
+        "core/learner.py": ["q_learning_targets", "taken", "update", "_updated", "_gradient_step"],
     }
-    way["learner/compiled.py"] += ["_applied", "bootstrapped"]
+    way["core/learner.py"] += ["_applied", "bootstrapped"]
     lines = 0
     for path, names in way.items():
         nodes = {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_dqn.backend import keras, tf
-from keras_dqn.learner.compiled import (
+from keras_dqn.core.learner import (
     Learner,
     double_q_learning_targets,
     fit_mse_loss,
@@ -12,10 +12,10 @@ from keras_dqn.learner.compiled import (
     mse_loss,
     q_learning_targets,
 )
-from keras_dqn.learner.literal import LiteralLearner
-from keras_dqn.memory.replay import Transition
-from keras_dqn.networks.mlp import mlp
-from keras_dqn.records.weights import save_weights
+from keras_dqn.core.literal import LiteralLearner
+from keras_dqn.core.memory.replay import Transition
+from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.files.weights import save_weights
 
 # Traps: 99 stands where only a wrong argmax would look; the terminal row lies in the middle.
 REWARDS = np.array([1.0, -2.0, 0.5], np.float32)
@@ -135,10 +135,10 @@ def test_double_picks_with_the_brain_and_values_with_the_target():
     np.testing.assert_allclose(kernel_of(learner), [[2, 0], [5, 1]])
 
 
-@pytest.mark.parametrize(("bads", "plain_updates"), [(2, 0), (1, 0), (1, 100)])
+@pytest.mark.parametrize(("bads", "updates_before_xla"), [(2, 0), (1, 0), (1, 100)])
 @pytest.mark.parametrize("trouble", [np.nan, np.inf])
-def test_nothing_not_finite_reaches_the_weights(trouble, bads, plain_updates):
-    learner = with_target(mlp(2, 2, seed=0), target_update=1, plain_updates=plain_updates)
+def test_nothing_not_finite_reaches_the_weights(trouble, bads, updates_before_xla):
+    learner = with_target(mlp(2, 2, seed=0), target_update=1, updates_before_xla=updates_before_xla)
     good, bad = (0, 0, 1, 0.9, 1), (0, 0, trouble, 0.9, 1)
     learner.update(steps(good))
     once = [variable.numpy() for variable in learner.brain.variables + learner.optimizer.variables]
@@ -179,7 +179,7 @@ def test_after_an_update_that_fails_those_before_it_count():
     assert np.abs(now - at_first).max() > 0.01
 
 
-def test_batch_normalisation_learns_in_updates_and_judges_in_inference():
+def test_batch_normalization_learns_in_updates_and_judges_in_inference():
     brain = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization(), keras.layers.Dense(2)])
     learner = with_target(brain, target_update=3)
     mean = brain.layers[0].moving_mean
@@ -215,7 +215,7 @@ def test_xla_takes_over_at_a_count_of_updates():
         mlps = [mlp(2, 2, (8,), seed=0) for _ in range(2)]
         return Learner(mlps[0], keras.optimizers.Adam(0.01), "huber", mlps[1], 2, double=True, **options)
 
-    ours, at_once = learner(plain_updates=4), learner()
+    ours, at_once = learner(updates_before_xla=4), learner()
     for update in range(7):
         np.testing.assert_allclose(ours.update(batch), at_once.update(batch), rtol=1e-5)
         assert (ours.traces, at_once.traces) == (1 if update < 4 else 2, 1)
@@ -223,7 +223,7 @@ def test_xla_takes_over_at_a_count_of_updates():
         np.testing.assert_allclose(ours.q_values(batch.state[0]), ours.brain(batch.state[0]), rtol=1e-5)
         if update == 2:
             snapshot = ours.snapshot()
-    resumed = learner(plain_updates=4)
+    resumed = learner(updates_before_xla=4)
     resumed.restore(snapshot)
     resumed.updates = 3
     for _ in range(4):

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from keras_dqn import CartPole
-from keras_dqn.agent import Step
-from keras_dqn.records.history import Episode, History
-from keras_dqn.runner import progress as live
+from keras_dqn.core.loop import TrainStep
+from keras_dqn.training import progress as live
+from keras_dqn.training.history import Episode, History
 
 
 class Handle:
@@ -66,7 +66,7 @@ def test_one_figure_is_drawn_again_in_its_place_but_rarely(shown, clock):
     curve = curve_of(history)
     for _ in range(200):
         clock[0] += 1
-        curve.on_step(Step(20, history[:1], None))
+        curve.on_step(TrainStep(20, history[:1], None))
     curve.close(None)
     (handle,) = shown
     assert 5 <= len(handle.updates) <= 1 + 200 * live.SHARE
@@ -83,7 +83,7 @@ def test_nothing_is_drawn_before_the_first_episode(shown):
 def test_training_in_a_notebook_draws_and_elsewhere_does_not(shown, monkeypatch):
     CartPole(3, seed=0).train(progress=False)
     assert shown == []
-    monkeypatch.setattr("keras_dqn.runner.training.in_notebook", lambda: True)
+    monkeypatch.setattr("keras_dqn.training.training.in_notebook", lambda: True)
     CartPole(3, weights=None, seed=0).train(progress=False)
     assert len(shown) == 1
     CartPole(3, weights=None, seed=0).train(progress=False, live=False)

@@ -10,13 +10,13 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from keras_dqn import Agent, play
-from keras_dqn.agent.agent import collect, fresh_position
-from keras_dqn.agent.settings import Settings
-from keras_dqn.agent.tally import Tally
-from keras_dqn.counting import Every
+from keras_dqn.core.counting import Every
+from keras_dqn.core.episode_stats import EpisodeStats
+from keras_dqn.core.loop import collect, fresh_position
+from keras_dqn.core.memory.replay import StepBatch
+from keras_dqn.core.settings import Settings
 from keras_dqn.environments.position import Position, check_position
 from keras_dqn.environments.vector import make_env
-from keras_dqn.memory import Steps
 from tests.environments import Counter
 
 
@@ -57,8 +57,8 @@ class Listener:
         self.learner = SimpleNamespace(sync=lambda: self.heard.append("sync"))
         self.losses, self.heard, self.remembered = iter(losses), [], []
 
-    def act_batch(self, states, allowed=None):
-        self.heard.append(allowed)
+    def act_batch(self, states, action_mask=None):
+        self.heard.append(action_mask)
         return np.zeros(len(states), int)
 
     def begin_episodes(self):
@@ -78,7 +78,7 @@ def first(count, iterator):
     return [next(iterator) for _ in range(count)]
 
 
-def zeros(states, allowed=None):
+def zeros(states, action_mask=None):
     return np.zeros(len(states), int)
 
 
@@ -92,17 +92,19 @@ def masks(number):
 
 def test_masks_are_of_the_state_that_is_acted_in_and_of_the_next():
     asked = []
-    rounds = first(3, collect(lambda states, allowed: asked.append(allowed) or zeros(states), Told(action_mask=masks)))
-    for number, (steps, allowed) in enumerate(zip(rounds, asked, strict=True)):
-        np.testing.assert_array_equal(allowed, masks(number))
+    rounds = first(
+        3, collect(lambda states, action_mask: asked.append(action_mask) or zeros(states), Told(action_mask=masks))
+    )
+    for number, (steps, action_mask) in enumerate(zip(rounds, asked, strict=True)):
+        np.testing.assert_array_equal(action_mask, masks(number))
         expected = masks(number + 1)
         expected[1] |= not expected[1].any()  # where nothing is allowed, everything is
-        np.testing.assert_array_equal(steps.allowed, expected)
+        np.testing.assert_array_equal(steps.action_mask, expected)
 
 
 def test_masks_that_are_not_heeded_are_not_seen():
     for steps in first(3, collect(lambda states: zeros(states), Told(action_mask=masks), masked=False)):
-        assert steps.allowed is None
+        assert steps.action_mask is None
     agent = Listener(mask_actions=False)
     first(2, play(agent, Told(action_mask=masks), learn=False))
     assert [heard for heard in agent.heard if not isinstance(heard, str)] == [None, None]
@@ -115,14 +117,14 @@ def test_what_was_done_instead_is_what_is_remembered():
     for steps in rounds:
         np.testing.assert_array_equal(steps.action, done)
     assert [steps.terminal.tolist() for steps in rounds] == [[False, False], [False, True], [True, False]]
-    assert [steps.ended.tolist() for steps in rounds] == [[False, False], [False, False], [True, False]]
+    assert [steps.done.tolist() for steps in rounds] == [[False, False], [False, False], [True, False]]
 
 
 def test_rows_that_only_reset_are_no_steps():
     steps = first(5, collect(zeros, Told(action_mask=masks)))
-    assert [step.environment.tolist() for step in steps] == [[0, 1], [0, 1], [0, 1], [1], [0, 1]]
+    assert [step.env_id.tolist() for step in steps] == [[0, 1], [0, 1], [0, 1], [1], [0, 1]]
     assert steps[3].state.tolist() == [[1, 3]] and steps[3].next_state.tolist() == [[1, 4]]
-    assert steps[3].reward.tolist() == [40] and steps[3].allowed.shape == (1, 3)
+    assert steps[3].reward.tolist() == [40] and steps[3].action_mask.shape == (1, 3)
     assert [step.state[-1].tolist() for step in steps] == [[1, number] for number in range(5)]
 
 
@@ -136,7 +138,7 @@ def test_shaped_rewards_are_of_this_step_and_scores_are_of_the_true_ones():
     steps = first(2, collect(zeros, Told(), shape_reward=shape))
     assert asked == [(0, 0, 10, 1), (1, 0, 20, 2)]
     assert [step.reward.tolist() for step in steps] == [[-1, -10], [-2, -20]]
-    assert [step.true_reward.tolist() for step in steps] == [[1, 10], [2, 20]]
+    assert [step.raw_reward.tolist() for step in steps] == [[1, 10], [2, 20]]
     (episode,) = first(3, play(Listener(), Told(), learn=False, shape_reward=shape))[-1].episodes
     assert (episode.score, episode.length) == (1 + 2 + 3, 3)
 
@@ -209,35 +211,35 @@ def test_what_counts_for_a_replay_already_counts_when_a_loop_goes_on(replay_ever
 # ---------------------------------------------------------------- accounts
 
 
-def rows(environments, ended, rewards):
-    """`Steps` of some of the environments: what a tally looks at."""
+def rows(environments, done, rewards):
+    """`StepBatch` of some of the environments: what a tally looks at."""
     environments, rewards = np.array(environments), np.array(rewards, float)
-    return Steps(None, None, -rewards, None, None, np.array(ended), environments, rewards)
+    return StepBatch(None, None, -rewards, None, None, np.array(done), environments, rewards)
 
 
 def test_a_tally_counts_each_environment_by_itself():
-    tally = Tally(3)
-    assert tally.add(rows([0, 1, 2], [False, False, False], [1, 2, 3])) == 0
-    tally.add_losses(np.array([4, 6], np.float32))
-    assert tally.add(rows([0, 2], [True, True], [10, 30])) == 2
-    tally.add_losses(np.array([2], np.float32))
-    saved = {name: values.tolist() for name, values in tally.episodes_under_way().items()}
-    further = Tally(3)
+    stats = EpisodeStats(3)
+    assert stats.add(rows([0, 1, 2], [False, False, False], [1, 2, 3])) == 0
+    stats.add_losses(np.array([4, 6], np.float32))
+    assert stats.add(rows([0, 2], [True, True], [10, 30])) == 2
+    stats.add_losses(np.array([2], np.float32))
+    saved = {name: values.tolist() for name, values in stats.episodes_under_way().items()}
+    further = EpisodeStats(3)
     further.go_on_with(saved)
-    for one in (tally, further):
-        ended = one.end(np.array([0, 2]), 0.5)
-        assert [episode[:4] for episode in ended] == [(11, 2, 4, 0.5), (33, 2, 4, 0.5)]
+    for one in (stats, further):
+        done = one.end(np.array([0, 2]), 0.5)
+        assert [episode[:4] for episode in done] == [(11, 2, 4, 0.5), (33, 2, 4, 0.5)]
         one.add(rows([0, 1, 2], [True, True, False], [100, 200, 300]))
         assert [episode[:2] for episode in one.end(np.array([0, 1]), 0.5)] == [(100, 1), (202, 2)]
         assert np.isnan(one.end(np.array([0]), 0.5)[0].loss)
-    assert (tally.steps, tally.episodes) == (8, 4) and (further.steps, further.episodes) == (3, 2)
+    assert (stats.steps, stats.episodes) == (8, 4) and (further.steps, further.episodes) == (3, 2)
 
 
 def test_what_is_under_way_is_told_as_copies():
-    tally = Tally(1)
-    told = tally.episodes_under_way()
-    tally.add(rows([0], [False], [5]))
-    tally.add_losses(np.ones(3, np.float32))
+    stats = EpisodeStats(1)
+    told = stats.episodes_under_way()
+    stats.add(rows([0], [False], [5]))
+    stats.add_losses(np.ones(3, np.float32))
     assert {name: values.tolist() for name, values in told.items()} == {
         "scores": [0],
         "lengths": [0],

@@ -5,19 +5,19 @@ import pytest
 
 from keras_dqn import Agent
 from keras_dqn.backend import keras
-from keras_dqn.exploration import HeldEpsilonGreedy
-from keras_dqn.learner.compiled import Learner
-from keras_dqn.memory import NStep, ReplayMemory, Steps
-from keras_dqn.memory.replay import MaskedTransition
+from keras_dqn.core.exploration import HeldEpsilonGreedy
+from keras_dqn.core.learner import Learner
+from keras_dqn.core.memory.n_step import NStep
+from keras_dqn.core.memory.replay import MaskedTransition, ReplayMemory, StepBatch
 from tests.test_learner import kernel_of, steps, table
 
 
-def taking(number, count=1, ended=False):
-    """`Steps` of `count` environments whose masks say which number it was."""
+def taking(number, count=1, done=False):
+    """`StepBatch` of `count` environments whose masks say which number it was."""
     states = np.full((count, 1), number, np.float32)
     masks = np.array([[(number + i) >> bit & 1 for bit in range(4)] for i in range(count)], bool)
-    ends, rewards = np.full(count, ended), np.zeros(count)
-    return Steps(states, np.zeros(count, int), rewards, states + 1, ends, ends, np.arange(count), rewards, masks)
+    ends, rewards = np.full(count, done), np.zeros(count)
+    return StepBatch(states, np.zeros(count, int), rewards, states + 1, ends, ends, np.arange(count), rewards, masks)
 
 
 def numbers(masks):
@@ -32,10 +32,10 @@ def test_only_allowed_actions_are_taken():
     agent.brain.layers[-1].bias.assign([0, 5, 9])
     agent.learner.sync()
     states = np.zeros((300, 2), np.float32)
-    allowed = np.tile([[True, True, False], [True, False, False], [False, False, True]], (100, 1))
-    greedy = agent.act_batch(states, 0.0, allowed).reshape(100, 3)
+    action_mask = np.tile([[True, True, False], [True, False, False], [False, False, True]], (100, 1))
+    greedy = agent.act_batch(states, 0.0, action_mask).reshape(100, 3)
     np.testing.assert_array_equal(greedy, np.tile([1, 0, 2], (100, 1)))
-    explored = agent.act_batch(states, 1.0, allowed).reshape(100, 3)
+    explored = agent.act_batch(states, 1.0, action_mask).reshape(100, 3)
     assert [set(column.tolist()) for column in explored.T] == [{0, 1}, {0}, {2}]
 
 
@@ -57,22 +57,22 @@ def test_a_memory_holds_them(count):
     for number in range(5):
         memory.remember(taking(number, count))
     expected = [number + i for number in range(5) for i in range(count)][-4:]
-    assert numbers(memory.contents().allowed) == expected
+    assert numbers(memory.contents().action_mask) == expected
     batch = memory.sample(2, 2)
-    assert batch.allowed.shape == (2, 2, 4)
-    assert sorted(numbers(batch.allowed.reshape(4, 4))) == sorted(expected)
+    assert batch.action_mask.shape == (2, 2, 4)
+    assert sorted(numbers(batch.action_mask.reshape(4, 4))) == sorted(expected)
     with pytest.raises(ValueError, match="`allowed` must be in all transitions or in none. Received: None"):
-        memory.remember(taking(0)._replace(allowed=None))
-    assert numbers(memory.contents().allowed) == expected
+        memory.remember(taking(0)._replace(action_mask=None))
+    assert numbers(memory.contents().action_mask) == expected
 
 
 def test_n_steps_have_those_of_the_last_state():
     joiner, made = NStep(2, 0.5), []
-    for number, ended in [(0, False), (1, False), (2, True)]:
-        if (transitions := joiner.join(taking(number, ended=ended))) is not None:
-            made += numbers(transitions.allowed)
+    for number, done in [(0, False), (1, False), (2, True)]:
+        if (transitions := joiner.join(taking(number, done=done))) is not None:
+            made += numbers(transitions.action_mask)
     assert made == [1, 2, 2]
-    assert NStep(1, 0.5).join(taking(3)._replace(allowed=None)).allowed is None
+    assert NStep(1, 0.5).join(taking(3)._replace(action_mask=None)).action_mask is None
 
 
 # ---------------------------------------------------------------- learning

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keras_dqn.memory.replay import ReplayMemory, Transition
+from keras_dqn.core.memory.replay import ReplayMemory, Transition
 
 
 def transitions(numbers):
@@ -16,7 +16,7 @@ def transitions(numbers):
 
 
 def assert_rows_are(batch, numbers):
-    assert batch.allowed is None
+    assert batch.action_mask is None
     for got, expected in zip(batch[:5], transitions(numbers)[:5], strict=True):
         assert got.dtype == expected.dtype
         np.testing.assert_array_equal(got, expected)

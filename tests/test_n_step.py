@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_dqn import Agent, play
-from keras_dqn.memory import NStep, OneStep, Steps
+from keras_dqn.core.memory.n_step import NStep
+from keras_dqn.core.memory.replay import OneStep, StepBatch
 from tests.environments import Counter
 
 
@@ -22,7 +23,7 @@ def one_step(joiner, state, reward, terminated=False, truncated=False, environme
     rewards = np.array([float(reward)])
     arrays = np.array([[state]]), np.array([state % 2]), rewards, np.array([[state + 1]])
     ends = np.array([terminated]), np.array([terminated or truncated])
-    return rows(joiner.join(Steps(*arrays, *ends, np.array([environment]), rewards)))
+    return rows(joiner.join(StepBatch(*arrays, *ends, np.array([environment]), rewards)))
 
 
 def test_three_steps_by_hand():
@@ -41,7 +42,7 @@ def test_three_steps_by_hand():
 def test_a_lost_life_completes_what_is_pending_though_the_episode_goes_on():
     joiner, rewards, yes, no = NStep(3, 0.5), np.array([2.0]), np.array([True]), np.array([False])
     one_step(joiner, 0, 1)
-    steps = Steps(np.array([[1]]), np.array([1]), rewards, np.array([[2]]), yes, no, np.array([0]), rewards)
+    steps = StepBatch(np.array([[1]]), np.array([1]), rewards, np.array([[2]]), yes, no, np.array([0]), rewards)
     assert rows(joiner.join(steps)) == [(0, 0, 2, 0, 2), (1, 1, 2, 0, 2)]
     assert one_step(joiner, 2, 4) == []
 

@@ -5,8 +5,8 @@ import pytest
 
 from keras_dqn import Agent, load_weights, save_weights
 from keras_dqn.backend import keras
-from keras_dqn.networks.mlp import Dueling, mlp
-from keras_dqn.networks.numpy_forward import NumpyForward
+from keras_dqn.core.networks.mlp import Dueling, mlp
+from keras_dqn.core.networks.numpy_forward import NumpyForward
 
 STATES = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 

@@ -1,13 +1,14 @@
-"""Layer normalisation and relu in one pass: the numbers of Keras's own layer, in every way a network is used."""
+"""Layer normalization and relu in one pass: the numbers of Keras's own layer, in every way a network is used."""
 
 import numpy as np
 import pytest
 
 from keras_dqn import Breakout, WeightFileError, load_weights, save_weights
 from keras_dqn.backend import keras, tf
-from keras_dqn.networks import NumpyForward, mlp
-from keras_dqn.networks.atari import nature_cnn
-from keras_dqn.networks.normalisation import LayerNormRelu
+from keras_dqn.core.networks.atari import nature_cnn
+from keras_dqn.core.networks.layers import LayerNormRelu
+from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.core.networks.numpy_forward import NumpyForward
 
 SHAPES = [(20, 20, 32), (7, 7, 64), (512,), (5,)]
 
@@ -57,13 +58,13 @@ def test_in_bfloat16_sums_and_weights_stay_float32():
 
 
 def test_rows_do_not_mix():
-    """Each state is normalised by itself, so Q-values do not depend on the batch they are worked out in."""
+    """Each state is normalized by itself, so Q-values do not depend on the batch they are worked out in."""
     ours, _, inputs, _ = pair((7, 7, 64))
     np.testing.assert_allclose(ours(inputs)[2:3], ours(inputs[2:3]), rtol=1e-4, atol=1e-6)
 
 
 def test_it_is_cloned_and_described_as_other_layers_are():
-    brain = nature_cnn((4, 84, 84), 4, seed=0, normalisation="layer")
+    brain = nature_cnn((4, 84, 84), 4, seed=0, normalization="layer")
     twin = keras.models.clone_model(brain)
     twin.set_weights(brain.get_weights())
     frames = np.random.default_rng(0).integers(256, size=(3, 4, 84, 84), dtype=np.uint8)
@@ -71,23 +72,23 @@ def test_it_is_cloned_and_described_as_other_layers_are():
     assert LayerNormRelu.from_config(LayerNormRelu(epsilon=0.5).get_config()).epsilon == 0.5
 
 
-def test_the_normalised_network():
+def test_the_normalized_network():
     """The paper's, with two numbers a unit more; the weights of a layer are orthogonal at first."""
-    plain, brain = (nature_cnn((4, 84, 84), 6, seed=1, normalisation=kind) for kind in (None, "layer"))
+    plain, brain = (nature_cnn((4, 84, 84), 6, seed=1, normalization=kind) for kind in (None, "layer"))
     units = 20 * 20 * 32 + 9 * 9 * 64 + 7 * 7 * 64 + 512
     assert brain.count_params() == plain.count_params() + 2 * units
     for kernel in brain.get_weights()[::4]:
         rows = kernel.reshape(-1, kernel.shape[-1])
         gain = 1 if kernel.shape[-1] == 6 else 2
         np.testing.assert_allclose(rows.T @ rows, gain * np.eye(rows.shape[1]), atol=1e-4)
-    same = nature_cnn((4, 84, 84), 6, seed=1, normalisation="layer")
+    same = nature_cnn((4, 84, 84), 6, seed=1, normalization="layer")
     for one, other in zip(brain.get_weights(), same.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_order_is_layer_normalisation_relu():
+def test_the_order_is_layer_normalization_relu():
     """The network's numbers, worked out with Keras's functions from its weights."""
-    brain = nature_cnn((4, 84, 84), 4, seed=0, normalisation="layer")
+    brain = nature_cnn((4, 84, 84), 4, seed=0, normalization="layer")
     random = np.random.default_rng(0)
     brain.set_weights([weight + 0.1 * random.normal(size=weight.shape) for weight in brain.get_weights()])
     frames = random.integers(256, size=(2, 4, 84, 84), dtype=np.uint8)
@@ -104,8 +105,8 @@ def test_the_order_is_layer_normalisation_relu():
 
 
 def test_bfloat16_files_are_the_same_files():
-    brain = nature_cnn((4, 84, 84), 4, seed=0, normalisation="layer")
-    half = nature_cnn((4, 84, 84), 4, seed=5, normalisation="layer", dtype="mixed_bfloat16")
+    brain = nature_cnn((4, 84, 84), 4, seed=0, normalization="layer")
+    half = nature_cnn((4, 84, 84), 4, seed=5, normalization="layer", dtype="mixed_bfloat16")
     save_weights(brain, "weights.h5")
     load_weights(half, "weights.h5")
     frames = np.random.default_rng(0).integers(256, size=(3, 4, 84, 84), dtype=np.uint8)
@@ -113,8 +114,8 @@ def test_bfloat16_files_are_the_same_files():
     np.testing.assert_allclose(half(frames), brain(frames), atol=0.1)
 
 
-def test_a_normalised_network_of_vectors():
-    brain = mlp(4, 2, hidden=(8, 8), normalisation="layer", seed=0)
+def test_a_normalized_network_of_vectors():
+    brain = mlp(4, 2, hidden=(8, 8), normalization="layer", seed=0)
     assert [type(layer).__name__ for layer in brain.layers] == ["Dense", "LayerNormRelu"] * 2 + ["Dense"]
     assert not NumpyForward.supports(brain)
     for layer in brain.layers[:-1:2]:
@@ -124,9 +125,9 @@ def test_a_normalised_network_of_vectors():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nature_cnn((4, 84, 84), 4, normalisation="batch"), "\"layer\" or None. Received: 'batch'"),
-        (lambda: mlp(4, 2, normalisation="batch"), "`normalisation`.* Received: 'batch' with the activation 'relu'"),
-        (lambda: mlp(4, 2, normalisation="layer", activation="tanh"), "Received: 'layer' with the activation 'tanh'"),
+        (lambda: nature_cnn((4, 84, 84), 4, normalization="batch"), "\"layer\" or None. Received: 'batch'"),
+        (lambda: mlp(4, 2, normalization="batch"), "`normalization`.* Received: 'batch' with the activation 'relu'"),
+        (lambda: mlp(4, 2, normalization="layer", activation="tanh"), "Received: 'layer' with the activation 'tanh'"),
     ],
 )
 def test_what_networks_refuse(make, message):
@@ -136,7 +137,7 @@ def test_what_networks_refuse(make, message):
 
 @pytest.mark.parametrize(("recipe", "other"), [("nature", "layer"), ("parallel", None)])
 def test_weights_of_the_other_network_are_refused(recipe, other):
-    save_weights(nature_cnn((4, 84, 84), 4, seed=0, normalisation=other), "other.h5")
+    save_weights(nature_cnn((4, 84, 84), 4, seed=0, normalization=other), "other.h5")
     breakout = Breakout(
         recipe=recipe, weights=None, weight_backup="mine.h5", seed=0, memory_size=100, learning_starts=0
     )

@@ -130,7 +130,7 @@ def execute(path, folder):
     return notebook
 
 
-def settle(notebook):
+def hold_at_minimum(notebook):
     """Make a notebook that was executed fit to be kept: no widgets, no traces of machine and time.
 
     A widget lives as long as its kernel; what a file shows without one is the bar as it first appeared, at 0 %. So the
@@ -424,7 +424,7 @@ def test_the_exercises_of_play_are_code_that_runs(monkeypatch):
     """As far as it goes without training."""
     from keras_dqn import CartPole, play_here
     from keras_dqn.playable.page import Page
-    from keras_dqn.runner.runner import Runner
+    from keras_dqn.training.runner import Runner
 
     monkeypatch.setattr(Runner, "train", lambda self: None)
     text = next(cell.source for cell in nbformat.read(PLAY, as_version=4).cells if cell.id == "exercises")
@@ -507,6 +507,6 @@ if __name__ == "__main__":
         sys.exit(f"The notebooks are {', '.join(by_name)}. Received: {', '.join(sorted(unknown))}")
     for notebook_path in map(by_name.get, sys.argv[1:] or by_name):
         with tempfile.TemporaryDirectory() as working_folder:
-            finished = settle(execute(notebook_path, Path(working_folder)))
+            finished = hold_at_minimum(execute(notebook_path, Path(working_folder)))
         nbformat.write(finished, notebook_path)
         print(f"{notebook_path.name}: {notebook_path.stat().st_size / 1000:.0f} kB")

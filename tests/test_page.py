@@ -17,7 +17,7 @@ import keras_dqn
 from keras_dqn import CartPole, MountainCar, WeightFileError, game_for, page, playable, weights
 from keras_dqn.__main__ import main
 from keras_dqn.backend import keras
-from keras_dqn.networks.mlp import mlp
+from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.playable.page import play_here, write_page
 
 ENVIRONMENTS = {
@@ -689,7 +689,7 @@ def test_the_page_runs_its_own_script_and_style_and_nothing_else(chromium, serve
     path = write_page("cartpole", Path("page.html").absolute())
     free = Path("free.html").absolute()
     free.write_text(re.sub("<meta http-equiv=.*>", "", path.read_text("utf-8")), "utf-8")
-    for page_path, allowed in [(path, False), (free, True)]:
+    for page_path, action_mask in [(path, False), (free, True)]:
         chromium.open(page_path)
         assert value(chromium, "game.title") and chromium.problems == [], "its own script runs"
         chromium.run(
@@ -706,11 +706,11 @@ def test_the_page_runs_its_own_script_and_style_and_nothing_else(chromium, serve
             }})"""
         )
         chromium.run(f"fetch('{address}/data', {{mode: 'no-cors'}}).catch(() => 0).then(() => 0)")
-        assert chromium.run("[typeof injected, typeof clicked]") == (["boolean"] if allowed else ["undefined"]) * 2
+        assert chromium.run("[typeof injected, typeof clicked]") == (["boolean"] if action_mask else ["undefined"]) * 2
         for element, spacing in [("h1", "77px"), ("#inline", "88px")]:
             drawn = chromium.run(f"getComputedStyle(document.querySelector('{element}')).letterSpacing")
-            assert (drawn == spacing) == allowed
-        assert sorted(asked) == (["/data", "/picture"] if allowed else [])
+            assert (drawn == spacing) == action_mask
+        assert sorted(asked) == (["/data", "/picture"] if action_mask else [])
 
 
 def test_a_page_without_an_agent_needs_no_tensorflow():

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from matplotlib import image, style
 
-from keras_dqn.records.evaluation import Evaluated, mean_interval
 from keras_dqn.show.plots import (
     compare_runs,
     learning_curve,
@@ -20,6 +19,7 @@ from keras_dqn.show.plots import (
     save_figure,
     screens,
 )
+from keras_dqn.training.evaluation import Evaluated, mean_interval
 
 
 def history_of(scores, epsilons=None, losses=None):

@@ -14,7 +14,7 @@ import pytest
 
 from keras_dqn import Breakout, CartPole, MountainCar
 from keras_dqn.backend import keras
-from keras_dqn.records.weights import pretrained
+from keras_dqn.files.weights import pretrained
 
 REPOSITORY = Path(__file__).parent.parent
 CARDS = (REPOSITORY / "weights" / "README.md").read_text()

@@ -8,11 +8,11 @@ import tqdm.notebook
 import tqdm.std
 
 from keras_dqn import CartPole, MountainCar
-from keras_dqn.agent import Step
 from keras_dqn.backend import keras
-from keras_dqn.records.history import Episode, History
-from keras_dqn.runner import progress
-from keras_dqn.runner.runner import Runner
+from keras_dqn.core.loop import TrainStep
+from keras_dqn.training import progress
+from keras_dqn.training.history import Episode, History
+from keras_dqn.training.runner import Runner
 
 EPISODE = Episode(21.0, 21, 0.5, 1.0, 0.1)
 
@@ -75,7 +75,7 @@ def test_the_bar_stays_in_a_notebook(monkeypatch):
     bar = bar_of(CartPole(5, weights=None))
     assert bar._bar.leave
     bar.training.history.append(EPISODE)
-    bar.on_step(Step(21, [EPISODE], None))
+    bar.on_step(TrainStep(21, [EPISODE], None))
     bar.training.reached = SimpleNamespace(steps=21, score=500.0)
     bar._fill()
     bar._bar.close()
@@ -92,10 +92,10 @@ def test_the_time_left_does_not_count_the_compilation(monkeypatch):
     monkeypatch.setattr(tqdm.std, "time", lambda: now[0])
     bar = bar_of(CartPole(11, weights=None))
     now[0] += 100  # all of it in the first step that replays
-    bar.on_step(Step(1, [], [0.5]))
+    bar.on_step(TrainStep(1, [], [0.5]))
     now[0] += 1
     bar.training.history.append(EPISODE)
-    bar.on_step(Step(21, [EPISODE], [0.5]))
+    bar.on_step(TrainStep(21, [EPISODE], [0.5]))
     shown = bar._bar.format_dict
     assert (shown["n"], shown["elapsed"]) == (1, 1.0) and str(bar._bar).count("00:01<00:10") == 1
     bar.close(None)
@@ -107,7 +107,7 @@ def test_a_narrow_terminal_keeps_score_and_epsilon(columns, monkeypatch, capsys)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     bar = bar_of(CartPole(11, weights=None))
     bar.training.history.append(EPISODE)
-    bar.on_step(Step(21, [EPISODE], None))
+    bar.on_step(TrainStep(21, [EPISODE], None))
     bar.close(None)
     line = last_bar(capsys.readouterr().err)
     assert re.search(r"%[|].+[|] \d\d:\d\d, score=21, epsilon=1.00", line) and len(line) < columns

@@ -10,16 +10,16 @@ import torch
 
 from keras_dqn import Agent, WeightFileError, load_weights, play
 from keras_dqn.backend import keras
+from keras_dqn.core.learner import Learner
+from keras_dqn.core.memory.replay import Transition
+from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.files.weights import pretrained
 from keras_dqn.games.cartpole import CartPole
-from keras_dqn.learner.compiled import Learner
-from keras_dqn.memory.replay import Transition
-from keras_dqn.networks.mlp import mlp
 from keras_dqn.pytorch.agent import TorchAgent
 from keras_dqn.pytorch.learner import TorchLearner
 from keras_dqn.pytorch.network import QNetwork, from_state_dict, to_state_dict
 from keras_dqn.pytorch.optimizer import aligned_optimizer
-from keras_dqn.records.weights import pretrained
-from keras_dqn.runner.runner import evaluate, make_env
+from keras_dqn.training.runner import evaluate, make_env
 from tests.environments import Counter
 
 torch.set_num_threads(1)  # two that wait for each other on busy cores take a hundred times as long
@@ -300,7 +300,7 @@ def test_the_clipping_of_a_keras_optimizer_goes_with_it():
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in CartPole.recipes if recipe != "parallel"])
 def test_takes_the_options_of_every_recipe(recipe):
-    """Of all but the one whose network is normalised, which `QNetwork` refuses."""
+    """Of all but the one whose network is normalized, which `QNetwork` refuses."""
     options = {**CartPole.recipes[recipe], "memory_size": 1000}
     replay_every = options.pop("replay_every", "episode")
     agent = make_agent(**options)

@@ -27,8 +27,8 @@ from keras_dqn.experiment import bench_ray
 from keras_dqn.ray import fleet
 from keras_dqn.ray.cluster import check_nodes, joined, versions
 from keras_dqn.ray.sweeps import run_anywhere
-from keras_dqn.runner.callbacks import TrainingCallback
-from keras_dqn.runner.elsewhere import ActorsLog
+from keras_dqn.training.callbacks import TrainingCallback
+from keras_dqn.training.remote import ActorsLog
 from tests import ray_calls, ray_games
 
 SMALL = 80_000_000  # bytes of object store, about the least that Ray takes

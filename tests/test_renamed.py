@@ -9,8 +9,8 @@ import pytest
 
 from keras_dqn import CartPole, MountainCar, game_for, train_seeds
 from keras_dqn.__main__ import main
+from keras_dqn.files.weights import pretrained
 from keras_dqn.games import GAMES
-from keras_dqn.records.weights import pretrained
 
 WORD = "The recipe best is called fast now\n"
 

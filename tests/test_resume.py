@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from keras_dqn import Breakout, CartPole, Checkpoints, MountainCar, game_for
-from keras_dqn.agent.agent import fresh_position, play
-from keras_dqn.agent.settings import Settings
+from keras_dqn.core.exploration import Linear
+from keras_dqn.core.loop import fresh_position, play
+from keras_dqn.core.settings import Settings
 from keras_dqn.environments.position import Position, check_position
 from keras_dqn.environments.vector import make_env, make_vector_env
 from keras_dqn.expected import Unexpected
-from keras_dqn.exploration import Linear
 from tests.test_breakout import tiny_network
 from tests.test_pins import ENVIRONMENT
 from tests.test_saved_training import seal
@@ -290,7 +290,7 @@ def test_with_other_settings_environments_begin_new_episodes(capsys):
         (lambda p: p.update(states=[[0, 0, 0]]), r"states: expected float32 of shape \(1, 4\)"),
         (lambda p: p.update(states=[[0, 0, 0, "a"]]), "states: expected lists of float"),
         (lambda p: p.update(states=[[0, 0, 0, 1e39]]), "states: expected float32"),
-        (lambda p: p.update(ended=[0]), "ended: expected lists of bool"),
+        (lambda p: p.update(done=[0]), "ended: expected lists of bool"),
         (lambda p: p.pop("tally"), "expected environments, states, ended, due, tally"),
         (lambda p: p["tally"].update(lengths=[2.5]), "lengths: expected lists of int"),
         (lambda p: p["tally"].update(updates=[-1]), "updates: expected finite numbers from 0"),

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from keras_dqn import Agent, CartPole, Learner, Transition, game_for, play, train_seeds
 from keras_dqn.backend import keras
+from keras_dqn.core.exploration import OverTraining
+from keras_dqn.core.memory.replay import StepBatch
+from keras_dqn.core.memory.rollout import RolloutMemory, lambda_return
 from keras_dqn.environments import make_vector_env
-from keras_dqn.exploration import OverTraining
-from keras_dqn.memory import RolloutMemory, Steps
-from keras_dqn.memory.rollout import lambda_return
 
 TRAP = 99.0  # a value that no return may have anything of
 
@@ -33,9 +33,9 @@ def slow_returns(history, capacity, gamma, q_lambda):
     for i, first in enumerate(history[:capacity]):
         chain = [first]
         for j in range(i + 1, capacity):
-            if chain[-1]["terminal"] or chain[-1]["ended"]:
+            if chain[-1]["terminal"] or chain[-1]["done"]:
                 break
-            if history[j]["environment"] == first["environment"]:
+            if history[j]["env_id"] == first["env_id"]:
                 chain.append(history[j])
         total = rewards = 0.0
         for n, step in enumerate(chain, 1):
@@ -48,15 +48,15 @@ def slow_returns(history, capacity, gamma, q_lambda):
 
 
 def random_rounds(random, environments):
-    """The `Steps` that some environments make, without end; who has ended only resets."""
-    ended, states = np.zeros(environments, bool), random.normal(size=(environments, 1))
+    """The `StepBatch` that some environments make, without end; who has ended only resets."""
+    done, states = np.zeros(environments, bool), random.normal(size=(environments, 1))
     while True:
         next_states = random.normal(size=(environments, 1))
         terminal, over = random.random((2, environments)) < 0.2
-        if len(rows := np.flatnonzero(~ended)):
+        if len(rows := np.flatnonzero(~done)):
             flags, rewards = (terminal[rows], over[rows]), random.normal(size=len(rows))
-            yield Steps(states[rows], rows % 3, rewards, next_states[rows], *flags, rows, np.zeros(len(rows)))
-        ended, states = ~ended & over, next_states
+            yield StepBatch(states[rows], rows % 3, rewards, next_states[rows], *flags, rows, np.zeros(len(rows)))
+        done, states = ~done & over, next_states
 
 
 def played(random, environments, capacity, forget_values=0.0):
@@ -66,15 +66,15 @@ def played(random, environments, capacity, forget_values=0.0):
     while not memory.ready():
         steps = next(rounds)
         memory.remember(steps if random.random() < forget_values else steps._replace(q_values=worth(steps.state)))
-        for k, environment in enumerate(steps.environment):
+        for k, environment in enumerate(steps.env_id):
             history.append(
                 {
                     "state": steps.state[k, 0],
                     "reward": steps.reward[k],
                     "next_value": steps.next_state[k, 0],
                     "terminal": steps.terminal[k],
-                    "ended": steps.ended[k],
-                    "environment": environment,
+                    "done": steps.done[k],
+                    "env_id": environment,
                 }
             )
     return memory, history
@@ -90,11 +90,11 @@ def test_the_returns_are_those_of_the_slow_version_on_random_histories(seed):
 
 
 def of_one_round(*rows):
-    """`Steps` of rows (environment, state, reward, next state, terminal, ended)."""
-    environment, state, reward, next_state, terminal, ended = (np.array(column) for column in zip(*rows, strict=True))
+    """`StepBatch` of rows (environment, state, reward, next state, terminal, ended)."""
+    environment, state, reward, next_state, terminal, done = (np.array(column) for column in zip(*rows, strict=True))
     states, next_states = state[:, None].astype(float), next_state[:, None].astype(float)
     q_values = worth(states)
-    return Steps(states, environment, reward, next_states, terminal, ended, environment, reward, q_values=q_values)
+    return StepBatch(states, environment, reward, next_states, terminal, done, environment, reward, q_values=q_values)
 
 
 def asked_for(states):
@@ -143,9 +143,9 @@ def test_lambda_1_is_the_discounted_return(seed):
     returns, later = np.zeros(30), {}
     for i in reversed(range(30)):
         step = history[i]
-        goes_on = step["environment"] in later and not step["ended"]
-        after = later[step["environment"]] if goes_on else step["next_value"]
-        returns[i] = later[step["environment"]] = step["reward"] + 0.9 * (not step["terminal"]) * after
+        goes_on = step["env_id"] in later and not step["done"]
+        after = later[step["env_id"]] if goes_on else step["next_value"]
+        returns[i] = later[step["env_id"]] = step["reward"] + 0.9 * (not step["terminal"]) * after
     np.testing.assert_allclose(memory.lambda_returns(), returns, rtol=1e-5, atol=1e-5)
 
 
@@ -155,13 +155,13 @@ def test_an_environment_knows_nothing_of_the_others(seed, environments):
     memory, history = played(np.random.default_rng(seed), environments, 24)
     returns = memory.lambda_returns()
     for environment in range(environments):
-        own = [i for i in range(24) if history[i]["environment"] == environment]
+        own = [i for i in range(24) if history[i]["env_id"] == environment]
         if not own:
             continue
         alone = RolloutMemory(len(own), worth, gamma=0.9, q_lambda=memory.q_lambda)
         for i in own:
             step = history[i]
-            row = (0, step["state"], step["reward"], step["next_value"], step["terminal"], step["ended"])
+            row = (0, step["state"], step["reward"], step["next_value"], step["terminal"], step["done"])
             alone.remember(of_one_round(row))
         np.testing.assert_allclose(alone.lambda_returns(), returns[own], rtol=1e-5, atol=1e-5)
 
@@ -187,7 +187,7 @@ def test_a_rollout_is_drawn_whole_in_another_order_each_epoch_and_forgotten():
         assert sorted(states) == sorted(returns)
         assert drawn.reward.ravel().tolist() == [returns[state] for state in states]
         assert drawn.action.ravel().tolist() == [
-            next(step["environment"] for step in history if step["state"] == state) % 3 for state in states
+            next(step["env_id"] for step in history if step["state"] == state) % 3 for state in states
         ]
         orders.append(states)
         memory.q_values = None  # the second time nobody asks a network that has learned since
@@ -215,7 +215,7 @@ def test_two_rollouts_are_worth_what_the_slow_version_says():
         next_states, rewards = random.normal(size=(4, 1)), random.normal(size=4)
         rows = [(i, states[i, 0], rewards[i], next_states[i, 0], False, False) for i in range(4)]
         memory.remember(of_one_round(*rows))
-        names = ("environment", "state", "reward", "next_value", "terminal", "ended")
+        names = ("env_id", "state", "reward", "next_value", "terminal", "done")
         history += [dict(zip(names, row, strict=True)) for row in rows]
         states = next_states
         if memory.ready():
@@ -375,9 +375,9 @@ def test_a_lost_life_stops_the_bootstrap_and_not_the_episode():
     for terminal in ([True], [False]):
         agent.act_batch(state, 0.0)
         agent.remember_batch(
-            Steps(state, first, one, state + 1, np.array(terminal), np.array([False]), first, true_reward=one)
+            StepBatch(state, first, one, state + 1, np.array(terminal), np.array([False]), first, raw_reward=one)
         )
-    assert agent.memory._arrays["terminal"][:2].tolist() == [True, False] and not agent.memory._arrays["ended"].any()
+    assert agent.memory._arrays["terminal"][:2].tolist() == [True, False] and not agent.memory._arrays["done"].any()
     assert agent.memory.lambda_returns()[0] == 1
 
 
@@ -544,10 +544,10 @@ def test_an_experiment_of_several_seeds_writes_down_what_it_was():
     assert experiment.results[0].steps >= 200
 
 
-def test_the_torch_version_says_that_it_has_no_normalisation():
+def test_the_torch_version_says_that_it_has_no_normalization():
     from keras_dqn.pytorch import TorchAgent
 
-    with pytest.raises(ValueError, match="`normalisation`.* Received: 'layer'"):
+    with pytest.raises(ValueError, match="`normalization`.* Received: 'layer'"):
         CartPole(recipe="parallel", weights=None, agent_class=TorchAgent)
 
 

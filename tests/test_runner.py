@@ -12,10 +12,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from keras_dqn import Agent, CartPole, Evaluation, WeightFileError, evaluate, load_weights, play, save_weights
 from keras_dqn.backend import keras
+from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.environments.vector import make_env, make_vector_env
-from keras_dqn.networks.mlp import mlp
-from keras_dqn.records.evaluation import mean_interval
-from keras_dqn.runner.runner import Runner
+from keras_dqn.training.evaluation import mean_interval
+from keras_dqn.training.runner import Runner
 from tests.environments import Counter
 
 

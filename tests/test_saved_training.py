@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from keras_dqn import Breakout, CheckpointError, Checkpoints, MountainCar
-from keras_dqn.agent.agent import fresh_position
-from keras_dqn.exploration import Linear
+from keras_dqn.core.exploration import Linear
+from keras_dqn.core.loop import fresh_position
 from tests.test_breakout import tiny_network
 
 

@@ -281,7 +281,7 @@ def disk_is_full_for_python(folder, screen, monkeypatch):
     def no_space(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("keras_dqn.records.atomic.atomic_write", no_space)
+    monkeypatch.setattr("keras_dqn.files.atomic.atomic_write", no_space)
 
 
 def render_raises(folder, screen, monkeypatch):

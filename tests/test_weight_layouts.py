@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tf_keras
 
-from keras_dqn.agent import Agent
-from keras_dqn.networks import mlp
-from keras_dqn.records.weights import WeightFileError, load_weights, read_weights, save_weights
+from keras_dqn.core.agent import Agent
+from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.files.weights import WeightFileError, load_weights, read_weights, save_weights
 from tests.test_hostile_files import save_like_keras_1
 from tests.test_weights import bits, convolutional, custom, dense, nested, randomized, subclassed
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 import keras_dqn
 from keras_dqn import weights
-from keras_dqn.records.atomic import atomic_write, check_writable
-from keras_dqn.records.hdf5 import Tensor
-from keras_dqn.records.weights import WeightFileError, load_weights, read_weights, save_weights
+from keras_dqn.files.atomic import atomic_write, check_writable
+from keras_dqn.files.hdf5 import Tensor
+from keras_dqn.files.weights import WeightFileError, load_weights, read_weights, save_weights
 
 # ---------------------------------------------------------------- networks
 

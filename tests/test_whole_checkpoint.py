@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from keras_dqn import Agent, CheckpointError, Checkpoints
-from keras_dqn.memory import Steps
-from keras_dqn.records import checkpoint
-from keras_dqn.records.checkpoint import Progress, bytes_needed, check_whole_folder, written_whole
-from keras_dqn.records.history import Episode, Evaluated, History
+from keras_dqn.core.memory.replay import StepBatch
+from keras_dqn.training import checkpoint
+from keras_dqn.training.checkpoint import Progress, bytes_needed, check_integer_folder, written_whole
+from keras_dqn.training.history import Episode, Evaluated, History
 
 SETTINGS = {"game": "none", "recipe": "own", "gamma": 0.9}
 
@@ -27,7 +27,7 @@ def lived(seed, steps=30):
     for _ in range(steps):
         states, next_states = random.normal(size=(2, 1, 2)).astype(np.float32)
         actions, rewards, ends = agent.act_batch(states), random.normal(size=1), random.random(1) < 0.2
-        agent.remember_batch(Steps(states, actions, rewards, next_states, ends, ends, np.zeros(1, int), rewards))
+        agent.remember_batch(StepBatch(states, actions, rewards, next_states, ends, ends, np.zeros(1, int), rewards))
     if steps:
         agent.memory.sample(4)  # so that its generator has moved
     learner = agent.learner
@@ -126,11 +126,11 @@ def test_one_bit_is_seen_and_the_older_one_used(name, capsys):
 def test_a_manifest_lists_what_is_needed_with_sizes_and_sums():
     path = save(lived(1))
     files = json.loads((path / "manifest.json").read_text())["files"]
-    assert check_whole_folder(path) == {file.name for file in path.iterdir()} - {"manifest.json"} == set(files)
+    assert check_integer_folder(path) == {file.name for file in path.iterdir()} - {"manifest.json"} == set(files)
     del files["optimizer.npz"]
     (path / "manifest.json").write_text(json.dumps({"files": files}))
     with pytest.raises(CheckpointError, match=r"expected to list \['optimizer.npz'\]"):
-        check_whole_folder(path)
+        check_integer_folder(path)
 
 
 def test_other_settings_are_said_and_another_game_refused():

@@ -12,7 +12,7 @@
 
 `keras-dqn train --config FILE` reads it, and a training that has ended leaves one beside its weights, with every
 setting. The file is read as data: a schedule, an optimizer and a network are names and numbers. A network that a
-function makes is `{function = "nature_cnn", normalisation = "layer"}`; a function of one's own, like that of
+function makes is `{function = "nature_cnn", normalization = "layer"}`; a function of one's own, like that of
 `shape_reward`, goes by "module:name", and its module is imported.
 """
 
@@ -29,18 +29,18 @@ from typing import TYPE_CHECKING, Any
 
 from keras_dqn import __version__
 from keras_dqn.commands.options import UsageError, check_network
-from keras_dqn.records.atomic import atomic_write
+from keras_dqn.files.atomic import atomic_write
 
 if TYPE_CHECKING:
-    from keras_dqn.runner.runner import Runner
+    from keras_dqn.training.runner import Runner
 
 INSTEAD = {"game": "env", "env": "game", "episodes": "steps", "steps": "episodes"}  # one takes the place of the other
 SCHEDULES = {"exploration", "learning_rate_schedule"}
 OF_THE_RECIPE = {"num_envs", "shape_reward"}  # options that another recipe has its own of
 FUNCTIONS = {  # by names of their own, for each setting
     "network": {
-        "nature_cnn": "keras_dqn.networks.atari:nature_cnn",
-        "difference_cnn": "keras_dqn.networks.atari:difference_cnn",
+        "nature_cnn": "keras_dqn.core.networks.atari:nature_cnn",
+        "difference_cnn": "keras_dqn.core.networks.atari:difference_cnn",
     },
     "shape_reward": {"clipped": "keras_dqn.games.breakout:clipped"},
 }
@@ -248,7 +248,7 @@ def description(options: argparse.Namespace, runner: "Runner") -> tuple[str, lis
 
 def _named_function(setting, value, bare):
     """A function, as `described` has it, by its name: a text, or with its arguments a table; None without a name."""
-    from keras_dqn.agent.settings import described
+    from keras_dqn.core.settings import described
 
     module, _, name = value["function"].rpartition(".")
     text = f"{module}:{name}"
@@ -270,7 +270,7 @@ def write(path: str | Path, text: str) -> None:
 
 
 def _agent_names():
-    from keras_dqn.agent.settings import Settings
+    from keras_dqn.core.settings import Settings
 
     return [*Settings.names(), "network", "replay_every"]
 

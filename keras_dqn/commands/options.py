@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from keras_dqn.files.atomic import check_writable
 from keras_dqn.games import ANY_RECIPES, GAMES, WITH_A_RUNNER
-from keras_dqn.records.atomic import check_writable
-from keras_dqn.records.renamed import found, name_now
+from keras_dqn.training.renamed import found, name_now
 
 if TYPE_CHECKING:
-    from keras_dqn.runner.runner import Runner
+    from keras_dqn.training.runner import Runner
 
 RECIPES = "; ".join([*(f"{name}: {', '.join(GAMES[name].recipes)}" for name in WITH_A_RUNNER)])
 
@@ -123,7 +123,7 @@ NETWORK = {  # what `networks.mlp` takes, and of what kind
     "center": _is_number_or_list,
     "scale": _is_number_or_list,
     "initializer": lambda value: isinstance(value, str),
-    "normalisation": lambda value: isinstance(value, str),
+    "normalization": lambda value: isinstance(value, str),
 }
 
 

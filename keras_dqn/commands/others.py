@@ -7,8 +7,8 @@ from pathlib import Path
 
 import keras_dqn
 from keras_dqn.commands.options import check_game, check_suffix, check_weights, trained_runner
+from keras_dqn.files.atomic import check_writable
 from keras_dqn.games import ON_A_PAGE
-from keras_dqn.records.atomic import check_writable
 
 
 def plot(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from keras_dqn.environments.vector import OneEnv
 from keras_dqn.expected import Array, Flag, GeneratorState, Number, Optional, check
 
 if TYPE_CHECKING:
-    from keras_dqn.agent.tally import Tally
+    from keras_dqn.core.episode_stats import EpisodeStats
 
 _PHYSICS = {  # what a step changes, beside the generator; of these very classes, as a subclass may have more of it
     CartPoleEnv: ("state", "steps_beyond_terminated"),
@@ -40,10 +40,10 @@ class Position:
 
     def __init__(self, saved: dict[str, Any] | None = None):
         self.saved = saved
-        self.envs = self.states = self.ended = self.tally = None
+        self.envs = self.states = self.done = self.stats = None
         self.due, self.info = 0, {}
 
-    def begin(self, envs: Any, tally: "Tally | None", seed: int | None = None) -> None:
+    def begin(self, envs: Any, stats: "EpisodeStats | None", seed: int | None = None) -> None:
         """Reset the environments, or put them where they were.
 
         Args:
@@ -51,20 +51,20 @@ class Position:
             tally: of episodes that begin now.
             seed: of the reset.
         """
-        self.envs, self.tally = envs, tally
+        self.envs, self.stats = envs, stats
         self.states, self.info = envs.reset(seed=seed)
-        self.ended, self.due = np.zeros(envs.num_envs, bool), 0
+        self.done, self.due = np.zeros(envs.num_envs, bool), 0
         if self.saved is not None:
-            states, ended, due = (self.saved[name] for name in ("states", "ended", "due"))
+            states, done, due = (self.saved[name] for name in ("states", "done", "due"))
             try:
-                _put(envs, self.saved["environments"], ended, states)
+                _put(envs, self.saved["environments"], done, states)
             except ValueError as error:
                 print(f"The environments begin new episodes after all: {error}")
                 self.saved = None
                 self.states, self.info = envs.reset(seed=seed)
                 return
-            self.states, self.ended, self.due = states, ended, due
-            tally.go_on_with(self.saved["tally"])
+            self.states, self.done, self.due = states, done, due
+            stats.go_on_with(self.saved["tally"])
             if isinstance(envs, OneEnv):
                 envs._steps = int(self.saved["tally"]["lengths"][0])
 
@@ -78,9 +78,9 @@ class Position:
         return {
             "environments": _state(self.envs),
             "states": np.array(self.states),
-            "ended": np.array(self.ended),
+            "done": np.array(self.done),
             "due": int(self.due),
-            "tally": self.tally.episodes_under_way(),
+            "tally": self.stats.episodes_under_way(),
         }
 
 
@@ -135,7 +135,7 @@ def _state(env):
     return None
 
 
-def _put(env, state, ended, states):
+def _put(env, state, done, states):
     """Put an environment that has been reset into a state that `_state` gave.
 
     Args:
@@ -146,22 +146,22 @@ def _put(env, state, ended, states):
         ValueError: an environment that plays again what it had played comes to something else.
     """
     if hasattr(env, "put_back"):
-        if not all(map(np.array_equal, env.put_back(state), (states, ended))):
+        if not all(map(np.array_equal, env.put_back(state), (states, done))):
             raise ValueError(f"played again they come to something else. Received: {type(env).__name__}")
     elif type(env) in _PHYSICS:
         for name, value in state["physics"].items():
             setattr(env, name, np.array(value) if isinstance(value, np.ndarray) else value)
         env.np_random.bit_generator.state = state["generator"]
         if type(env) is CartPoleVectorEnv:
-            env.prev_done = np.array(ended)
+            env.prev_done = np.array(done)
     elif type(env) is TimeLimit:
         env._elapsed_steps = state["elapsed"]
-        _put(env.env, state["env"], ended, states)
+        _put(env.env, state["env"], done, states)
     elif type(env) is SyncVectorEnv:
-        env._autoreset_envs = np.array(ended)
+        env._autoreset_envs = np.array(done)
         for part, its_state in zip(env.envs, state["envs"], strict=True):
-            _put(part, its_state, ended, states)
+            _put(part, its_state, done, states)
     else:
         if isinstance(env, OneEnv):
-            env._ended = bool(ended[0])
-        _put(env.env, state, ended, states)
+            env._ended = bool(done[0])
+        _put(env.env, state, done, states)

@@ -149,7 +149,7 @@ class OneEnv:
         self._ended = terminated or truncated
         rewards = np.array([reward], float)
         if rewards.shape != (1,):
-            rewards = np.array([one_number("reward", reward)], float)
+            rewards = np.array([as_scalar("reward", reward)], float)
         return (
             np.array(state, self._dtype)[None],
             rewards,
@@ -187,7 +187,7 @@ class OneEpisodeEach:
         self._steps += 1
         for i in self._playing:
             states[i], reward, self._terminated[i], self._truncated[i], info = stepped(self.envs[i], actions[i])
-            rewards[i] = reward if isinstance(reward, float) else one_number("reward", reward)
+            rewards[i] = reward if isinstance(reward, float) else as_scalar("reward", reward)
             if self._masks is not None:
                 self._masks[i] = info["action_mask"]
         if self._steps >= self.max_steps:
@@ -250,7 +250,7 @@ def stepped(env: gym.Env, action: Any) -> tuple[Any, ...]:
     return made
 
 
-def one_number(name: str, value: Any) -> float:
+def as_scalar(name: str, value: Any) -> float:
     """A number, or an array of one, as a float; a ValueError that names it for anything else."""
     try:
         (number,) = np.asarray(value, float).ravel().tolist()

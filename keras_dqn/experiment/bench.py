@@ -15,16 +15,18 @@ import numpy as np
 import psutil
 from gymnasium.vector import VectorEnv
 
-from keras_dqn.agent import Agent, Step, play
 from keras_dqn.backend import keras, tf
+from keras_dqn.core.agent import Agent
+from keras_dqn.core.exploration import Linear
+from keras_dqn.core.learner import Learner
+from keras_dqn.core.loop import TrainStep, play
+from keras_dqn.core.memory.frames import FrameMemory
+from keras_dqn.core.memory.replay import StepBatch, Transition
+from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.environments.vector import make_env, make_vector_env
-from keras_dqn.exploration import Linear
+from keras_dqn.files.weights import pretrained
 from keras_dqn.games.cartpole import CartPole
-from keras_dqn.learner.compiled import Learner
-from keras_dqn.memory import FrameMemory, Steps, Transition
-from keras_dqn.networks.mlp import mlp
-from keras_dqn.records.weights import pretrained
-from keras_dqn.runner.runner import Runner
+from keras_dqn.training.runner import Runner
 
 
 def main(repeats: int = 5, measurements: Iterable[Callable[[int], Iterable[tuple[str, str]]]] | None = None) -> None:
@@ -115,7 +117,7 @@ def first_update(repeats: int) -> Iterator[tuple[str, str]]:
 _FIRST_UPDATE = """
 import time
 from keras_dqn import CartPole
-from keras_dqn.agent import play
+from keras_dqn.core.loop import play
 started = time.process_time()
 runner = CartPole(1, recipe="fast", weights=None, weight_backup=None, seed=0)
 next(step for step in play(runner.agent, runner.make_env(), runner.replay_every, seed=0) if step.losses is not None)
@@ -304,7 +306,7 @@ def frame_memory(repeats: int, steps: int = 500_000) -> Iterator[tuple[str, str]
     states = random.integers(256, size=(8, 4, 84, 84), dtype=np.uint8)
     ends, rewards = np.zeros(8, bool), np.ones(8)
     for _ in range(steps // 8):
-        memory.remember(Steps(states, np.ones(8, int), rewards, states, ends, ends, games, rewards))
+        memory.remember(StepBatch(states, np.ones(8, int), rewards, states, ends, ends, games, rewards))
     grown, formula = process.memory_info().rss - before, memory.bytes_needed(steps)
     yield f"the process grows with {len(memory):,} stored steps by", f"{grown / 1e9:.2f} GB"
     yield "computed before training", f"{formula / 1e9:.2f} GB; the process grows by {grown / formula:.2f} times that"
@@ -387,7 +389,7 @@ def _python(code):
     return float(done.stdout.split()[-1])
 
 
-def learning(runner: Runner, envs: gym.Env | VectorEnv) -> Iterator[Step]:
+def learning(runner: Runner, envs: gym.Env | VectorEnv) -> Iterator[TrainStep]:
     """The loop of a runner in these environments, its first update made: compilation is left out."""
     loop = play(runner.agent, envs, runner.replay_every, seed=0)
     next(step for step in loop if step.losses is not None)

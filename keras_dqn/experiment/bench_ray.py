@@ -11,11 +11,12 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from keras_dqn.agent import Agent, play
+from keras_dqn.core.agent import Agent
+from keras_dqn.core.loop import play
+from keras_dqn.core.networks.atari import nature_cnn
 from keras_dqn.experiment.seeds import train_seeds
 from keras_dqn.games.breakout import Breakout
 from keras_dqn.games.cartpole import CartPole
-from keras_dqn.networks.atari import nature_cnn
 from keras_dqn.ray.cluster import check_installed, own_folder
 from keras_dqn.ray.fleet import Fleet
 
@@ -73,7 +74,7 @@ def one_actor(repeats: int, steps: int = 2000) -> Iterator[tuple[str, str]]:
 
 
 def _with_fleet(game, steps):
-    from keras_dqn.runner.elsewhere import fleet_of
+    from keras_dqn.training.remote import fleet_of
 
     fleet = fleet_of(game, 1)
     try:

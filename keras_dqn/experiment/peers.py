@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from keras_dqn.backend import keras
+from keras_dqn.core.exploration import Linear
 from keras_dqn.environments.vector import make_env
 from keras_dqn.experiment.bench import go_on, learning
-from keras_dqn.exploration import Linear
 from keras_dqn.games.cartpole import CartPole
-from keras_dqn.runner.evaluate import EVALUATION_SEED
+from keras_dqn.training.evaluate import EVALUATION_SEED
 
 PIP = "pip install stable-baselines3 torch"
 LAST_STEP = 50_000  # the most that a training to 475 makes

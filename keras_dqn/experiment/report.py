@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_dqn.experiment.results import Result, _evaluations, _scores_at, _write
-from keras_dqn.records.evaluation import FEWEST_FOR_AN_INTERVAL, interval_or_range
 from keras_dqn.show import plots
+from keras_dqn.training.evaluation import FEWEST_FOR_AN_INTERVAL, interval_or_range
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

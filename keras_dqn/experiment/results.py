@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_dqn.records.atomic import atomic_write
-from keras_dqn.records.renamed import same_recipe
+from keras_dqn.files.atomic import atomic_write
+from keras_dqn.training.renamed import same_recipe
 
 
 class Result(NamedTuple):

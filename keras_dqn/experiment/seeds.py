@@ -25,18 +25,18 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from keras_dqn import __version__
-from keras_dqn.agent import Agent
-from keras_dqn.agent.settings import described
 from keras_dqn.backend import keras, tf
-from keras_dqn.checks import check_whole
+from keras_dqn.checks import check_integer
+from keras_dqn.core.agent import Agent
+from keras_dqn.core.exploration import over_training
+from keras_dqn.core.settings import described
 from keras_dqn.experiment.report import Experiment
 from keras_dqn.experiment.results import Result, _claimed, _file, _read, _steps_to_solve, _write, raised
 from keras_dqn.experiment.sweep import Sweep, combinations, folder_of
-from keras_dqn.exploration import over_training
-from keras_dqn.records.atomic import atomic_write
-from keras_dqn.records.renamed import found
-from keras_dqn.runner.callbacks import TrainingCallback
-from keras_dqn.runner.runner import Runner
+from keras_dqn.files.atomic import atomic_write
+from keras_dqn.training.callbacks import TrainingCallback
+from keras_dqn.training.renamed import found
+from keras_dqn.training.runner import Runner
 
 FRAMEWORKS = ("Keras", "PyTorch")
 TOLD_EVERY = 1.0  # seconds
@@ -117,7 +117,7 @@ def compare(
 
 def _numbers(seeds, seed):
     """The seeds, checked: so many, from the first on."""
-    check_whole("seeds", seeds)
+    check_integer("seeds", seeds)
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"`seed` must be a whole number, 0 or more. Received: {seed!r}")
     return range(seed, seed + seeds)
@@ -275,7 +275,7 @@ class _Training:
                     f"from seed to seed. Received: {value!r}"
                 )
         self.game, self.recipe, self.options = game, recipe, options
-        self.evaluate_every, self.stop_score = check_whole("evaluate_every", evaluate_every), stop_score
+        self.evaluate_every, self.stop_score = check_integer("evaluate_every", evaluate_every), stop_score
         self.goal = game.solved_score if stop_score is None else stop_score
         for framework in frameworks:  # now, and not after the first has trained for an hour
             self.recipe = self._runner(framework, None, None).recipe

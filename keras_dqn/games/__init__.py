@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from keras_dqn.runner.runner import Runner
+    from keras_dqn.training.runner import Runner
 
 
 class Game(NamedTuple):

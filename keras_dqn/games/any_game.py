@@ -10,11 +10,11 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from keras_dqn.agent.agent import fresh_position
+from keras_dqn.core.exploration import Linear
+from keras_dqn.core.loop import fresh_position
 from keras_dqn.environments.vector import check_known, layers, one_hot
-from keras_dqn.exploration import Linear
 from keras_dqn.games.recipes import FAST, PARALLEL
-from keras_dqn.runner.runner import Runner
+from keras_dqn.training.runner import Runner
 
 
 class AnyGame(Runner):

@@ -11,19 +11,19 @@ import numpy as np
 from ale_py.roms import get_all_rom_ids
 from gymnasium.vector import VectorEnv
 
-from keras_dqn.agent.agent import collect
-from keras_dqn.agent.settings import ShapeReward
 from keras_dqn.backend import keras
-from keras_dqn.checks import check_fraction, check_whole
+from keras_dqn.checks import check_fraction, check_integer
+from keras_dqn.core.exploration import OverTraining, exponential, pieces
+from keras_dqn.core.loop import collect
+from keras_dqn.core.networks.atari import ScreenDifference, difference_cnn, nature_cnn
+from keras_dqn.core.settings import ShapeReward
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
 from keras_dqn.environments.vector import OneEnv
-from keras_dqn.exploration import OverTraining, exponential, pieces
-from keras_dqn.networks.atari import ScreenDifference, difference_cnn, nature_cnn
-from keras_dqn.records.evaluation import Evaluation
-from keras_dqn.records.history import History
-from keras_dqn.records.weights import pretrained_names
-from keras_dqn.runner.evaluate import evaluate_together
-from keras_dqn.runner.runner import Runner
+from keras_dqn.files.weights import pretrained_names
+from keras_dqn.training.evaluate import evaluate_together
+from keras_dqn.training.evaluation import Evaluation
+from keras_dqn.training.history import History
+from keras_dqn.training.runner import Runner
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ NATURE = {  # double DQN (van Hasselt et al. 2016) with n-step returns, for 1,00
 
 
 PARALLEL = {  # PQN (Gallici et al. 2025), for 10,000,000 steps
-    "network": partial(nature_cnn, normalisation="layer"),
+    "network": partial(nature_cnn, normalization="layer"),
     # 20 for the squared error is the 10 that PQN has for half of it
     "optimizer": lambda: keras.optimizers.Adam(2.5e-4, epsilon=1e-8, global_clipnorm=20.0, name="adam"),
     "learning_rate_schedule": OverTraining(2.5e-4, 0.0),
@@ -205,7 +205,7 @@ class Breakout(Runner):
         from keras_dqn.show.plots import screens
 
         seed = self._next_seed() if seed is None else seed
-        check_whole("steps", steps)
+        check_integer("steps", steps)
         env = self.make_env("rgb_array")
         env.action_space.seed(seed)
         try:

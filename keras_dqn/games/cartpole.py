@@ -1,9 +1,9 @@
 """CartPole: the environment, its recipes, and what counts as solved."""
 
 from keras_dqn.backend import keras
-from keras_dqn.exploration import exponential, linear
+from keras_dqn.core.exploration import exponential, linear
 from keras_dqn.games.recipes import FAST, PARALLEL
-from keras_dqn.runner.runner import Runner
+from keras_dqn.training.runner import Runner
 
 
 class CartPole(Runner):

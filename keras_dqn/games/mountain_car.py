@@ -1,10 +1,10 @@
 """MountainCar: the environment, its recipes, and what counts as solved."""
 
 from keras_dqn.backend import keras
-from keras_dqn.exploration import blocks, pieces
+from keras_dqn.core.exploration import blocks, pieces
 from keras_dqn.games.recipes import FAST
-from keras_dqn.records.history import History
-from keras_dqn.runner.runner import Runner
+from keras_dqn.training.history import History
+from keras_dqn.training.runner import Runner
 
 
 class MountainCar(Runner):

@@ -1,7 +1,7 @@
 """What the games' own recipes have in common; each game's file holds only its differences."""
 
 from keras_dqn.backend import keras
-from keras_dqn.exploration import OverTraining
+from keras_dqn.core.exploration import OverTraining
 
 FAST = {  # the learner of every recipe "fast": double DQN on n-step returns, one update of 128 every step
     "network": {"hidden": (128, 128)},
@@ -15,11 +15,11 @@ FAST = {  # the learner of every recipe "fast": double DQN on n-step returns, on
     "target_update": 1,
     "tau": 0.01,
     "n_step": 3,
-    "plain_updates": 5_000,  # most trainings have ended by then; compiling pays from about there on
+    "updates_before_xla": 5_000,  # most trainings have ended by then; compiling pays from about there on
 }
 
 PARALLEL = {  # PQN (Gallici et al. 2025) for states that are vectors; what Breakout has of it, in small
-    "network": {"hidden": (128, 128), "normalisation": "layer"},
+    "network": {"hidden": (128, 128), "normalization": "layer"},
     # 20 for the squared error is the 10 that PQN has for half of it
     "optimizer": lambda: keras.optimizers.Adam(1e-3, epsilon=1e-8, global_clipnorm=20.0, name="adam"),
     "learning_rate_schedule": OverTraining(1e-3, 0.0, steps=100_000),

@@ -14,12 +14,12 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from keras_dqn.files.atomic import atomic_write, check_writable
 from keras_dqn.games import GAMES as ALL_GAMES
 from keras_dqn.games import ON_A_PAGE
-from keras_dqn.records.atomic import atomic_write, check_writable
 
 if TYPE_CHECKING:  # TensorFlow comes with it, and a page without an agent needs none
-    from keras_dqn.runner.runner import Runner
+    from keras_dqn.training.runner import Runner
 
 GAMES = {name: ALL_GAMES[name] for name in ON_A_PAGE}  # under the names that games.js has
 _SCRIPTS = ("games.js", "network.js", "scenes.js", "steering.js", "bars.js", "widget.js")

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from keras_dqn.agent import Agent
 from keras_dqn.checks import Seed
+from keras_dqn.core.agent import Agent
 from keras_dqn.pytorch.learner import make_torch_learner
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ from torch import nn
 
 from keras_dqn.backend import keras
 from keras_dqn.checks import Seed, seed_sequence
-from keras_dqn.learner.compiled import NEVER
-from keras_dqn.memory.replay import Transition
-from keras_dqn.networks.mlp import default_brain, mlp
+from keras_dqn.core.learner import NEVER
+from keras_dqn.core.memory.replay import Transition
+from keras_dqn.core.networks.mlp import default_brain, mlp
+from keras_dqn.files.weights import read_weights, save_weights
 from keras_dqn.pytorch.network import QNetwork, from_state_dict, to_state_dict
 from keras_dqn.pytorch.optimizer import aligned_optimizer, clip_gradients
-from keras_dqn.records.weights import read_weights, save_weights
 
 if TYPE_CHECKING:
-    from keras_dqn.agent.settings import LearnerSettings
+    from keras_dqn.core.settings import LearnerSettings
 
 LOSSES = {
     "fit_mse": nn.functional.mse_loss,
@@ -34,7 +34,7 @@ class TorchLearner:
     """What `Learner` is, for a torch network and optimizer, in a plain eager loop.
 
     Args:
-        brain: an `nn.Module`, float32 [B, ...] to Q-values [B, actions], without dropout or batch normalisation.
+        brain: an `nn.Module`, float32 [B, ...] to Q-values [B, actions], without dropout or batch normalization.
         optimizer: a torch optimizer of its parameters.
         loss, target_brain, target_update, tau, double: as `Learner` has them.
         clipping: options of `clip_gradients`, like `{"clipvalue": 100}`.
@@ -86,8 +86,8 @@ class TorchLearner:
         """
         states, actions, rewards, discounts, next_states = map(torch.from_numpy, batches[:5])
         # without masks, each update gets nothing in their place
-        allowed = [None] * len(actions) if batches.allowed is None else torch.from_numpy(batches.allowed)
-        batches = states.float(), actions.long(), rewards, discounts, next_states.float(), allowed
+        action_mask = [None] * len(actions) if batches.action_mask is None else torch.from_numpy(batches.action_mask)
+        batches = states.float(), actions.long(), rewards, discounts, next_states.float(), action_mask
         losses = np.empty(len(actions), np.float32)
         for k, batch in enumerate(zip(*batches, strict=True)):
             losses[k], finite = self._gradient_step(*batch)
@@ -128,9 +128,9 @@ class TorchLearner:
         if self.target_brain is not None:
             torch._foreach_lerp_(self._target_parameters, self._parameters, tau)
 
-    def _gradient_step(self, states, actions, rewards, discounts, next_states, allowed):
+    def _gradient_step(self, states, actions, rewards, discounts, next_states, action_mask):
         """One update of B transitions: its loss, and whether that and the gradients were finite and it was made."""
-        targets = self._targets(rewards, discounts, next_states, allowed)
+        targets = self._targets(rewards, discounts, next_states, action_mask)
         q = self.brain(states)
         loss = self.loss(q.gather(1, actions.unsqueeze(1)).squeeze(1), targets)
         if self.fit_mean:
@@ -150,17 +150,17 @@ class TorchLearner:
         return value, finite
 
     @torch.no_grad()
-    def _targets(self, rewards, discounts, next_states, allowed):
-        next_q = _of_allowed((self.brain if self.target_brain is None else self.target_brain)(next_states), allowed)
+    def _targets(self, rewards, discounts, next_states, action_mask):
+        next_q = _of_allowed((self.brain if self.target_brain is None else self.target_brain)(next_states), action_mask)
         if not self.double:
             return rewards + discounts * next_q.amax(1)
-        chosen = _of_allowed(self.brain(next_states), allowed).argmax(1, keepdim=True)
+        chosen = _of_allowed(self.brain(next_states), action_mask).argmax(1, keepdim=True)
         return rewards + discounts * next_q.gather(1, chosen).squeeze(1)
 
 
-def _of_allowed(q, allowed):
+def _of_allowed(q, action_mask):
     """The Q-values, [B, actions], with those of actions that are not allowed below all others."""
-    return q if allowed is None else q.where(allowed, torch.finfo(q.dtype).min)
+    return q if action_mask is None else q.where(action_mask, torch.finfo(q.dtype).min)
 
 
 def make_torch_learner(

@@ -28,11 +28,11 @@ class QNetwork(nn.Module):
         center: float | Sequence[float] = 0,
         scale: float | Sequence[float] = 1,
         initializer: str = "torch",
-        normalisation: str | None = None,
+        normalization: str | None = None,
     ):
         super().__init__()
-        if normalisation is not None:
-            raise ValueError(f"`normalisation` is not there in torch: it must be None. Received: {normalisation!r}")
+        if normalization is not None:
+            raise ValueError(f"`normalization` is not there in torch: it must be None. Received: {normalization!r}")
         if activation != "relu" or initializer != "torch":
             received = f"{activation!r}, {initializer!r}"
             raise ValueError(f"`activation` must be 'relu' in torch, and `initializer` 'torch'. Received: {received}")

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from keras_dqn.agent.agent import collect
-from keras_dqn.agent.settings import ShapeReward
+from keras_dqn.core.exploration import epsilon_greedy
+from keras_dqn.core.loop import collect
+from keras_dqn.core.memory.replay import StepBatch
+from keras_dqn.core.settings import ShapeReward
 from keras_dqn.environments.position import Position
-from keras_dqn.exploration import epsilon_greedy
-from keras_dqn.memory.replay import Steps
 
 
 class Chunk(NamedTuple):
@@ -34,10 +34,10 @@ class Chunk(NamedTuple):
     played: np.ndarray  # [T, M] bool, False where a round only reset that game
     actions: np.ndarray  # [T, M] int
     rewards: np.ndarray  # [T, M] float, the true ones
-    terminal: np.ndarray  # [T, M] bool, as `Steps` has it
-    ended: np.ndarray  # [T, M] bool
+    terminal: np.ndarray  # [T, M] bool, as `StepBatch` has it
+    done: np.ndarray  # [T, M] bool
     values: np.ndarray  # [T, M] float32, the highest Q-value of the state
-    allowed: np.ndarray | None  # [T, M, actions] bool, what may be done in the next state; None for everything
+    action_mask: np.ndarray | None  # [T, M, actions] bool, what may be done in the next state; None for everything
     node: str  # the machine
     seconds: float  # that it took
 
@@ -112,16 +112,16 @@ class Games:
         for t in range(rounds):
             steps = next(self._steps)
             chunk = self._note(chunk, t, steps)
-        chunk.frames[steps.environment, -1] = self._newest(steps.next_state)
+        chunk.frames[steps.env_id, -1] = self._newest(steps.next_state)
         self._number += 1
         return chunk._replace(seconds=time.perf_counter() - began)
 
-    def _act(self, states, allowed=None):
+    def _act(self, states, action_mask=None):
         q_values = self._forward(states)
         self._values = q_values.max(-1)
-        if allowed is not None:
-            q_values = np.where(allowed, q_values, -np.inf)
-        return self._explore(q_values.argmax(-1), self._epsilon, allowed)
+        if action_mask is not None:
+            q_values = np.where(action_mask, q_values, -np.inf)
+        return self._explore(q_values.argmax(-1), self._epsilon, action_mask)
 
     def _newest(self, states):
         return states if self._stack is None else states[:, -1]
@@ -132,30 +132,30 @@ class Games:
         frames = np.zeros((shape[1], older + rounds + 1, *frame), self._dtype)
         flags = [np.zeros(shape, bool) for _ in range(3)]
         numbers = [np.zeros(shape, kind) for kind in (np.int64, np.float64, np.float32)]
-        (played, terminal, ended), (actions, rewards, values) = flags, numbers
-        kept = frames, [], [], played, actions, rewards, terminal, ended, values
+        (played, terminal, done), (actions, rewards, values) = flags, numbers
+        kept = frames, [], [], played, actions, rewards, terminal, done, values
         return Chunk(self._actor, self._life, self._number, updates, *kept, None, socket.gethostname(), 0.0)
 
     def _note(self, chunk, t, steps):
         """Write the steps of one round into the chunk."""
-        games, older = steps.environment, 0 if self._stack is None else self._stack - 1
+        games, older = steps.env_id, 0 if self._stack is None else self._stack - 1
         if t == 0 and older:
             chunk.frames[games, :older] = steps.state[:, :older]
         elif t and self._fresh[games].any():
             chunk.begins.extend((t, int(game), steps.state[row].copy()) for row, game in self._rows(games, self._fresh))
-        self._fresh[games] = steps.ended
+        self._fresh[games] = steps.done
         chunk.frames[games, older + t] = self._newest(steps.state)
-        for name, field in ("actions", "action"), ("rewards", "true_reward"), ("terminal",) * 2, ("ended",) * 2:
+        for name, field in ("actions", "action"), ("rewards", "raw_reward"), ("terminal",) * 2, ("done",) * 2:
             getattr(chunk, name)[t, games] = getattr(steps, field)
         chunk.played[t, games], chunk.values[t, games] = True, self._values[games]
-        if steps.ended.any():
+        if steps.done.any():
             last = self._newest(steps.next_state)
-            chunk.ends.extend((t, int(game), last[row].copy()) for row, game in self._rows(games, chunk.ended[t]))
-            self._explore.end_episodes(games[steps.ended])
-        if steps.allowed is not None:
-            if chunk.allowed is None:
-                chunk = chunk._replace(allowed=np.ones((*chunk.played.shape, steps.allowed.shape[-1]), bool))
-            chunk.allowed[t, games] = steps.allowed
+            chunk.ends.extend((t, int(game), last[row].copy()) for row, game in self._rows(games, chunk.done[t]))
+            self._explore.end_episodes(games[steps.done])
+        if steps.action_mask is not None:
+            if chunk.action_mask is None:
+                chunk = chunk._replace(action_mask=np.ones((*chunk.played.shape, steps.action_mask.shape[-1]), bool))
+            chunk.action_mask[t, games] = steps.action_mask
         return chunk
 
     @staticmethod
@@ -166,8 +166,8 @@ class Games:
 
 def steps_of(
     chunk: Any, first: int, stack: int | None = None, shape_reward: ShapeReward | None = None, valued: bool = False
-) -> Iterator[Steps]:
-    """The `Steps` of a chunk, round by round, as `collect` would have made them.
+) -> Iterator[StepBatch]:
+    """The `StepBatch` of a chunk, round by round, as `collect` would have made them.
 
     Args:
         chunk: a `Chunk`.
@@ -177,7 +177,7 @@ def steps_of(
         valued: whether the steps carry the Q-values that they were acted on with, of each state the highest.
     """
     begins, ends = ({(t, game): state for t, game, state in some} for some in (chunk.begins, chunk.ends))
-    ended, whole = chunk.ended.any(1).tolist(), chunk.played.all(1).tolist()  # by round
+    done, whole = chunk.done.any(1).tolist(), chunk.played.all(1).tolist()  # by round
     games = np.arange(first, first + chunk.played.shape[1])
     older = 0 if stack is None else stack - 1
     now = _states(chunk.frames, 0, older, stack, {})
@@ -193,9 +193,9 @@ def steps_of(
             following = _states(chunk.frames, t + 1, older, stack, under_way)
         under_way = {game: begun for game, begun in under_way.items() if t + 1 - begun[0] < older}
         after = following
-        if ended[t]:
+        if done[t]:
             after = following.copy()
-            for game in np.flatnonzero(chunk.ended[t]).tolist():
+            for game in np.flatnonzero(chunk.done[t]).tolist():
                 last = ends[t, game]
                 after[game] = last if stack is None else np.concatenate([now[game][1:], last[None]])
         rows = slice(None) if whole[t] else np.flatnonzero(chunk.played[t])
@@ -216,10 +216,10 @@ def _states(frames, t, older, stack, under_way):
 
 
 def _round(chunk, t, games, rows, now, after, shape_reward, valued):
-    """The `Steps` of round t, of those games that it did not just reset: `rows`."""
+    """The `StepBatch` of round t, of those games that it did not just reset: `rows`."""
     state, action, true, next_state = now[rows], chunk.actions[t][rows], chunk.rewards[t][rows], after[rows]
     learned = true if shape_reward is None else np.asarray(shape_reward(state, action, true, next_state), float)
-    flags = chunk.terminal[t][rows], chunk.ended[t][rows]
-    allowed = None if chunk.allowed is None else chunk.allowed[t][rows]
+    flags = chunk.terminal[t][rows], chunk.done[t][rows]
+    action_mask = None if chunk.action_mask is None else chunk.action_mask[t][rows]
     values = chunk.values[t][rows][:, None] if valued else None
-    return Steps(state, action, learned, next_state, *flags, games[rows], true, allowed, values)
+    return StepBatch(state, action, learned, next_state, *flags, games[rows], true, action_mask, values)

@@ -12,15 +12,15 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from tqdm.auto import tqdm
 
-from keras_dqn.agent.settings import ShapeReward
-from keras_dqn.checks import check_whole, seed_sequence
+from keras_dqn.checks import check_integer, seed_sequence
+from keras_dqn.core.memory.replay import StepBatch
+from keras_dqn.core.settings import ShapeReward
 from keras_dqn.environments.position import Position
-from keras_dqn.memory.replay import Steps
 from keras_dqn.ray.actors import Games, steps_of
 from keras_dqn.ray.cluster import check_nodes, joined, versions
 
 if TYPE_CHECKING:
-    from keras_dqn.agent.agent import Agent
+    from keras_dqn.core.agent import Agent
 
 PACKAGES = "ray", "gymnasium", "numpy", "ale-py"  # what games depend on
 ROUNDS = 32  # of a chunk, where no rollout says how many; of one of frames, at the least
@@ -32,7 +32,7 @@ LIVES = 3  # of one actor in a row, without a single chunk, before its error end
 
 
 class Fleet(VectorEnv):
-    """Games on N actors as the environments of a training: they are not stepped but give `Steps`, see `collected`.
+    """Games on N actors as the environments of a training: they are not stepped but give `StepBatch`, see `collected`.
 
     Ray is neither to restart nor to repeat anything by itself: an actor begun again would play the same steps again. A
     chunk is taken whole or not at all, and those of an actor in the order in which it played them.
@@ -71,7 +71,7 @@ class Fleet(VectorEnv):
         ahead: int = 2,
         **acting: Any,
     ):
-        self.actors, self.ahead = check_whole("actors", actors), check_whole("ahead", ahead)
+        self.actors, self.ahead = check_integer("actors", actors), check_integer("ahead", ahead)
         self.games = math.ceil(num_envs / actors)
         self.num_envs = self.games * actors
         self._valued = rollout is not None
@@ -107,8 +107,10 @@ class Fleet(VectorEnv):
         self._turn, self._weights = 0, None
         return np.zeros(self.num_envs, np.uint8), {}
 
-    def collected(self, agent: "Agent", position: Position, shape_reward: ShapeReward | None = None) -> Iterator[Steps]:
-        """Play without end: a generator of `Steps` of the games of one actor each, chunk by chunk.
+    def collected(
+        self, agent: "Agent", position: Position, shape_reward: ShapeReward | None = None
+    ) -> Iterator[StepBatch]:
+        """Play without end: a generator of `StepBatch` of the games of one actor each, chunk by chunk.
 
         Weights are given out once an iteration, that is, after as many chunks as there are actors.
 
@@ -119,7 +121,7 @@ class Fleet(VectorEnv):
         """
         if hasattr(agent.memory, "expect"):
             agent.memory.expect(self.num_envs)
-        self._agent, self._tally = agent, position.tally
+        self._agent, self._tally = agent, position.stats
         taken = 0
         self._give()
         for i in range(self.actors):

@@ -103,8 +103,8 @@ def convolved(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, stride: int, 
     return outputs.reshape(count, height, width, filters)
 
 
-def normalised_relu(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
-    """relu of the normalisation over all axes but the first; see `networks.normalisation`."""
+def normalized_relu(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
+    """relu of the normalization over all axes but the first; see `networks.normalization`."""
     axes = tuple(range(1, x.ndim))
     centred = x - x.mean(axes, keepdims=True)
     scale = 1 / np.sqrt(np.square(centred).mean(axes, keepdims=True) + np.float32(epsilon))
@@ -143,9 +143,9 @@ def _known(brain):
 
 def _operations(layer):
     from keras_dqn.backend import keras
-    from keras_dqn.networks.atari import ScaledFrames
-    from keras_dqn.networks.mlp import Dueling
-    from keras_dqn.networks.normalisation import LayerNormRelu
+    from keras_dqn.core.networks.atari import ScaledFrames
+    from keras_dqn.core.networks.layers import LayerNormRelu
+    from keras_dqn.core.networks.mlp import Dueling
 
     shapes = [tuple(weight.shape) for weight in layer.weights]
     relu = {keras.activations.relu: True, keras.activations.linear: False}.get(getattr(layer, "activation", None))
@@ -158,7 +158,7 @@ def _operations(layer):
     if kind is keras.layers.Flatten:
         return [(flat, [], {})]
     if kind is LayerNormRelu:
-        return [(normalised_relu, shapes, {"epsilon": layer.epsilon})]
+        return [(normalized_relu, shapes, {"epsilon": layer.epsilon})]
     if kind is keras.layers.Dense and relu is not None and layer.use_bias:
         return [(dense, shapes, {"relu": relu})]
     if kind is Dueling and (inner := _operations(layer.value_and_advantages)) is not None:

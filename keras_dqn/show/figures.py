@@ -96,7 +96,7 @@ def save_figure(figure: "Figure", path: Path | str) -> None:
 
     Raises ValueError for any other suffix.
     """
-    from keras_dqn.records.atomic import atomic_write
+    from keras_dqn.files.atomic import atomic_write
 
     path = check_figure_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

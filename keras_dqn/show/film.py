@@ -153,7 +153,7 @@ def write_film(frames: Iterable[np.ndarray], path: Path, frames_per_second: floa
 
     The suffix of the path decides. Raises OSError with the words of ffmpeg where it fails.
     """
-    from keras_dqn.records.atomic import atomic_write
+    from keras_dqn.files.atomic import atomic_write
 
     frames = iter(frames)
     first = next(frames)

@@ -18,8 +18,8 @@ from keras_dqn.show.video import show_html, video_html
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from keras_dqn.agent.agent import Agent
-    from keras_dqn.runner.runner import Runner
+    from keras_dqn.core.agent import Agent
+    from keras_dqn.training.runner import Runner
 
 # Styles stand in the elements: a viewer that removes scripts and style sheets leaves film, figure and sizes.
 _TIMELINE = """<div id="{name}" style="width:100%;max-width:{width}px">
@@ -58,7 +58,7 @@ def q_curve(q_values: np.ndarray, action_names: Sequence[str] | None = None) -> 
         prepare(panel, "Q-value")
         for name, color, values in zip(names, itertools.cycle(_ACTIONS), q_values.T, strict=False):
             panel.plot(np.arange(len(values)), values, color=color, linewidth=1.8, label=name)
-        panel.set(xlabel="Step", xlim=(0, max(len(q_values), 1)))
+        panel.set(xlabel="TrainStep", xlim=(0, max(len(q_values), 1)))
         panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(len(names), 6), frameon=False, fontsize=11)
     return figure
 

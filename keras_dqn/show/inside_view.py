@@ -9,7 +9,7 @@ import numpy as np
 from keras_dqn.show.plots import figure_style, new_figure
 
 if TYPE_CHECKING:
-    from keras_dqn.agent.agent import Agent
+    from keras_dqn.core.agent import Agent
 
 # The colours of Okabe and Ito in which actions are drawn, in the order of the actions.
 _WIDTH = 600  # pixels of a picture with Q-values, which on a phone is shown at 360

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_dqn.records.evaluation import FEWEST_FOR_AN_INTERVAL, interval_or_range
 from keras_dqn.show.figures import INK, _legend, _short_numbers, prepare
 from keras_dqn.show.figures import check_figure_path as check_figure_path
 from keras_dqn.show.figures import figure_style as figure_style
@@ -15,6 +14,7 @@ from keras_dqn.show.figures import new_figure as new_figure
 from keras_dqn.show.figures import notebook_picture as notebook_picture
 from keras_dqn.show.figures import png as png
 from keras_dqn.show.figures import save_figure as save_figure
+from keras_dqn.training.evaluation import FEWEST_FOR_AN_INTERVAL, interval_or_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_dqn.checks import check_above_zero, check_whole
+from keras_dqn.checks import check_above_zero, check_integer
 from keras_dqn.show.film import VideoRecorder as VideoRecorder
 from keras_dqn.show.film import _ffmpeg
 from keras_dqn.show.film import read_frames as read_frames
@@ -156,9 +156,9 @@ def join_videos(
         raise ValueError(f"Joined films are an .mp4 or a .gif. Received: {path}")
     if not isinstance(films, Mapping) or not films:
         raise ValueError(f'Films to join are {{"before": "a.mp4", "after": "b.mp4"}}. Received: {films!r}')
-    columns = len(films) if columns is None else check_whole("columns", columns)
+    columns = len(films) if columns is None else check_integer("columns", columns)
     columns = 1 if one_after_the_other else min(columns, len(films))
-    check_whole("width", width)
+    check_integer("width", width)
     for name, value in (("start", start or 1), ("seconds", seconds), ("frames_per_second", frames_per_second)):
         if value is not None:
             check_above_zero(name, value)

@@ -1,0 +1,1 @@
+"""Deep Q-learning itself: transitions, memories, networks, learner, agent and the loop."""

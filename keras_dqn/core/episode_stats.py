@@ -1,0 +1,69 @@
+"""Episodes as they end: score, length and mean loss, counted from the steps of N environments."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from keras_dqn.core.memory.replay import StepBatch
+from keras_dqn.training.history import Episode
+
+
+class EpisodeStats:
+    """Counts the steps and episodes of a loop, and what each of N environments has collected in its episode so far.
+
+    Attributes:
+        steps: made, over all environments.
+        episodes: ended.
+    """
+
+    def __init__(self, num_envs: int):
+        self.steps = self.episodes = 0
+        self._scores = np.zeros(num_envs)
+        self._rounds, self._begun = 0, np.zeros(num_envs, int)  # of all environments, and each's less its length
+        self._losses, self._updates = np.zeros(num_envs), np.zeros(num_envs, int)
+        self._started = time.perf_counter()
+
+    def add(self, steps: StepBatch) -> int:
+        """Count `StepBatch`; returns how many episodes end with them."""
+        count = len(steps.reward)
+        if count == len(self._scores):  # nearly always, and this runs every step
+            self._rounds += 1
+            self._scores = self._scores + steps.raw_reward  # half the cost of `+=` for an array of one
+        else:
+            self._scores[steps.env_id] += steps.raw_reward
+            self._begun[steps.env_id] -= 1
+        self.steps += count
+        ends = int(np.count_nonzero(steps.done))
+        self.episodes += ends
+        return ends
+
+    def add_losses(self, losses: np.ndarray) -> None:
+        """Count the losses of a replay for the episodes that are being played."""
+        self._losses += losses.sum()
+        self._updates += len(losses)
+
+    def end(self, environments: np.ndarray, epsilon: float) -> list[Episode]:
+        """The `Episode`s of the environments, [M] int, in which one has ended; their counts begin anew."""
+        seconds = time.perf_counter() - self._started
+        episodes = [self._episode(i, epsilon, seconds) for i in environments]
+        self._begun[environments] = self._rounds
+        for counts in (self._scores, self._losses, self._updates):
+            counts[environments] = 0
+        return episodes
+
+    def episodes_under_way(self) -> dict[str, np.ndarray]:
+        """Their score, length, sum of losses and number of updates, as copies: {name: [N]}."""
+        counts = {"scores": self._scores, "losses": self._losses, "updates": self._updates}
+        return {**{name: count.copy() for name, count in counts.items()}, "lengths": self._rounds - self._begun}
+
+    def go_on_with(self, episodes: dict[str, Any]) -> None:
+        """Count on in what `episodes_under_way` gave."""
+        self._begun = self._rounds - np.array(episodes["lengths"])
+        self._scores, self._losses = np.array(episodes["scores"]), np.array(episodes["losses"])
+        self._updates = np.array(episodes["updates"])
+
+    def _episode(self, i, epsilon, seconds):
+        loss = self._losses[i] / self._updates[i] if self._updates[i] else float("nan")
+        length = int(self._rounds - self._begun[i])
+        return Episode(float(self._scores[i]), length, float(loss), float(epsilon), seconds)

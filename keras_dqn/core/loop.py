@@ -1,0 +1,140 @@
+"""The loop: an agent plays in N environments, remembers and learns; the only training loop that there is."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from keras_dqn.checks import check_integer
+from keras_dqn.core.agent import Agent
+from keras_dqn.core.counting import Every
+from keras_dqn.core.episode_stats import EpisodeStats
+from keras_dqn.core.memory.replay import StepBatch
+from keras_dqn.core.settings import ShapeReward
+from keras_dqn.environments.position import Position
+from keras_dqn.environments.vector import MAX_STEPS, as_vector
+
+
+class TrainStep(NamedTuple):
+    """What happened in one step of the training loop."""
+
+    steps: int  # environment steps so far, over all environments
+    episodes: list | tuple  # the `Episode`s that ended with it, mostly none
+    losses: np.ndarray | None  # of the updates made after it; None where none were made
+
+
+def collect(
+    act: Callable[..., np.ndarray],
+    envs: Any,
+    seed: int | None = None,
+    shape_reward: ShapeReward | None = None,
+    masked: bool = True,
+    position: Position | None = None,
+) -> Iterator[StepBatch]:
+    """Play without end: a generator of `StepBatch`es, for learning, evaluation and films alike.
+
+    Args:
+        act: a function from states, [N, *state_shape], to actions, [N] int; where the environments give masks, they
+            are its keyword `allowed`, [N, actions] bool.
+        envs: a vector of environments in NEXT_STEP mode, as gymnasium has it (see `environments.as_vector`): the step
+            after an episode's end only resets that environment, and is no step of it. Three entries of the info
+            count, where there are such: `executed_actions`, [N] int, what was done instead of the actions; `life_lost`,
+            [N] bool, where nothing is bootstrapped though the episode goes on; and `action_mask`, [N, actions].
+        seed: of the first reset.
+        shape_reward: a `ShapeReward`: what to learn from instead; scores stay those of the true rewards.
+        masked: whether masks are heeded.
+        position: a `Position` that has begun, to go on from instead of a reset; it notes down where the loop is.
+    """
+    if position is None:
+        position = Position()
+        position.begin(envs, None, seed)
+    states, info, everywhere = position.states, position.info, np.arange(envs.num_envs)
+    real = np.flatnonzero(~position.done) if position.done.any() else None  # which do more than reset; None for all
+    while True:
+        masks = info.get("action_mask") if masked else None
+        actions = act(states) if masks is None else act(states, action_mask=_allowed(masks))
+        next_states, rewards, terminated, truncated, info = envs.step(actions)
+        actions, terminal, learned = info.get("executed_actions", actions), terminated, rewards
+        if "life_lost" in info:
+            terminal = terminated | info["life_lost"]
+        if shape_reward is not None:
+            learned = np.asarray(shape_reward(states, actions, rewards, next_states), float)
+        done = terminated | truncated
+        masks = None if masks is None else _allowed(info["action_mask"])
+        steps = StepBatch(states, actions, learned, next_states, terminal, done, everywhere, rewards, masks)
+        position.states, position.done = next_states, done
+        if real is None:
+            yield steps
+        elif len(real):
+            yield StepBatch(*(None if field is None else field[real] for field in steps))
+        real = np.flatnonzero(~done) if np.count_nonzero(done) else None
+        states = next_states
+
+
+def _allowed(masks):
+    """Masks, [N, actions], as bool; where nothing is allowed, as in a terminal state, everything is."""
+    action_mask = np.asarray(masks, bool)
+    return action_mask | ~action_mask.any(-1, keepdims=True)
+
+
+def play(
+    agent: Agent,
+    env: gym.Env | VectorEnv,
+    replay_every: str | int = "episode",
+    seed: int | None = None,
+    learn: bool = True,
+    shape_reward: ShapeReward | None = None,
+    max_steps: int = MAX_STEPS,
+    position: Position | None = None,
+) -> Iterator[TrainStep]:
+    """Play and learn without end: a generator of `TrainStep`s, which others listen to. This is the only training loop.
+
+    Args:
+        agent: acts, remembers and replays.
+        env: a gymnasium environment, or a vector of them in NEXT_STEP mode; or a `ray.fleet.Fleet`, whose actors step.
+        replay_every: "episode" replays once at each episode's end; a number, once every so many environment steps.
+        seed, shape_reward: as `collect` has them.
+        learn: False leaves `agent.replay` out, which measures the loop alone.
+        max_steps: after so many an episode of a single environment is truncated, if it does not end by itself.
+        position: a `Position` to begin at, where the loop then notes down where it is.
+    """
+    envs, masked = as_vector(env, max_steps), agent.settings.exploration.mask_actions
+    period, by_episode, stats = replay_period(replay_every), replay_every == "episode", EpisodeStats(envs.num_envs)
+    position = Position() if position is None else position
+    position.begin(envs, stats, seed)
+    if position.saved is None:
+        agent.begin_episodes()
+    agent.learner.sync()
+    replays_due, before = Every(period), position.due
+    collected = collect(agent.act_batch, envs, None, shape_reward, masked, position)
+    if hasattr(envs, "collected"):  # the actors of a fleet do that
+        collected = envs.collected(agent, position, shape_reward)
+    for steps in collected:
+        epsilon, losses = agent.exploration_rate, None
+        agent.remember_batch(steps)
+        ends = stats.add(steps)
+        count = before + (stats.episodes if by_episode else stats.steps)
+        position.due = count % period
+        for _ in range(replays_due(count)):
+            if learn and (new := agent.replay()) is not None:
+                stats.add_losses(new)
+                losses = new if losses is None else np.concatenate([losses, new])
+        episodes = stats.end(steps.env_id[steps.done], epsilon) if ends else ()
+        yield TrainStep(stats.steps, episodes, losses)
+
+
+def replay_period(replay_every: str | int) -> int:
+    """After how many episodes, or environment steps, a replay is due; a ValueError for what is no such number."""
+    return 1 if replay_every == "episode" else check_integer("replay_every", replay_every)
+
+
+def fresh_position(env: gym.Env | VectorEnv, replay_every: str | int) -> dict:
+    """The `Position.snapshot` of a loop that begins in new environments, which are closed; see `check_position`."""
+    envs, position = as_vector(env), Position()
+    try:
+        position.begin(envs, EpisodeStats(envs.num_envs), seed=0)
+        return {**position.snapshot(), "due": replay_period(replay_every) - 1}
+    finally:
+        env.close()

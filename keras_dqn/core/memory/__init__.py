@@ -1,0 +1,1 @@
+"""What the agent remembers: steps go in, minibatches of transitions come out."""

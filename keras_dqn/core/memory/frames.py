@@ -1,0 +1,264 @@
+"""What the agent remembers where a state is a stack of frames: each frame once, stacks rebuilt when sampled."""
+
+import math
+
+import numpy as np
+
+from keras_dqn.checks import Seed
+from keras_dqn.core.memory.replay import StepBatch, Transition, check_fits
+
+RINGS = "frames", "actions", "rewards", "terminal", "kinds", "ages"  # the arrays [games, slots, ...]
+PADDINGS = "zero", "reset"
+STEP, LAST, END = 0, 1, 2  # a step; the step that ended its game; no step, only the frame that a game ended with
+_KIND_BY_ENDED = np.array([STEP, LAST], np.uint8)
+
+
+class FrameMemory:
+    """A first-in-first-out memory of steps whose states are stacks of frames, of which each step adds one.
+
+    Stored as transitions, a frame would be there eight times. Here every game (environment) has a ring of its own,
+    where a slot holds one frame, the newest of a state, and what was done there; the frame that a game ended with has
+    a slot to itself. A sampled stack is rebuilt from the slots before: it never reaches beyond the start of its game
+    (see `padding`), and a step whose stack or whose n steps are no longer, or not yet, all there is not drawn. n-step
+    returns are summed at sampling: over at most n steps, and less at a game's end and where the bootstrap stops.
+
+    The arrays are made at the first `add`, for its number of games, its frames and its depth of stack.
+
+    Args:
+        capacity: how many slots there are, over all games; rounded up to a multiple of their number.
+        n_step: how many steps a transition spans at most.
+        gamma: discount a step.
+        seed: of the sampling; an int, a `np.random.SeedSequence`, or None for fresh entropy.
+        padding: what takes the place of frames before a game's first, as gymnasium's `FrameStackObservation` calls it:
+            "zero" (as `AtariVectorEnv` stacks them), or "reset", that first frame.
+        learning_starts: `ready` only with this many steps.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    epochs, bootstraps = 1, True
+
+    def __init__(
+        self,
+        capacity: int,
+        n_step: int = 1,
+        gamma: float = 0.99,
+        seed: Seed = None,
+        padding: str = "zero",
+        learning_starts: int = 0,
+    ):
+        if not isinstance(capacity, int | np.integer) or capacity < 1:
+            raise ValueError(f"`capacity` must be a whole number of steps, 1 or more. Received: {capacity!r}")
+        if padding not in PADDINGS:
+            raise ValueError(f"`padding` must be one of {list(PADDINGS)}. Received: {padding!r}")
+        self.capacity = int(capacity)
+        self.n_step, self.gamma, self.padding, self.learning_starts = n_step, gamma, padding, learning_starts
+        self.random = np.random.default_rng(seed)
+        self._frames = None
+        self._games = None  # how many there will be, where the first steps are of fewer
+        self._steps = 0  # stored
+        self._at_edges = 0  # how many of them may be the oldest or newest of their ring, and not drawn for that
+
+    @staticmethod
+    def bytes_needed(capacity: int, state_shape: tuple[int, ...] = (4, 84, 84)) -> int:
+        """How many bytes the arrays take once they are full, for uint8 frames."""
+        return capacity * (int(np.prod(state_shape[1:])) + 4 + 4 + 1 + 1 + 1)
+
+    def check_fits(self, state_shape: tuple[int, ...]) -> None:
+        """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
+        if self._frames is None:
+            check_fits(self.capacity, self.bytes_needed(1, state_shape))
+
+    def __len__(self) -> int:
+        """How many of the stored steps can be drawn, at the least: not those at the edges of the rings."""
+        return max(self._steps - self._at_edges, 0)
+
+    def remember(self, steps: StepBatch) -> None:
+        """Store one step of each of the games (environments); the first call has all games there are.
+
+        Args:
+            steps: `StepBatch` whose states are [N, stack, height, width] uint8, the newest frame last.
+
+        Raises:
+            ValueError: the memory is too small for as many games, at the first call.
+        """
+        games, done = steps.env_id, steps.done
+        if self._frames is None:
+            self._allocate(steps.state, self._games)
+        slots = self._written[games] % self._length
+        self._replace(games, slots)
+        self._frames[games, slots] = steps.state[:, -1]
+        self._actions[games, slots] = steps.action
+        self._rewards[games, slots] = steps.reward
+        self._terminal[games, slots] = steps.terminal
+        self._kinds[games, slots] = _KIND_BY_ENDED.take(done)
+        self._ages[games, slots] = ages = self._age[games]
+        self._age[games] = self._older[ages]
+        self._written[games] += 1
+        self._steps += len(games)
+        if np.count_nonzero(done):
+            over = games[done]
+            slots = self._written[over] % self._length
+            self._replace(over, slots)
+            self._frames[over, slots] = steps.next_state[done, -1]
+            self._kinds[over, slots] = END
+            self._ages[over, slots] = self._age[over]
+            self._age[over] = 0
+            self._written[over] += 1
+
+    def ready(self, shape: tuple[int, ...]) -> bool:
+        """Whether there is enough to draw a sample of that shape."""
+        return len(self) >= max(math.prod(shape), self.learning_starts)
+
+    def expect(self, games: int) -> None:
+        """Make room for so many games: the first steps will be of some of them alone.
+
+        Raises:
+            ValueError: there are steps of another number.
+        """
+        if self._frames is not None and len(self._frames) != games:
+            raise ValueError(f"The memory has a ring for each of {len(self._frames)} games. Received: {games} games")
+        self._games = games
+
+    def begin_episodes(self, environments: np.ndarray | None = None) -> None:
+        """Close the games under way, these or all: the last frame is the one it ended with, as if truncated there."""
+        if self._frames is None:
+            return
+        for game in np.flatnonzero(self._written) if environments is None else environments:
+            if not self._written[game]:
+                continue
+            newest = (self._written[game] - 1) % self._length
+            if self._kinds[game, newest] != STEP:
+                continue
+            self._kinds[game, newest] = END
+            self._steps -= 1
+            before = (newest - 1) % self._length
+            if self._written[game] > 1 and self._kinds[game, before] == STEP:  # else LAST or END
+                self._kinds[game, before] = LAST
+            self._age[game] = 0
+
+    def sample(self, *shape: int) -> Transition:
+        """Draw steps uniformly (one may be drawn twice), as n-step transitions: arrays [*shape, ...].
+
+        Raises:
+            ValueError: the memory holds no step whose stack and whose n steps are all there.
+        """
+        count = math.prod(shape)
+        games, steps = self._draw(count)
+        slots = steps % self._length
+        rewards, discounts = np.zeros(count, np.float32), np.ones(count, np.float32)
+        alive, spans = np.ones(count, bool), np.zeros(count, int)
+        for k in range(self.n_step):
+            at = (steps + k) % self._length
+            rewards += np.where(alive, discounts * self._rewards[games, at], 0)
+            terminal = self._terminal[games, at]
+            discounts *= np.where(alive, np.where(terminal, 0, self.gamma), 1).astype(np.float32)
+            spans += alive
+            alive &= ~terminal & (self._kinds[games, at] == STEP)
+        fields = (
+            self._stacks(games, steps),
+            self._actions[games, slots],
+            rewards,
+            discounts,
+            self._stacks(games, steps + spans),
+        )
+        return Transition(*(field.reshape(*shape, *field.shape[1:]) for field in fields))
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """What is stored, as a dict of arrays for `restore`; a memory without steps has none."""
+        if self._frames is None:
+            return {}
+        filled = min(int(self._written.max()), self._length)
+        arrays = {name: getattr(self, f"_{name}")[:, :filled] for name in RINGS}
+        layout = np.array([self._length, self._stack])
+        return {**arrays, "written": self._written, "age": self._age, "layout": layout}
+
+    def restore(self, arrays: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
+        """Hold what `snapshot` of another memory gave.
+
+        Raises:
+            ValueError: it was of another capacity, or of other frames or stacks; nothing is changed.
+        """
+        games, filled, *frame_shape = arrays["frames"].shape
+        length, stack = arrays["layout"].tolist()
+        if (stack, *frame_shape) != tuple(state_shape):
+            raise ValueError(f"The saved stacks must be {tuple(state_shape)}. Received: {(stack, *frame_shape)}")
+        if length != -(-self.capacity // games) or filled > length:
+            raise ValueError(
+                f"`memory_size` must be what it was: {games * length} steps of {games} games. Received: {self.capacity}"
+            )
+        self._allocate(np.zeros((games, *state_shape), arrays["frames"].dtype))
+        for name in RINGS:
+            getattr(self, f"_{name}")[:, :filled] = arrays[name]
+        self._written[:], self._age[:] = arrays["written"], arrays["age"]
+        there = np.arange(self._length) < np.minimum(self._written, self._length)[:, None]
+        self._steps = int(np.count_nonzero(there & (self._kinds != END)))
+
+    def _allocate(self, states, games=None):
+        count, self._stack, *frame_shape = states.shape
+        games = games or count
+        self._length = -(-self.capacity // games)
+        fewest = self._stack + self.n_step + 1
+        if self._length < fewest:
+            raise ValueError(
+                f"`capacity` must be at least {games * fewest} steps for {games} games with stacks of {self._stack} "
+                f"frames and n_step={self.n_step}. Received: {self.capacity}"
+            )
+        self._at_edges = games * (self._stack - 1 + self.n_step)
+        shape = games, self._length
+        self._frames = np.zeros((*shape, *frame_shape), states.dtype)
+        self._actions, self._rewards = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        self._terminal, self._kinds, self._ages = (np.zeros(shape, dtype) for dtype in (bool, np.uint8, np.uint8))
+        self._written = np.zeros(games, int)  # slots ever written of each game; step s is in slot s % length
+        self._age = np.zeros(games, int)  # how many frames of its game the next stack can look back on, at most stack-1
+        self._older = np.minimum(np.arange(self._stack) + 1, self._stack - 1)  # by age, what it is a step later
+
+    def _replace(self, games, slots):
+        """The slots are about to be overwritten: count no longer what they hold."""
+        full = self._written[games] >= self._length
+        self._steps -= int(np.count_nonzero(full & (self._kinds[games, slots] != END)))
+
+    def _draw(self, count):
+        """Steps that can be drawn, uniformly: their games and their numbers, [count] each."""
+        games, steps = np.zeros(0, int), np.zeros(0, int)
+        for _ in range(1000):  # nearly always once: few slots hold no step, or one at the edge of a ring
+            new_games, new_steps = self._draw_slots(count - len(games))
+            good = self._is_whole(new_games, new_steps)
+            games, steps = np.concatenate([games, new_games[good]]), np.concatenate([steps, new_steps[good]])
+            if len(games) == count:
+                return games, steps
+        raise ValueError(
+            f"The memory holds {self._steps} steps, none with its stack and its n steps. Received: {count}"
+        )
+
+    def _draw_slots(self, count):
+        stored = np.zeros(1, int) if self._frames is None else np.minimum(self._written, self._length)
+        ends = np.cumsum(stored)
+        if ends[-1] == 0:
+            raise ValueError(f"The memory holds no steps yet. Received: {count}")
+        drawn = self.random.integers(ends[-1], size=count)
+        games = np.searchsorted(ends, drawn, side="right")
+        return games, self._written[games] - 1 - (drawn - (ends - stored)[games])
+
+    def _is_whole(self, games, steps):
+        """Whether each slot, [N], holds a step, its stack is still there, and its n steps are there already."""
+        slots, newest = steps % self._length, self._written[games] - 1
+        oldest = np.maximum(newest + 1 - self._length, 0)
+        whole = (self._kinds[games, slots] != END) & (steps - self._ages[games, slots] >= oldest)
+        alive = whole.copy()
+        for k in range(self.n_step):
+            whole &= ~alive | (steps + k < newest)  # the slot after this one holds the next state
+            at = (steps + k) % self._length
+            alive &= whole & ~self._terminal[games, at] & (self._kinds[games, at] == STEP)
+        return whole
+
+    def _stacks(self, games, steps):
+        """The states of these steps, [N, stack, height, width]."""
+        back = np.arange(self._stack - 1, -1, -1)  # how many steps back each frame of a stack is
+        ages = self._ages[games, steps % self._length][:, None]
+        slots = (steps[:, None] - np.minimum(back, ages)) % self._length  # where there is none, the game's first
+        stacks = self._frames[games[:, None], slots]
+        if self.padding == "zero":
+            stacks[back > ages] = 0
+        return stacks

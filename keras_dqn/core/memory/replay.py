@@ -1,0 +1,307 @@
+"""What the agent remembers: steps go in, minibatches of transitions come out, the oldest overwritten first."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import psutil
+
+from keras_dqn.checks import Seed
+
+
+class StepBatch(NamedTuple):
+    """One step of N environments as it happened: every field has the leading axis N."""
+
+    state: np.ndarray  # [N, *state_shape], the environment's dtype
+    action: np.ndarray  # [N] int, what was done
+    reward: np.ndarray  # [N] float, to learn from
+    next_state: np.ndarray  # [N, *state_shape], at an episode's end its own last one
+    terminal: np.ndarray  # [N] bool, nothing is bootstrapped from `next_state`: a lost life is terminal and not ended
+    done: np.ndarray  # [N] bool, the episode is over: a time limit is ended and not terminal
+    env_id: np.ndarray  # [N] int, which environment each row is of
+    raw_reward: np.ndarray  # [N] float, what the score counts
+    action_mask: np.ndarray | None = None  # [N, actions] bool, what may be done in `next_state`; None for everything
+    q_values: np.ndarray | None = None  # [N, actions] float32 of `state`, from the pass that chose the actions
+
+
+class Transition(NamedTuple):
+    """One step of experience, or a batch of them: then every field has the same leading axes.
+
+    `discount` takes the place of a `done` flag (as in DeepMind's dqn_zoo): 0 where the episode terminated, gamma
+    (gamma^n over n steps) everywhere else, a truncated last step included. A target is then always
+    `reward + discount * value`.
+    """
+
+    state: np.ndarray  # [..., *state_shape], the environment's dtype
+    action: np.ndarray  # [...], int
+    reward: np.ndarray  # [...], float32
+    discount: np.ndarray  # [...], float32
+    next_state: np.ndarray  # [..., *state_shape]
+    action_mask = None  # everything may be done in `next_state`
+
+    def each(self, function: Callable[[Any], Any]) -> "Transition":
+        """What a function makes of each field."""
+        return Transition(*map(function, self))
+
+
+class MaskedTransition(NamedTuple):
+    """A `Transition` in an environment that says which actions may be taken."""
+
+    state: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    discount: np.ndarray
+    next_state: np.ndarray
+    action_mask: np.ndarray  # [..., actions] bool, what may be done in `next_state`
+
+    def each(self, function: Callable[[Any], Any]) -> "MaskedTransition":
+        """What a function makes of each field."""
+        return MaskedTransition(*map(function, self))
+
+
+def transition(
+    state: np.ndarray,
+    action: np.ndarray,
+    reward: np.ndarray,
+    discount: np.ndarray,
+    next_state: np.ndarray,
+    action_mask: np.ndarray | None = None,
+) -> Transition | MaskedTransition:
+    """A `Transition` of these fields, or a `MaskedTransition` where there is a mask."""
+    fields = state, action, reward, discount, next_state
+    return Transition(*fields) if action_mask is None else MaskedTransition(*fields, action_mask)
+
+
+class Memory(Protocol):
+    """What the agent needs of a memory: `ReplayMemory`, `frames.FrameMemory` and others."""
+
+    capacity: int
+    random: np.random.Generator  # of the sampling
+    epochs: int  # how often a replay draws
+    bootstraps: bool  # False where every discount is 0
+
+    def __len__(self) -> int:
+        """How many transitions can be drawn."""
+        ...
+
+    def remember(self, steps: StepBatch) -> None:
+        """Store what N environments did."""
+        ...
+
+    def begin_episodes(self, environments: np.ndarray | None = None) -> None:
+        """Close the episodes under way, of these environments or of all: what comes next is of new ones."""
+        ...
+
+    def ready(self, shape: tuple[int, ...]) -> bool:
+        """Whether there is enough to draw a sample of that shape."""
+        ...
+
+    def sample(self, *shape: int) -> Transition:
+        """Draw transitions: `sample(K, B)` are K minibatches of B, arrays [K, B, ...]."""
+        ...
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """What is stored, as arrays for `restore`."""
+        ...
+
+    def restore(self, snapshot: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
+        """Hold what `snapshot` of another memory gave; on a ValueError nothing is changed."""
+        ...
+
+    def check_fits(self, state_shape: tuple[int, ...]) -> None:
+        """Raise a ValueError if the memory, once full, takes more than this machine has free."""
+        ...
+
+
+class OneStep:
+    """Makes each step a transition of its own; `n_step.NStep` makes longer ones.
+
+    Args:
+        gamma: discount a step.
+    """
+
+    def __init__(self, gamma: float):
+        self._discounts = np.array([gamma, 0], np.float32)  # by whether the step is terminal
+
+    def join(self, steps: StepBatch) -> Transition:
+        """The transitions that the steps complete."""
+        discounts = self._discounts.take(steps.terminal)
+        rewards = steps.reward.astype(np.float32)
+        return transition(steps.state, steps.action, rewards, discounts, steps.next_state, steps.action_mask)
+
+    def clear(self, environments: np.ndarray | None = None) -> None:
+        """Forget the steps that wait for others; here none does."""
+
+
+class ReplayMemory:
+    """A first-in-first-out memory of transitions (Lin 1992), sampled uniformly.
+
+    The arrays are allocated once, at the first `add`, from the shape and dtype of its transitions, so the same class
+    holds four floats or a uint8 frame a state.
+
+    Args:
+        capacity: how many transitions are kept; the oldest makes room for the newest.
+        seed: of the sampling; an int, a `np.random.SeedSequence`, or None for fresh entropy.
+        returns: what makes transitions of steps: `OneStep` or `n_step.NStep`.
+        learning_starts: `ready` only with this many.
+
+    Example:
+        memory = ReplayMemory(2000, seed=0)
+        memory.add(Transition(states, actions, rewards, discounts, next_states))  # [N, ...] each
+        batches = memory.sample(4, 32)  # 4 minibatches of 32
+    """
+
+    epochs, bootstraps = 1, True
+
+    def __init__(self, capacity: int, seed: Seed = None, returns: Any = None, learning_starts: int = 0):
+        if not isinstance(capacity, int | np.integer) or capacity < 1:
+            raise ValueError(f"`capacity` must be a whole number of transitions, 1 or more. Received: {capacity!r}")
+        self.capacity = int(capacity)
+        self.random = np.random.default_rng(seed)
+        self.returns, self.learning_starts = returns or OneStep(gamma=0.99), learning_starts
+        self._arrays = None  # a Transition of arrays [capacity, ...], from the first `add` on
+        self._accepted_layout = None
+        self._size = 0
+        self._next = 0  # the row that the next transition goes to
+
+    def __len__(self) -> int:
+        """The number of transitions stored, at most `capacity`."""
+        return self._size
+
+    def remember(self, steps: StepBatch) -> None:
+        """Store what N environments did, once `returns` has made transitions of it."""
+        if (transitions := self.returns.join(steps)) is not None:
+            self.add(transitions)
+
+    def begin_episodes(self, environments: np.ndarray | None = None) -> None:
+        """Close the episodes under way, of these environments or of all: what comes next is of new ones."""
+        self.returns.clear(environments)
+
+    def ready(self, shape: tuple[int, ...]) -> bool:
+        """Whether there is enough to draw a sample of that shape."""
+        return self._size >= max(math.prod(shape), self.learning_starts)
+
+    def add(self, transitions: Transition) -> None:
+        """Store N transitions, in order; every field has the leading axis N.
+
+        Raises:
+            ValueError: a field's shape or dtype is not that of the first transitions stored; nothing is stored then.
+        """
+        if self._arrays is None:
+            self._arrays = transitions.each(lambda new: np.zeros((self.capacity, *new.shape[1:]), new.dtype))
+        (s, a, r, d, n), action_mask = transitions[:5], transitions.action_mask
+        layout = (s.shape, a.shape, r.shape, d.shape, n.shape, s.dtype, a.dtype, r.dtype, d.dtype, n.dtype)
+        if action_mask is not None:
+            layout = (*layout, action_mask.shape, action_mask.dtype)
+        if layout != self._accepted_layout:  # almost always the same as the last time, and this runs every step
+            self._check_layout(transitions)
+            self._accepted_layout = layout
+        count = len(transitions.action)
+        end = self._next + count
+        if count == 1:  # one environment: the case that must cost next to nothing
+            states, actions, rewards, discounts, next_states = self._arrays[:5]
+            row = self._next
+            states[row], actions[row], rewards[row], discounts[row], next_states[row] = s[0], a[0], r[0], d[0], n[0]
+            if action_mask is not None:
+                self._arrays.action_mask[row] = action_mask[0]
+        else:
+            self._write(transitions, count, end)
+        self._next = end % self.capacity
+        self._size = min(self._size + count, self.capacity)
+
+    def _write(self, transitions, count, end):
+        if end <= self.capacity:
+            rows = slice(self._next, end)
+        else:
+            rows = np.arange(end - min(count, self.capacity), end) % self.capacity
+            transitions = transitions.each(lambda new: new[-self.capacity :])
+        for array, new in zip(self._arrays, transitions, strict=True):
+            array[rows] = new
+
+    def sample(self, *shape: int, replace: bool = False) -> Transition:
+        """Draw transitions uniformly, as copies: `sample(K, B)` are K minibatches of B.
+
+        Args:
+            replace: whether one transition may be drawn twice.
+
+        Returns:
+            A `Transition` of arrays [*shape, ...].
+
+        Raises:
+            ValueError: the memory is empty, or holds fewer and `replace` is False.
+        """
+        count = math.prod(shape)
+        if self._arrays is None or (count > self._size and not replace):
+            raise ValueError(f"The memory holds {self._size} transitions, too few for this sample. Received: {count}")
+        if replace:
+            rows = self.random.integers(self._size, size=shape)
+        else:
+            rows = self.random.choice(self._size, count, replace=False).reshape(shape)
+        return self._arrays.each(lambda array: array[rows])
+
+    def contents(self) -> Transition | MaskedTransition:
+        """All transitions from the oldest to the newest, as copies: a `Transition` of arrays [len(memory), ...]."""
+        if self._arrays is None:
+            raise ValueError("The memory has no transitions yet. Received: 0")
+        rows = (np.arange(self._size) + self._next - self._size) % self.capacity
+        return self._arrays.each(lambda array: array[rows])
+
+    @staticmethod
+    def bytes_needed(capacity: int, state_shape: tuple[int, ...]) -> int:
+        """How many bytes the arrays take, for float32 states."""
+        return capacity * (2 * 4 * int(np.prod(state_shape)) + 8 + 4 + 4)
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """What is stored, as a dict of arrays for `restore`; a memory without transitions has none."""
+        if self._arrays is None:
+            return {}
+        arrays = {name: array[: self._size] for name, array in self._arrays._asdict().items()}
+        return {**arrays, "next_row": np.array(self._next)}
+
+    def check_fits(self, state_shape: tuple[int, ...]) -> None:
+        """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
+        if self._arrays is None:
+            check_fits(self.capacity, self.bytes_needed(1, state_shape))
+
+    def restore(self, arrays: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
+        """Hold what `snapshot` of another memory gave.
+
+        Raises:
+            ValueError: it was of another capacity, or of other states; nothing is changed.
+        """
+        fields = transition(*(arrays[name] for name in Transition._fields), arrays.get("action_mask"))
+        size, row = len(arrays["action"]), int(arrays["next_row"])
+        if size > self.capacity or not 0 <= row < self.capacity or (size < self.capacity and row != size):
+            raise ValueError(
+                f"`memory_size` must be what it was: {size} steps are saved, the next goes to row {row}. "
+                f"Received: {self.capacity}"
+            )
+        if fields[0].shape[1:] != tuple(state_shape):
+            raise ValueError(f"The saved states must have shape {state_shape}. Received: {fields[0].shape[1:]}")
+        self._arrays = fields.each(lambda field: np.zeros((self.capacity, *field.shape[1:]), field.dtype))
+        for array, field in zip(self._arrays, fields, strict=True):
+            array[:size] = field
+        self._accepted_layout, self._size, self._next = None, size, row
+
+    def _check_layout(self, transitions):
+        count = len(transitions.action)
+        if len(transitions) != len(self._arrays):
+            raise ValueError(f"`action_mask` must be in all transitions or in none. Received: {transitions.allowed}")
+        for name, array, new in zip(self._arrays._fields, self._arrays, transitions, strict=True):
+            if new.shape != (count, *array.shape[1:]):
+                raise ValueError(f"`{name}` must have shape {(count, *array.shape[1:])}. Received: {new.shape}")
+            if new.dtype != array.dtype:
+                raise ValueError(f"`{name}` must have dtype {array.dtype}. Received: {new.dtype}")
+
+
+def check_fits(capacity: int, bytes_a_step: int) -> None:
+    """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
+    needed, free = capacity * bytes_a_step, psutil.virtual_memory().available
+    if needed > 0.9 * free:
+        fits = int(0.9 * free / bytes_a_step)
+        fits -= fits % 1000 if fits > 1000 else 0
+        raise ValueError(
+            f"A memory of {capacity} steps needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+            f"`memory_size={fits}` (--memory-size {fits}) fits. Received: {capacity}"
+        )

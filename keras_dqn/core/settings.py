@@ -1,0 +1,305 @@
+"""What an agent can be told, in three small groups; every field is also a keyword of `Agent` and of the games."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
+from typing import Any, TypedDict
+
+import numpy as np
+
+from keras_dqn.checks import check_above_zero, check_fraction, check_integer
+
+# From states, actions, rewards and next states, [N, ...] each, to the rewards that are learned from, [N] float.
+ShapeReward = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """What is remembered, and when there is enough of it to learn from.
+
+    Attributes:
+        memory_size: how many transitions the memory holds.
+        store_frames: states are stacks of frames, [stack, height, width], of which a step adds one: store each frame
+            once (see `FrameMemory`).
+        frame_padding: what takes the place of frames before an episode's first, "zero" or "reset"; by default "zero".
+        n_step: how many steps a transition spans.
+        learning_starts: do not learn before this many steps are remembered.
+        wait_for_terminal: do not learn before the first terminal transition; where reaching the end is the goal, there
+            is nothing to learn from before.
+        rollout: learn from rollouts of so many steps, over all environments together, instead of from a memory of
+            transitions: each is drawn whole and forgotten (see `RolloutMemory`); `sample_batch_size` and `memory_size`
+            are then what follows from it.
+        epochs: how often a rollout is gone through, in another order each time; by default 2.
+        q_lambda: mixes the returns of a rollout, 0 for one-step targets (see `rollout.lambda_return`); by default 0.65.
+    """
+
+    memory_size: int = 2000
+    store_frames: bool = False
+    frame_padding: str | None = None
+    n_step: int = 1
+    learning_starts: int = 0
+    wait_for_terminal: bool = False
+    rollout: int | None = None
+    epochs: int | None = None
+    q_lambda: float | None = None
+
+    def __post_init__(self):
+        check_integer("memory_size", self.memory_size)
+        check_integer("n_step", self.n_step)
+        if self.rollout is not None:
+            check_integer("rollout", self.rollout)
+        for name, check in (("epochs", check_integer), ("q_lambda", check_fraction)):
+            if (value := getattr(self, name)) is not None:
+                check(name, value)
+                if self.rollout is None:
+                    raise ValueError(f"`{name}` needs a `rollout`. Received: {name}={value}")
+        if self.frame_padding is not None and not self.store_frames:
+            raise ValueError(f"`frame_padding` needs `store_frames=True`. Received: {self.frame_padding!r}")
+        # a memory of frames has slots that hold no step: the frames that games ended with
+        room = self.memory_size // 2 if self.store_frames else self.memory_size
+        if self.learning_starts > room:
+            raise ValueError(
+                f"`learning_starts` must be at most {room} with memory_size={self.memory_size}, or nothing would ever "
+                f"be learned. Received: {self.learning_starts}"
+            )
+
+
+@dataclass(frozen=True)
+class LearnerSettings:
+    """How the network learns from what is remembered: a replay is K updates of B transitions.
+
+    Attributes:
+        gamma: discount a step.
+        sample_batch_size: how many transitions one replay draws from the memory, all different: K times B.
+        minibatch_size: B, the transitions a gradient update. Each sees the network as the one before left it.
+        target_update: value next states with a target model, which moves to the brain every so many updates; None
+            values them with the brain itself.
+        tau: how far the target model moves: 1 makes it a copy ("hard"), less moves it that fraction ("soft").
+        target_update_episodes: copy the brain to the target model each time so many episodes have ended, instead of
+            counting updates with `target_update`.
+        double: the brain picks the next action and the target model values it (double DQN).
+        loss: "mse" or "huber" of the taken actions; or "fit_mse", the first as Keras' `fit` computes it on whole target
+            vectors, divided by the number of actions.
+        learning_rate: of Adam; by default 0.001.
+        optimizer: a Keras optimizer with its own clipping, or a function that makes one, instead of Adam.
+        learning_rate_schedule: the optimizer's learning rate as a function of the steps made, for each replay anew.
+        updates_before_xla: where a replay makes one update, a plain graph makes so many of them before XLA compiles the
+            function (see `Learner`): a training that is short starts sooner. In PyTorch it makes no difference.
+    """
+
+    gamma: float = 0.95
+    sample_batch_size: int = 32
+    minibatch_size: int = 1
+    target_update: int | None = None
+    tau: float = 1.0
+    target_update_episodes: int | None = None
+    double: bool = False
+    loss: str = "fit_mse"
+    learning_rate: float | None = None
+    optimizer: Any = None
+    learning_rate_schedule: Callable[[int], float] | None = None
+    updates_before_xla: int = 0
+
+    def __post_init__(self):
+        check_integer("sample_batch_size", self.sample_batch_size)
+        check_integer("updates_before_xla", self.updates_before_xla, 0)
+        check_integer("minibatch_size", self.minibatch_size)
+        self.minibatches()
+        check_fraction("gamma", self.gamma)
+        if not 0 < self.tau <= 1:
+            raise ValueError(f"`tau` must be above 0 and at most 1. Received: {self.tau!r}")
+        if self.target_update is not None:
+            check_integer("target_update", self.target_update)
+        if self.target_update_episodes is not None:
+            check_integer("target_update_episodes", self.target_update_episodes)
+            if self.target_update is not None or self.tau != 1:
+                raise ValueError(
+                    "`target_update_episodes` takes the place of `target_update` and `tau`. "
+                    f"Received: target_update={self.target_update}, tau={self.tau}"
+                )
+        elif self.double and self.target_update is None:
+            raise ValueError("`double` needs a target model: give `target_update`. Received: target_update=None")
+        elif self.tau != 1 and self.target_update is None:
+            raise ValueError(f"`tau` needs a target model: give `target_update`. Received: tau={self.tau}")
+        if self.learning_rate is not None:
+            check_above_zero("learning_rate", self.learning_rate)
+            if self.optimizer is not None:
+                received = f"learning_rate={self.learning_rate}, optimizer={self.optimizer!r}"
+                raise ValueError(f"`optimizer` has its own learning rate: give one of the two. Received: {received}")
+
+    def minibatches(self, sample_batch_size: int | None = None) -> tuple[int, int]:
+        """K and B, the shape of what one replay draws; a ValueError where B does not divide the whole."""
+        count, size = self.sample_batch_size, self.minibatch_size
+        if sample_batch_size is not None:
+            count = check_integer("sample_batch_size", sample_batch_size)
+            if count % size:
+                raise ValueError(f"`sample_batch_size` must be a multiple of {size}. Received: {count}")
+        elif count % size:
+            raise ValueError(f"`minibatch_size` must divide `sample_batch_size` ({count}). Received: {size}")
+        return count // size, size
+
+
+@dataclass(frozen=True)
+class ExplorationSettings:
+    """How often an action is random.
+
+    Attributes:
+        exploration: epsilon as a function of the steps made (see `exploration`), instead of the decay by replays.
+        exploration_rate: probability of a random action, at first.
+        exploration_min: the exploration rate decays while it is above this.
+        exploration_decay: factor on the exploration rate after each replay.
+        hold_random_actions: the most steps that a random action is held (see `exploration.HeldEpsilonGreedy`).
+        mask_actions: heed the `action_mask` that some environments give: no forbidden action is taken, and targets are
+            the best of those allowed.
+    """
+
+    exploration: Callable[[int], float] | None = None
+    exploration_rate: float = 1.0
+    exploration_min: float = 0.01
+    exploration_decay: float = 0.995
+    hold_random_actions: int = 1
+    mask_actions: bool = True
+
+    def __post_init__(self):
+        for name in ("exploration_rate", "exploration_min", "exploration_decay"):
+            check_fraction(name, getattr(self, name))
+        check_integer("hold_random_actions", self.hold_random_actions)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of an agent."""
+
+    memory: MemorySettings = MemorySettings()
+    learner: LearnerSettings = LearnerSettings()
+    exploration: ExplorationSettings = ExplorationSettings()
+
+    def __post_init__(self):
+        if self.memory.rollout is not None:
+            self._check_rollout()
+        if self.learner.sample_batch_size > self.memory.memory_size:
+            raise ValueError(
+                f"`sample_batch_size` must fit into the memory ({self.memory.memory_size}). "
+                f"Received: {self.learner.sample_batch_size}"
+            )
+
+    def _check_rollout(self):
+        """Raise a ValueError for what has no place beside lambda-returns, which are finished when they are drawn."""
+        learner, memory = self.learner, self.memory
+        others = {
+            "target_update": learner.target_update,
+            "target_update_episodes": learner.target_update_episodes,
+            "n_step": None if memory.n_step == 1 else memory.n_step,
+            "store_frames": memory.store_frames or None,
+        }
+        for name, value in others.items():
+            if value is not None:
+                raise ValueError(f"`{name}` has no place beside the lambda-returns of a rollout. Received: {value!r}")
+
+    def minibatches(self, sample_batch_size: int | None = None) -> tuple[int, int]:
+        """K and B, the shape of what one replay draws at a time; a rollout is drawn whole."""
+        if sample_batch_size is not None and self.memory.rollout is not None:
+            whole = self.memory.rollout
+            raise ValueError(f"`sample_batch_size` is the rollout's, {whole}. Received: {sample_batch_size}")
+        return self.learner.minibatches(sample_batch_size)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The keywords of all groups."""
+        return [field.name for group in cls().groups().values() for field in fields(group)]
+
+    def groups(self) -> dict[str, Any]:
+        """The three groups by name."""
+        return {group.name: getattr(self, group.name) for group in fields(self)}
+
+    def but(self, **keywords: Any) -> "Settings":
+        """These settings with some replaced, by the names of the fields of their groups."""
+        check_keywords("Settings", keywords, self.names())
+        groups = self.groups()
+        if (rollout := keywords.get("rollout", self.memory.rollout)) is not None:
+            size = keywords.get("minibatch_size", self.learner.minibatch_size)
+            if check_integer("rollout", rollout) % check_integer("minibatch_size", size):
+                raise ValueError(f"`minibatch_size` must divide the rollout of {rollout} steps. Received: {size}")
+            keywords = {**keywords, "sample_batch_size": rollout, "memory_size": rollout}
+        for name, group in groups.items():
+            own = {field.name for field in fields(group)} & keywords.keys()
+            groups[name] = replace(group, **{key: keywords[key] for key in own})
+        return Settings(**groups)
+
+    def flat(self) -> dict[str, Any]:
+        """{keyword: value} of all groups."""
+        return {field.name: getattr(group, field.name) for group in self.groups().values() for field in fields(group)}
+
+
+class AgentKeywords(TypedDict, total=False):
+    """The fields of the three groups as keywords, for editors and type checkers; a test compares the two."""
+
+    memory_size: int
+    store_frames: bool
+    frame_padding: str | None
+    n_step: int
+    learning_starts: int
+    wait_for_terminal: bool
+    rollout: int | None
+    epochs: int | None
+    q_lambda: float | None
+    gamma: float
+    sample_batch_size: int
+    minibatch_size: int
+    target_update: int | None
+    tau: float
+    target_update_episodes: int | None
+    double: bool
+    loss: str
+    learning_rate: float | None
+    optimizer: Any
+    learning_rate_schedule: Callable[[int], float] | None
+    updates_before_xla: int
+    exploration: Callable[[int], float] | None
+    exploration_rate: float
+    exploration_min: float
+    exploration_decay: float
+    hold_random_actions: int
+    mask_actions: bool
+
+
+def check_keywords(asked: str, received: Iterable[str], known: Iterable[str]) -> None:
+    """Raise a TypeError that names who was asked and the nearest known name, unless all keywords are known."""
+    known = sorted(known)
+    for name in received:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"the nearest is `{near[0]}`" if near else f"there are {', '.join(known)}"
+            raise TypeError(f"{asked} has no keyword of that name; {hint}. Received: {name}")
+
+
+def described(value: Any) -> Any:
+    """A value in the types of JSON, so that two settings can be compared: nothing that matters is left out.
+
+    A schedule or another dataclass becomes its class and fields, an optimizer, or a function that makes one, its class
+    and config, another function its name and what it closes over or was given.
+
+    Raises:
+        ValueError: it is an object that says nothing of itself.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {str(key): described(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [described(one) for one in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {field.name: described(getattr(value, field.name)) for field in fields(value)}
+        return {"class": type(value).__name__, **own}
+    if isinstance(value, partial):
+        return {**described(value.func), "arguments": described([*value.args, value.keywords])}
+    if hasattr(value, "get_config") and not isinstance(value, type):  # an optimizer, or a whole network
+        config = {name: part for name, part in value.get_config().items() if name != "name"}
+        return {"class": type(value).__name__, **described(config)}
+    if hasattr(value, "__qualname__"):
+        enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+        return {"function": f"{value.__module__}.{value.__qualname__}", "encloses": described(enclosed)}
+    raise ValueError(f"Settings are numbers, texts, schedules, optimizers and functions. Received: {value!r}")

@@ -1,0 +1,1 @@
+"""Files that are whole or are not there, and weight files of every Keras."""

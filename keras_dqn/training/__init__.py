@@ -1,0 +1,1 @@
+"""Training an agent in an environment, evaluating and filming it, and what listens to a training."""

@@ -1,0 +1,344 @@
+"""The runner that each game grows from: it trains an agent in one environment, evaluates it and films it."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from keras_dqn.checks import Seed, check_fraction, check_integer, seed_sequence
+from keras_dqn.core.agent import Agent
+from keras_dqn.core.exploration import over_training
+from keras_dqn.core.loop import collect, fresh_position, play, replay_period
+from keras_dqn.core.settings import AgentKeywords, Settings, ShapeReward, check_keywords, described
+from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
+from keras_dqn.files.weights import pretrained
+from keras_dqn.show.inside import InsideView
+from keras_dqn.show.video import VideoRecorder, show_video
+from keras_dqn.training.callbacks import TrainKeywords
+from keras_dqn.training.evaluate import acting, evaluate
+from keras_dqn.training.evaluation import Evaluation
+from keras_dqn.training.history import History
+from keras_dqn.training.load_into_agent import with_weights
+from keras_dqn.training.renamed import found, name_now
+from keras_dqn.training.training import begin_training
+
+if TYPE_CHECKING:
+    from keras_dqn.backend import keras
+
+_RUN = 1  # beside the seed of a run's environment, that of its random actions
+
+
+class RunnerKeywords(AgentKeywords, total=False):
+    """The keywords of a game that are its agent's: the settings, and how often it replays."""
+
+    weight_backup: str | Path | None
+    brain: Any
+    network: Any
+    memory: Any
+    replay_every: str | int
+    torch_optimizer: Any
+    clipping: dict[str, float] | None
+
+
+class Run(NamedTuple):
+    """An episode that was played without learning, step by step."""
+
+    score: float  # sum of rewards
+    q_values: np.ndarray  # [steps, actions] float32, of the states that were acted in
+    paths: list  # of the films of it
+    filmed: int  # steps that are in the film, from the first on
+
+
+class Runner:
+    """Trains an agent in one environment, evaluates it, and films it; each game is a subclass that names the rest.
+
+    Args:
+        episodes: how many `train` plays.
+        recipe: the agent's settings by name; see `recipes`.
+        weights: what to start from: "backup" loads the agent's backup file if it is there, as the notebook does;
+            "pretrained" the weights that ship with keras_dqn; a path, that file, with its own network where it tells
+            one and no `network` or `brain` is given (see `brain_from`); None, fresh weights.
+        seed: covers weights, sampling, exploration and environments: same seed, same machine, same bits.
+        num_envs: how many environments play at once; by default as many as the recipe says, or one.
+        shape_reward: rewards to learn from instead of the true ones; see `play`.
+        video_folder: where films go.
+        steps: how many environment steps `train` makes, instead of counting episodes; the last episode may be cut off.
+        agent_class: `Agent`, or one with its interface: `pytorch.TorchAgent`.
+        max_steps: after so many an episode is truncated, if its environment does not end it; that is warned of once.
+        **options: of the `Agent`, instead of the recipe's.
+
+    Raises:
+        ValueError: an argument is unknown or out of range; the message lists what is known.
+        WeightFileError: the weights are not whole or not this network's.
+    """
+
+    name = None  # of the game: "cartpole"
+    environment = None  # gymnasium's id: "CartPole-v1"
+    solved_score = None  # mean score that counts as solved
+    environment_options = {}  # of `gymnasium.make`
+    recipes = {}  # name: options of `Agent`, `replay_every` and `num_envs`; the first is the default
+    pretrained_recipe = None  # whose pretrained weights are taken where no recipe is named
+    action_names = None  # what the actions are called, in their order
+    frames_per_step = None  # of the emulator, where a step is several
+
+    def __init__(
+        self,
+        episodes: int = 200,
+        recipe: str | None = None,
+        weights: str | Path | None = "backup",
+        seed: Seed = None,
+        num_envs: int | None = None,
+        shape_reward: ShapeReward | None = None,
+        video_folder: str | Path = "videos",
+        steps: int | None = None,
+        agent_class: type[Agent] = Agent,
+        max_steps: int = MAX_STEPS,
+        **options: Unpack[RunnerKeywords],
+    ):
+        check_keywords(type(self).__name__, options, _known(agent_class))
+        may_bring = agent_class is Agent and not {"brain", "network"} & options.keys()  # a file, its network
+        self.episodes = check_integer("episodes", episodes)
+        self.steps = None if steps is None else check_integer("steps", steps)
+        self.max_steps = check_integer("max_steps", max_steps)
+        first = next(iter(self.recipes))
+        recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
+        self.recipe = name_now(recipe, self.recipes)
+        if self.recipe not in self.recipes:
+            raise ValueError(f"`recipe` must be one of {list(self.recipes)}. Received: {recipe!r}")
+        usual = self.recipes[self.recipe].get("num_envs", 1)
+        self.num_envs = check_integer("num_envs", usual if num_envs is None else num_envs)
+        # one file a recipe, since their networks differ
+        usual_backup = Path(f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5")
+        options = _over_recipe(self.recipes[self.recipe], options, usual_backup, self.steps)
+        there = found(usual_backup, self.recipe)
+        if weights == "backup" and options["weight_backup"] is usual_backup is not there:
+            weights = there
+        self.replay_every = options.pop("replay_every")
+        _check_period(self.replay_every, options.get("rollout"))
+        self.shape_reward = shape_reward
+        self.video_folder = Path(video_folder)
+        agent_seed, env_seed = seed_sequence(seed).spawn(2)
+        self._env_seeds = np.random.default_rng(env_seed)
+        self.env = self.make_env()
+        self.state_size, self.action_size = both = sizes(self.env)
+        make = partial(agent_class, *both, seed=agent_seed, load_backup=weights == "backup")
+        if weights is None or weights == "backup":
+            self.agent = make(**options)
+        else:
+            path = pretrained(self._pretrained_name()) if weights == "pretrained" else weights
+            self.agent, options = with_weights(make, options, path, may_bring, type(self).__name__)
+        self.settings = _describe(self, options)
+        self.owns_backup = False  # whether what is in the backup file is of this runner's own training
+        self.history = History()
+        self.last_run = None  # the `Run` that `run` played last
+        self.best_score = None  # mean of the best evaluation during the last training
+        self.best_weights = None  # the `BestWeights` of the last training, where it had evaluations
+
+    def __repr__(self):
+        budget = f"steps={self.steps}" if self.steps else f"episodes={self.episodes}"
+        own = [f"{name}={value!r}" for name, value in self.settings.items() if name != "game"]
+        return f"{type(self).__name__}({budget}, {', '.join(own)}, environment={self.environment!r})"
+
+    def __reduce__(self):
+        keep = "`agent.save_model(path)` keeps the weights, `train(checkpoints=…)` a whole training"
+        raise TypeError(f"A game can be neither pickled nor copied: {keep}. Received: {self!r}")
+
+    @property
+    def generators(self) -> dict[str, np.random.Generator]:
+        """The random generators beside those of the agent, by name."""
+        return {"environments": self._env_seeds}
+
+    def make_env(self, render_mode: str | None = None) -> gym.Env:
+        """One new environment."""
+        return make_env(self.environment, render_mode, **self.environment_options)
+
+    def training_env(self) -> gym.Env | VectorEnv:
+        """What `train` plays in, and closes: an environment, or several as one."""
+        return self.make_env() if self.num_envs == 1 else self.make_envs(self.num_envs)
+
+    def make_envs(self, num_envs: int) -> VectorEnv:
+        """Several new environments as one, in NEXT_STEP mode."""
+        return make_vector_env(self.environment, num_envs, self.max_steps, **self.environment_options)
+
+    def train(self, callbacks: "Iterable[keras.callbacks.Callback]" = (), **options: Unpack[TrainKeywords]) -> History:
+        """Play `episodes` episodes, or `steps` steps, and learn; the weights are saved whatever ends it, Ctrl-C too.
+
+        Args:
+            callbacks: Keras callbacks: an epoch is an episode, or 10,000 steps where steps are counted, a train batch
+                is a replay; see `runner.callbacks`. `model.stop_training = True` ends the training.
+            verbose: print "Episode i# Score: n" after each episode.
+            progress: show a bar with the score, the mean of the last 100 episodes and epsilon; True by default.
+            live: draw the learning curve as it grows, one figure drawn again in its place; by default in notebooks.
+            record_every: film every so many episodes into `video_folder`.
+            evaluate_every: every so many steps play 100 greedy episodes, and keep the weights that did best in
+                `best_backup`, apart from the last ones; see `runner.callbacks.KeepBest`.
+            stop_score: end the training once such an evaluation has this mean.
+            checkpoints: the folder for a log and checkpoints, or a `Checkpoints` with settings of its own: every few
+                minutes, at the end and at Ctrl-C, which then waits for the end of a step.
+            resume: go on from the newest checkpoint; `steps` and `episodes` count what was done before. With its memory
+                saved, and in CartPole, MountainCar and Atari's games, a training goes on as if it had never stopped, to
+                the last bit; other environments are not saved, and begin with new episodes.
+            tensorboard: a folder that the numbers of the log go to as well.
+            learning_rate: of the optimizer from here on, instead of its own or the checkpoint's: a training that no
+                longer gets better often does with less.
+            actors, ray, in_order, ahead: so many actors of Ray play, and this process learns; see `elsewhere.fleet_of`.
+
+        Returns:
+            The `History`; also `self.history`, which is there after Ctrl-C as well.
+
+        Raises:
+            OSError: the weights could not be saved at the end; found out before training starts.
+            CheckpointError: there is none to resume from, it is of another game or recipe, another training is at work
+                in that folder, or, without `resume`, there are some that this training would push out. Nothing is
+                changed then.
+            ValueError: an argument is out of range, or the memory is larger than what is free.
+        """
+        check_keywords(f"{type(self).__name__}.train", options, TrainKeywords.__annotations__)
+        training = begin_training(self, callbacks, **options)
+        if training.over:
+            print("There is nothing left to train: ask for more steps or episodes")
+            training.env.close()
+            return self.history
+        seed = self._next_seed() if training.position.saved is None else None
+        playing = {"shape_reward": self.shape_reward, "max_steps": self.max_steps, "position": training.position}
+        with training:
+            for step in play(self.agent, training.env, self.replay_every, seed, **playing):
+                training.hear(step)
+                if training.over:
+                    break
+        return self.history
+
+    def run(
+        self,
+        epsilon: float = 0.0,
+        seed: int | None = None,
+        video: bool | str | Path | None = None,
+        show: Callable[..., Any] | None = show_video,
+        inside: bool = False,
+        max_frames: int = 3000,
+    ) -> float:
+        """Play one episode without learning, film it, show the film, and print the cumulative reward.
+
+        Args:
+            epsilon: probability of a random action.
+            seed: of the environment; by default the next of this runner's.
+            video: the MP4 to write; by default `<video_folder>/<name>.mp4`.
+            show: what shows the film: `video.show_video`, or `video.show_animation` to go through it frame by frame.
+            inside: film beside the game what the network sees, where that is frames, and its Q-values as bars.
+            max_frames: where the film ends, whatever follows; its frames wait in memory until it is written.
+
+        Returns:
+            The score, a float.
+        """
+        check_fraction("epsilon", epsilon)
+        path = Path(video) if video is not None else self.video_folder / f"{self.name}.mp4"
+        env = self.make_env("rgb_array")
+        if inside:
+            env = InsideView(env, self.agent, self.action_names)
+        recorder = VideoRecorder(env, path, max_frames=max_frames)
+        seed = self._next_seed() if seed is None else seed
+        score, steps, q_values = 0.0, 0, []
+        act = acting(self.agent, epsilon, [seed, _RUN], q_values.append)
+        try:
+            masked = self.agent.settings.exploration.mask_actions
+            for step in collect(act, as_vector(recorder, self.max_steps), seed, masked=masked):
+                score, steps = score + float(step.raw_reward[0]), steps + 1
+                if step.done[0]:
+                    break
+        finally:
+            recorder.close()
+        filmed = min(steps, max_frames - 1)  # the first frame is of the state before the first step
+        self.last_run = Run(score, np.concatenate(q_values), recorder.paths, filmed)
+        print(f"Cumulative reward: {score:g}")
+        if recorder.paths and filmed < steps:
+            print(f"The film shows the first {filmed:,} of {steps:,} steps")
+        for path in recorder.paths:
+            show(path)
+        return score
+
+    def random_episode(self, seed: int | None = None, video: bool | str | Path | None = None) -> float:
+        """Play and film one episode of random actions: what the agent starts from. As `run`, with another file name."""
+        return self.run(1.0, seed, video or self.video_folder / f"{self.name}_random.mp4")
+
+    def evaluate(self, episodes: int = 100, seed: int = 0, epsilon: float = 0.0) -> Evaluation:
+        """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluation.evaluate`."""
+        return evaluate(self.agent, self.make_env, episodes, seed, epsilon, self.max_steps)
+
+    def _pretrained_name(self):
+        """Of the weights that ship with keras_dqn: one file a recipe, since their networks differ."""
+        return self.name if self.recipe == self.pretrained_recipe else f"{self.name}_{self.recipe}"
+
+    def is_over(self, history: History) -> bool:
+        """Whether training ends with the episodes that it has had; where steps are counted, episodes do not end it."""
+        return self.steps is None and len(history) >= self.episodes
+
+    def comments(self, history: History) -> list[str]:
+        """What a game has to say after the last episode of the history: lines of text."""
+        return []
+
+    def progress(self, history: History) -> dict[str, Any]:
+        """What the bar shows after the last episode of the history: {name: value}."""
+        progress = {
+            "score": f"{history[-1].score:g}",
+            "mean of 100": f"{history.mean_score():.1f}",
+            "epsilon": f"{self.agent.exploration_rate:.2f}",
+        }
+        return progress if self.best_score is None else {**progress, "best": f"{self.best_score:.1f}"}
+
+    @property
+    def best_backup(self) -> Path:
+        """The file of the weights that did best: beside `weight_backup`, with "_best" in its name."""
+        if self.agent.weight_backup is None:
+            raise ValueError("The best weights are kept beside `weight_backup`. Received: weight_backup=None")
+        return self.agent.weight_backup.with_stem(self.agent.weight_backup.stem + "_best")
+
+    def fresh_position(self) -> dict[str, Any] | None:
+        """The `Position.snapshot` of a training that begins in new environments: what a saved one is compared with."""
+        return fresh_position(self.training_env(), self.replay_every)
+
+    def _next_seed(self):
+        return int(self._env_seeds.integers(2**31))
+
+
+def _known(agent_class):
+    """The keywords that a runner hands to such an agent."""
+    own = [*inspect.signature(Agent).parameters.values(), *inspect.signature(agent_class).parameters.values()]
+    names = {one.name for one in own if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
+    return {*names, *Settings.names(), "replay_every"} - {"state_size", "action_size", "seed", "load_backup"}
+
+
+def _over_recipe(recipe, options, backup, steps):
+    """A recipe's options with the caller's in their place; a rollout is learned from when it is full."""
+    full = {} if options.get("rollout") is None else {"replay_every": options["rollout"]}
+    joined = {"weight_backup": backup, "replay_every": "episode", **recipe, **full, **options}
+    joined.pop("num_envs", None)
+    return over_training(joined, steps)
+
+
+def _check_period(replay_every, rollout):
+    """Refuse before anything begins what is no period, or one in which a rollout would run over."""
+    period = replay_period(replay_every)
+    if rollout is not None and (replay_every == "episode" or period > rollout):
+        raise ValueError(
+            f"A rollout is learned from when it is full: `replay_every` must be its {rollout} steps. "
+            f"Received: {replay_every!r}"
+        )
+
+
+def _describe(runner, options):
+    """All that a training depends on but its seed, in the types of JSON: what checkpoints are compared by."""
+    network = {name: options.get(name) for name in ("network", "brain")}
+    optimizer = getattr(runner.agent.learner.optimizer, "get_config", None)
+    return {
+        "game": runner.name,
+        "recipe": runner.recipe,
+        "num_envs": runner.num_envs,
+        "replay_every": runner.replay_every,
+        **described({**network, **runner.agent.settings.flat(), "shape_reward": runner.shape_reward}),
+        **({"optimizer": described(runner.agent.learner.optimizer)} if optimizer else {}),
+    }
