@@ -17,7 +17,6 @@ from keras_dqn.core.memory.rollout import RolloutMemory
 from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.environments.atari import AtariGames
-from keras_dqn.environments.position import Position
 from keras_dqn.environments.vector import make_vector_env
 from keras_dqn.ray.actors import Games, steps_of
 from keras_dqn.ray.fleet import _rounds
@@ -56,17 +55,18 @@ def played(make_envs, games, stack, rounds, actions, hold=1):
 def collected(make_envs, games, actions):
     """The steps of the same environments, in which these actions are done."""
     env_seed, _ = np.random.SeedSequence(5).spawn(2)
-    position, taken = Position(), iter(actions)
-    position.begin(make_envs(games), None, int(np.random.default_rng(env_seed).integers(2**31)))
+    taken, done = iter(actions), np.zeros(games, bool)
 
     def act(states):
-        chosen = np.zeros(games, int)
-        rows = np.flatnonzero(~position.done)
+        chosen, rows = np.zeros(games, int), np.flatnonzero(~done)
         if len(rows):  # else they only reset, and nobody has noted what was done
             chosen[rows] = next(taken)
+        done[:] = False
         return chosen
 
-    return collect(act, position.envs, position=position)
+    for steps in collect(act, make_envs(games), int(np.random.default_rng(env_seed).integers(2**31))):
+        done[steps.env_id[steps.done]] = True
+        yield steps
 
 
 @pytest.mark.parametrize("games", [1, 2, 5])

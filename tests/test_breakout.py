@@ -1,6 +1,5 @@
 """Breakout and other Atari games: on the real emulator, with networks small enough to run in a second."""
 
-import json
 import re
 from pathlib import Path
 
@@ -12,11 +11,7 @@ from keras_dqn.backend import keras
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.memory.replay import Transition
 from keras_dqn.core.networks.atari import ScaledFrames, ScreenDifference, difference_cnn, nature_cnn
-from keras_dqn.environments import atari
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, cropped
-from keras_dqn.environments.position import description
-from keras_dqn.environments.vector import OneEnv
-from keras_dqn.expected import as_json, check
 from keras_dqn.games.breakout import HACKATHON2018, Breakout, clipped
 from keras_dqn.show.video import read_frames
 from keras_dqn.training.evaluate import evaluate_together
@@ -110,87 +105,6 @@ def test_fire_is_pressed_after_each_lost_life():
     assert terminated[0] and sum(lost) == 5
     assert pressed[1:] == lost[:-1]  # the step after, and no other
     games.close()
-
-
-def after_random_actions(games, actions):
-    """What games return for each of some actions, [steps, N], as lists that can be compared."""
-    made = []
-    for action in actions:
-        states, rewards, terminated, truncated, info = games.step(action)
-        told = rewards, terminated, truncated, info["lives"], info["executed_actions"]
-        made.append([states.tobytes(), *(array.tolist() for array in told)])
-    return made
-
-
-@pytest.mark.parametrize(("sticky", "seeded_after"), [(0.0, 1000), (0.25, 1000), (0.25, 150)])
-def test_games_are_put_back_where_they_were(sticky, seeded_after, monkeypatch):
-    """In the middle of games, when one has just ended and when one has just begun: then all is the same again."""
-    monkeypatch.setattr(atari, "SEEDED_AFTER", seeded_after)
-    actions = np.random.default_rng(0).integers(4, size=(600, 3))
-    games = AtariGames("breakout", 3, sticky, repeatable=True)
-    games.reset(seed=7)
-    positions, made = {}, []
-    for t in range(len(actions)):
-        made += after_random_actions(games, actions[t : t + 1])
-        done = any(made[-1][2])
-        if t == 50 or (t > 100 and (done or any(made[-2][2])) and len(positions) < 4):
-            positions[t] = json.loads(json.dumps(games.tell_position(), default=as_json))
-    assert len(positions) == 4 and sum(sum(step[2]) for step in made) > 3
-    assert (games.tell_position()["seeds"].tolist() == [7, 8, 9]) == (seeded_after == 1000)
-    games.reset(seed=99)
-    expected = description(games.tell_position())
-    for t, position in positions.items():
-        after_random_actions(games, actions[:20])
-        states, over = games.put_back(check(position, expected, "here"))
-        assert states.tobytes() == made[t][0] and over.tolist() == made[t][2], t
-        assert after_random_actions(games, actions[t + 1 :]) == made[t + 1 :], t
-    games.close()
-
-
-def test_a_game_behind_gymnasiums_interface_is_put_back_as_well():
-    """One that shows every frame in colour, and begins with two screens that are the same."""
-    actions = np.random.default_rng(0).integers(4, size=(1500, 1))
-
-    def game():
-        return OneEnv(AtariGame(AtariScreens("breakout", repeatable=True)))
-
-    def steps(env, begin, end):
-        return [[states.tobytes(), *rest] for states, *rest, _ in map(env.step, actions[begin:end])]
-
-    first = game()
-    first.reset(seed=3)
-    made, saved = [], {}
-    while len(saved) < 3:
-        made += steps(first, len(made), len(made) + 1)
-        if len(made) == 30 or (made[-1][2] and len(saved) == 1) or (len(saved) == 2 and made[-2][2]):
-            saved[len(made)] = first.env.tell_position()
-    made += steps(first, len(made), len(made) + 100)
-    for t, position in saved.items():
-        second = game()
-        second.reset(seed=4)
-        states, over = second.env.put_back(position)
-        second._ended = bool(over[0])
-        assert states.tobytes() == made[t - 1][0] and over == made[t - 1][2], t
-        assert steps(second, t, t + 100) == made[t : t + 100], t
-
-
-def test_only_repeatable_games_tell_where_they_are():
-    games = AtariGames("breakout", 2)
-    assert games.tell_position() is None and AtariGame(games).tell_position() is None
-    filmed = AtariGame(AtariGames("breakout", repeatable=True), "rgb_array")
-    filmed.reset(seed=0)
-    assert filmed.tell_position() is None
-    with pytest.raises(ValueError, match="filmed from its start. Received"):
-        filmed.put_back({})
-
-
-@pytest.mark.parametrize("played", [[9], [0] * 28_001])
-def test_games_that_cannot_be_are_not_played_again(played):
-    games = AtariGames("breakout", 1, repeatable=True)
-    games.reset(seed=0)
-    position = {**games.tell_position(), "played": [np.array(played, np.uint8)]}
-    with pytest.raises(ValueError, match=r"These are no games of 'breakout'. Received: \d+ actions from \d to \d"):
-        games.put_back(position)
 
 
 def test_screens_are_the_field_in_colour_and_begin_with_no_difference():

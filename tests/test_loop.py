@@ -1,22 +1,17 @@
 """The loop and its accounts, on environments that tell what real ones seldom do, and with agents that only listen."""
 
-import json
-from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from keras_dqn import Agent, play
 from keras_dqn.core.counting import Every
 from keras_dqn.core.episode_stats import EpisodeStats
-from keras_dqn.core.loop import collect, fresh_position
+from keras_dqn.core.loop import collect
 from keras_dqn.core.memory.replay import StepBatch
 from keras_dqn.core.settings import Settings
-from keras_dqn.environments.position import Position, check_position
-from keras_dqn.environments.vector import make_env
 from tests.environments import Counter
 
 
@@ -185,29 +180,6 @@ def test_episodes_that_end_together_each_earn_a_replay():
     assert agent.heard.count("replay") == 4
 
 
-@pytest.mark.parametrize("replay_every", [4, "episode"])
-def test_what_counts_for_a_replay_already_counts_when_a_loop_goes_on(replay_every):
-    env, heard = make_env("CartPole-v1"), []
-    position, before = Position(), Listener()
-    loop = play(before, env, replay_every, seed=0, position=position)
-    first(6, loop)
-    fresh = fresh_position(make_env("CartPole-v1"), replay_every)
-    saved = json.loads(json.dumps(position.snapshot(), default=np.ndarray.tolist))
-    for made in first(12, loop):
-        heard.append((made.steps - 6, made.episodes and [(one.score, one.length) for one in made.episodes]))
-    agent, again = Listener(), []
-    further = Position(check_position(saved, fresh, "saved"))
-    for made in islice(play(agent, make_env("CartPole-v1"), replay_every, position=further), 12):
-        again.append((made.steps, made.episodes and [(one.score, one.length) for one in made.episodes]))
-        if replay_every == 4:
-            assert agent.heard.count("replay") == (made.steps + 6) // 4 - 1
-    assert again == heard and "begin" not in agent.heard
-    for one, other in zip(agent.remembered, before.remembered[6:], strict=True):
-        np.testing.assert_array_equal([one.state, one.next_state], [other.state, other.next_state])
-    assert any(episodes for _, episodes in again), "an episode that began before ends"
-    assert further.due == (12 + 6) % 4 if replay_every == 4 else further.due == 0
-
-
 # ---------------------------------------------------------------- accounts
 
 
@@ -223,29 +195,12 @@ def test_a_tally_counts_each_environment_by_itself():
     stats.add_losses(np.array([4, 6], np.float32))
     assert stats.add(rows([0, 2], [True, True], [10, 30])) == 2
     stats.add_losses(np.array([2], np.float32))
-    saved = {name: values.tolist() for name, values in stats.episodes_under_way().items()}
-    further = EpisodeStats(3)
-    further.go_on_with(saved)
-    for one in (stats, further):
-        done = one.end(np.array([0, 2]), 0.5)
-        assert [episode[:4] for episode in done] == [(11, 2, 4, 0.5), (33, 2, 4, 0.5)]
-        one.add(rows([0, 1, 2], [True, True, False], [100, 200, 300]))
-        assert [episode[:2] for episode in one.end(np.array([0, 1]), 0.5)] == [(100, 1), (202, 2)]
-        assert np.isnan(one.end(np.array([0]), 0.5)[0].loss)
-    assert (stats.steps, stats.episodes) == (8, 4) and (further.steps, further.episodes) == (3, 2)
-
-
-def test_what_is_under_way_is_told_as_copies():
-    stats = EpisodeStats(1)
-    told = stats.episodes_under_way()
-    stats.add(rows([0], [False], [5]))
-    stats.add_losses(np.ones(3, np.float32))
-    assert {name: values.tolist() for name, values in told.items()} == {
-        "scores": [0],
-        "lengths": [0],
-        "losses": [0],
-        "updates": [0],
-    }
+    done = stats.end(np.array([0, 2]), 0.5)
+    assert [episode[:4] for episode in done] == [(11, 2, 4, 0.5), (33, 2, 4, 0.5)]
+    stats.add(rows([0, 1, 2], [True, True, False], [100, 200, 300]))
+    assert [episode[:2] for episode in stats.end(np.array([0, 1]), 0.5)] == [(100, 1), (202, 2)]
+    assert np.isnan(stats.end(np.array([0]), 0.5)[0].loss)
+    assert (stats.steps, stats.episodes) == (8, 4)
 
 
 def test_every_counts_multiples_that_were_passed():

@@ -315,7 +315,7 @@ def _add_checkpoints(parser):
     group.add_argument(
         "--checkpoint-memory",
         action="store_true",
-        help="save the memory too, and where the games are; its size is said",
+        help="save the memory too; its size is said",
     )
     group.add_argument(
         "--weights-every",

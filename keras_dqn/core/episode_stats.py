@@ -1,7 +1,6 @@
 """Episodes as they end: score, length and mean loss, counted from the steps of N environments."""
 
 import time
-from typing import Any
 
 import numpy as np
 
@@ -51,17 +50,6 @@ class EpisodeStats:
         for counts in (self._scores, self._losses, self._updates):
             counts[environments] = 0
         return episodes
-
-    def episodes_under_way(self) -> dict[str, np.ndarray]:
-        """Their score, length, sum of losses and number of updates, as copies: {name: [N]}."""
-        counts = {"scores": self._scores, "losses": self._losses, "updates": self._updates}
-        return {**{name: count.copy() for name, count in counts.items()}, "lengths": self._rounds - self._begun}
-
-    def go_on_with(self, episodes: dict[str, Any]) -> None:
-        """Count on in what `episodes_under_way` gave."""
-        self._begun = self._rounds - np.array(episodes["lengths"])
-        self._scores, self._losses = np.array(episodes["scores"]), np.array(episodes["losses"])
-        self._updates = np.array(episodes["updates"])
 
     def _episode(self, i, epsilon, seconds):
         loss = self._losses[i] / self._updates[i] if self._updates[i] else float("nan")

@@ -1,6 +1,7 @@
 """The loop: an agent plays in N environments, remembers and learns; the only training loop that there is."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -13,7 +14,6 @@ from keras_dqn.core.counting import Every
 from keras_dqn.core.episode_stats import EpisodeStats
 from keras_dqn.core.memory.replay import StepBatch
 from keras_dqn.core.settings import ShapeReward
-from keras_dqn.environments.position import Position
 from keras_dqn.environments.vector import MAX_STEPS, as_vector
 
 
@@ -31,7 +31,6 @@ def collect(
     seed: int | None = None,
     shape_reward: ShapeReward | None = None,
     masked: bool = True,
-    position: Position | None = None,
 ) -> Iterator[StepBatch]:
     """Play without end: a generator of `StepBatch`es, for learning, evaluation and films alike.
 
@@ -45,13 +44,9 @@ def collect(
         seed: of the first reset.
         shape_reward: a `ShapeReward`: what to learn from instead; scores stay those of the true rewards.
         masked: whether masks are heeded.
-        position: a `Position` that has begun, to go on from instead of a reset; it notes down where the loop is.
     """
-    if position is None:
-        position = Position()
-        position.begin(envs, None, seed)
-    states, info, everywhere = position.states, position.info, np.arange(envs.num_envs)
-    real = np.flatnonzero(~position.done) if position.done.any() else None  # which do more than reset; None for all
+    states, info = envs.reset(seed=seed)
+    everywhere, real = np.arange(envs.num_envs), None  # which do more than reset; None for all
     while True:
         masks = info.get("action_mask") if masked else None
         actions = act(states) if masks is None else act(states, action_mask=_allowed(masks))
@@ -64,7 +59,6 @@ def collect(
         done = terminated | truncated
         masks = None if masks is None else _allowed(info["action_mask"])
         steps = StepBatch(states, actions, learned, next_states, terminal, done, everywhere, rewards, masks)
-        position.states, position.done = next_states, done
         if real is None:
             yield steps
         elif len(real):
@@ -87,7 +81,6 @@ def play(
     learn: bool = True,
     shape_reward: ShapeReward | None = None,
     max_steps: int = MAX_STEPS,
-    position: Position | None = None,
 ) -> Iterator[TrainStep]:
     """Play and learn without end: a generator of `TrainStep`s, which others listen to. This is the only training loop.
 
@@ -98,26 +91,22 @@ def play(
         seed, shape_reward: as `collect` has them.
         learn: False leaves `agent.replay` out, which measures the loop alone.
         max_steps: after so many an episode of a single environment is truncated, if it does not end by itself.
-        position: a `Position` to begin at, where the loop then notes down where it is.
     """
     envs, masked = as_vector(env, max_steps), agent.settings.exploration.mask_actions
     period, by_episode, stats = replay_period(replay_every), replay_every == "episode", EpisodeStats(envs.num_envs)
-    position = Position() if position is None else position
-    position.begin(envs, stats, seed)
-    if position.saved is None:
-        agent.begin_episodes()
+    agent.begin_episodes()
     agent.learner.sync()
-    replays_due, before = Every(period), position.due
-    collected = collect(agent.act_batch, envs, None, shape_reward, masked, position)
+    replays_due = Every(period)
     if hasattr(envs, "collected"):  # the actors of a fleet do that
-        collected = envs.collected(agent, position, shape_reward)
+        envs.reset(seed=seed)
+        collected = envs.collected(agent, shape_reward, partial(stats.end, epsilon=0.0))
+    else:
+        collected = collect(agent.act_batch, envs, seed, shape_reward, masked)
     for steps in collected:
         epsilon, losses = agent.exploration_rate, None
         agent.remember_batch(steps)
         ends = stats.add(steps)
-        count = before + (stats.episodes if by_episode else stats.steps)
-        position.due = count % period
-        for _ in range(replays_due(count)):
+        for _ in range(replays_due(stats.episodes if by_episode else stats.steps)):
             if learn and (new := agent.replay()) is not None:
                 stats.add_losses(new)
                 losses = new if losses is None else np.concatenate([losses, new])
@@ -128,13 +117,3 @@ def play(
 def replay_period(replay_every: str | int) -> int:
     """After how many episodes, or environment steps, a replay is due; a ValueError for what is no such number."""
     return 1 if replay_every == "episode" else check_integer("replay_every", replay_every)
-
-
-def fresh_position(env: gym.Env | VectorEnv, replay_every: str | int) -> dict:
-    """The `Position.snapshot` of a loop that begins in new environments, which are closed; see `check_position`."""
-    envs, position = as_vector(env), Position()
-    try:
-        position.begin(envs, EpisodeStats(envs.num_envs), seed=0)
-        return {**position.snapshot(), "due": replay_period(replay_every) - 1}
-    finally:
-        env.close()

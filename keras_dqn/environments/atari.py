@@ -12,8 +12,6 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from keras_dqn.checks import check_fraction
 
 FRAMES_PER_SECOND = 60  # of the console
-LONGEST = 108_000  # frames of a game, after which ALE truncates it
-SEEDED_AFTER = 1000  # steps of one game or of several, after which the next begins with a seed of its own
 FIRE = "FIRE"
 
 
@@ -32,9 +30,6 @@ class AtariGames(VectorEnv):
         num_envs: how many games.
         sticky: probability that the emulator repeats the last action instead, in each frame.
         noop_max: a game begins after a random number of frames without action, at most so many.
-        repeatable: whether it can be told where the games are, and gone on from there (`tell_position`, `put_back`).
-            ALE's vector environment tells no state, so a game's position is a seed and the actions since. Lest these
-            become ever more, a game begins with a new seed where there are `SEEDED_AFTER`; that takes ALE some 0.1 s.
 
     Raises:
         ValueError: ALE has no game of that name; the message lists the nearest.
@@ -46,8 +41,8 @@ class AtariGames(VectorEnv):
     lost_life_stops = True  # whether the bootstrap stops at a lost life
     _picture = {"stack_num": 4}
 
-    def __init__(self, game: str, num_envs: int = 1, sticky: float = 0.0, noop_max: int = 30, repeatable: bool = False):
-        self.game, self.num_envs, self.repeatable = check_game(game), num_envs, repeatable
+    def __init__(self, game: str, num_envs: int = 1, sticky: float = 0.0, noop_max: int = 30):
+        self.game, self.num_envs = check_game(game), num_envs
         self.sticky, self.noop_max = check_fraction("sticky", sticky), noop_max
         self._games = self.emulator(**self._picture)
         self.single_observation_space = self._games.single_observation_space
@@ -72,75 +67,12 @@ class AtariGames(VectorEnv):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        if self.repeatable:
-            seed = int(self.np_random.integers(2**31 - self.num_envs)) if seed is None else seed
-            self._seeds = np.arange(seed, seed + self.num_envs)
-            self._played = [bytearray() for _ in self._seeds]  # actions of each game and of those before it
         states, info = self._games.reset(seed=seed, options=options)
         self._lives = info["lives"].copy()
         self._must_fire, self._over = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
         return states, info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        over = self._over
-        states, rewards, terminated, truncated, info = self._advance(actions)
-        if self.repeatable:
-            for played, action in zip(self._played, info["executed_actions"].tolist(), strict=True):
-                played.append(action)
-            if over.any():  # these have begun, and some of them begin once more
-                begun = np.array([i for i in np.flatnonzero(over) if len(self._played[i]) > SEEDED_AFTER], int)
-                self._seeds[begun] = self.np_random.integers(2**31, size=len(begun))
-                states[begun] = self._begin(begun)
-        return states, rewards, terminated, truncated, info
-
-    def tell_position(self) -> dict[str, Any] | None:
-        """Where the games are, for `put_back`; None where they are not repeatable."""
-        if not self.repeatable:
-            return None
-        return {
-            "generator": self.np_random.bit_generator.state,
-            "seeds": self._seeds.copy(),
-            "played": [np.frombuffer(bytes(played), np.uint8) for played in self._played],
-        }
-
-    def put_back(self, position: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Play the games again as far as `tell_position` says, all of them up to the same last step.
-
-        Returns:
-            Their states, uint8 [N, 4, 84, 84], and which of them are over, [N] bool.
-
-        Raises:
-            ValueError: there is an action that the game does not have, or are more than there can be.
-        """
-        counts = np.array([len(played) for played in position["played"]])
-        longest, highest = counts.max(), max(played.max(initial=0) for played in position["played"])
-        if highest >= self.single_action_space.n or longest > SEEDED_AFTER + LONGEST // self.frames_per_step:
-            received = f"{longest} actions from 0 to {highest}"
-            raise ValueError(f"These are no games of {self.game!r}. Received: {received}")
-        actions = np.zeros((longest, self.num_envs), int)
-        for i, played in enumerate(position["played"]):
-            actions[longest - len(played) :, i] = played
-        self.np_random.bit_generator.state, self._seeds = position["generator"], np.array(position["seeds"])
-        states = np.zeros(self._games.observation_space.shape, np.uint8)
-        for t in range(longest + 1):
-            if len(begun := np.flatnonzero(counts == longest - t)):
-                states[begun] = self._begin(begun)
-            if t < longest:
-                states, *_ = self._advance(actions[t])
-        self._played = [bytearray(played) for played in position["played"]]
-        return states, self._over
-
-    def _begin(self, games):
-        """Begin these games with their seeds; returns their states."""
-        mask = np.zeros(self.num_envs, bool)
-        mask[games] = True
-        states, info = self._games.reset(seed=self._seeds[games], options={"reset_mask": mask})
-        self._lives[games], self._must_fire[games], self._over[games] = info["lives"][games], False, False
-        for i in games:
-            self._played[i] = bytearray()
-        return states[games]
-
-    def _advance(self, actions):
         if self._must_fire.any():
             actions = np.where(self._must_fire, self._fire, actions)
         states, rewards, terminated, truncated, info = self._games.step(actions)
@@ -183,23 +115,10 @@ class AtariScreens(AtariGames):
         return cropped(states), info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        states, *rest = super().step(actions)
-        return cropped(states), *rest
-
-    def put_back(self, position: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        states, over = super().put_back(position)
-        return cropped(states), over
-
-    def _begin(self, games):
-        states = super()._begin(games)
-        states[:, 0] = states[:, 1]
-        return states
-
-    def _advance(self, actions):
         begun = self._over
-        states, *rest = super()._advance(actions)
+        states, *rest = super().step(actions)
         states[begun, 0] = states[begun, 1]
-        return states, *rest
+        return cropped(states), *rest
 
 
 def cropped(screens: np.ndarray) -> np.ndarray:
@@ -245,18 +164,6 @@ class AtariGame(gym.Env):
         if self._screens is not None:
             self._screen = self._screens.step(info["executed_actions"])[0]
         return states[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
-
-    def tell_position(self) -> dict[str, Any] | None:
-        """Where the game is, for `put_back`; None where it is not repeatable, or is rendered."""
-        games = None if self._screens is not None else self.games.tell_position()
-        return None if games is None else {"generator": self.np_random.bit_generator.state, "games": games}
-
-    def put_back(self, position: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """As `AtariGames.put_back`; a ValueError where the game is rendered: a film begins with it."""
-        if self._screens is not None:
-            raise ValueError("a game that is filmed is filmed from its start. Received: a position")
-        self.np_random.bit_generator.state = position["generator"]
-        return self.games.put_back(position["games"])
 
     def render(self) -> np.ndarray | None:
         """The screen, uint8 [height, width, 3]; None where nothing is rendered."""

@@ -11,7 +11,6 @@ import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from keras_dqn.core.exploration import Linear
-from keras_dqn.core.loop import fresh_position
 from keras_dqn.environments.vector import check_known, layers, one_hot
 from keras_dqn.games.recipes import FAST, PARALLEL
 from keras_dqn.training.runner import Runner
@@ -78,10 +77,6 @@ class OwnGame(AnyGame):
     def training_env(self) -> gym.Env | VectorEnv:
         """The environment itself, which stays open, or copies of it."""
         return _Open(self._own) if self.num_envs == 1 else super().training_env()
-
-    def fresh_position(self) -> dict[str, Any] | None:
-        """As of other games, of copies: a reset may change what an environment has learned."""
-        return fresh_position(super().training_env(), self.replay_every)
 
 
 def _copies(env, num_envs):

@@ -118,7 +118,6 @@ class Breakout(Runner):
     recipes = {"nature": NATURE, "parallel": PARALLEL, "hackathon2018": HACKATHON2018}
     _games = {"nature": AtariGames, "parallel": AtariGames, "hackathon2018": AtariScreens}  # what each recipe looks at
     _shape_reward = {"nature": clipped, "parallel": clipped}
-    _repeatable = False
 
     def __init__(
         self,
@@ -168,12 +167,11 @@ class Breakout(Runner):
             checkpoints = self.checkpoint_folder
         elif checkpoints is False:
             checkpoints = None
-        self._repeatable = getattr(checkpoints, "memory", False)
         return super().train(*arguments, checkpoints=checkpoints, **options)
 
     def training_env(self) -> gym.Env | VectorEnv:
-        """The games that `train` plays; where their memory is saved it goes on with them, too (see `AtariGames`)."""
-        games = self._games[self.recipe](self.environment, self.num_envs, self.sticky, repeatable=self._repeatable)
+        """The games that `train` plays, and closes."""
+        games = self.make_envs(self.num_envs)
         return AtariGame(games) if self.num_envs == 1 else games
 
     def progress(self, history: History) -> dict[str, str]:

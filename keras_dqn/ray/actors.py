@@ -15,7 +15,6 @@ from keras_dqn.core.exploration import epsilon_greedy
 from keras_dqn.core.loop import collect
 from keras_dqn.core.memory.replay import StepBatch
 from keras_dqn.core.settings import ShapeReward
-from keras_dqn.environments.position import Position
 
 
 class Chunk(NamedTuple):
@@ -87,10 +86,8 @@ class Games:
         self._forward, self._stack = forward, stack
         self._epsilon, self._values = 1.0, None
         self._fresh = np.zeros(games, bool)  # whose episode has ended: its next step begins another
-        position = Position()
-        position.begin(make_envs(games), None, int(np.random.default_rng(env_seed).integers(2**31)))
-        self._steps = collect(self._act, position.envs, None, None, masked, position)
-        self._shape, self._dtype = position.states.shape[1:], position.states.dtype
+        seed = int(np.random.default_rng(env_seed).integers(2**31))
+        self._steps = collect(self._act, make_envs(games), seed, masked=masked)
 
     def ready(self) -> bool:
         """Whether it is there: True."""
@@ -108,9 +105,10 @@ class Games:
         began = time.perf_counter()
         self._forward.refresh(weights)
         self._epsilon = epsilon
-        chunk = self._empty(updates, rounds)
         for t in range(rounds):
             steps = next(self._steps)
+            if t == 0:
+                chunk = self._empty(steps.state, updates, rounds)
             chunk = self._note(chunk, t, steps)
         chunk.frames[steps.env_id, -1] = self._newest(steps.next_state)
         self._number += 1
@@ -126,10 +124,10 @@ class Games:
     def _newest(self, states):
         return states if self._stack is None else states[:, -1]
 
-    def _empty(self, updates, rounds):
+    def _empty(self, states, updates, rounds):
         shape = rounds, len(self._fresh)
-        older, frame = (0, self._shape) if self._stack is None else (self._stack - 1, self._shape[1:])
-        frames = np.zeros((shape[1], older + rounds + 1, *frame), self._dtype)
+        older, frame = (0, states.shape[1:]) if self._stack is None else (self._stack - 1, states.shape[2:])
+        frames = np.zeros((shape[1], older + rounds + 1, *frame), states.dtype)
         flags = [np.zeros(shape, bool) for _ in range(3)]
         numbers = [np.zeros(shape, kind) for kind in (np.int64, np.float64, np.float32)]
         (played, terminal, done), (actions, rewards, values) = flags, numbers

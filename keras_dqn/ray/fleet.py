@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 from keras_dqn.checks import check_integer, seed_sequence
 from keras_dqn.core.memory.replay import StepBatch
 from keras_dqn.core.settings import ShapeReward
-from keras_dqn.environments.position import Position
 from keras_dqn.ray.actors import Games, steps_of
 from keras_dqn.ray.cluster import check_nodes, joined, versions
 
@@ -108,7 +107,10 @@ class Fleet(VectorEnv):
         return np.zeros(self.num_envs, np.uint8), {}
 
     def collected(
-        self, agent: "Agent", position: Position, shape_reward: ShapeReward | None = None
+        self,
+        agent: "Agent",
+        shape_reward: ShapeReward | None = None,
+        on_lost: Callable[[np.ndarray], Any] = lambda games: None,
     ) -> Iterator[StepBatch]:
         """Play without end: a generator of `StepBatch` of the games of one actor each, chunk by chunk.
 
@@ -116,12 +118,12 @@ class Fleet(VectorEnv):
 
         Args:
             agent: whose weights act, and whose memory is told of episodes that nobody goes on with.
-            position: whose tally is told, too.
-            shape_reward: as `agent.collect` takes it.
+            shape_reward: as `loop.collect` takes it.
+            on_lost: is given the games, [M] int, of an actor that was lost in the middle of their episodes.
         """
         if hasattr(agent.memory, "expect"):
             agent.memory.expect(self.num_envs)
-        self._agent, self._tally = agent, position.stats
+        self._agent, self._on_lost = agent, on_lost
         taken = 0
         self._give()
         for i in range(self.actors):
@@ -243,7 +245,7 @@ class Fleet(VectorEnv):
         _say(f"Actor {i} {why}; another begins in its place")
         games = np.arange(i * self.games, (i + 1) * self.games)
         self._agent.memory.begin_episodes(games)
-        self._tally.end(games, 0.0)
+        self._on_lost(games)
         self._begin(i)
         self._turn = i if self.in_order else self._turn
 

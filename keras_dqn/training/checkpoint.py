@@ -8,7 +8,7 @@
         brain.h5              the weights, as `save_weights` writes them
         target.h5             those of the target model, if there is one
         optimizer.npz         the optimizer's variables, in its order
-        state.json            counters, random generators, evaluations, where the loop and its environments are
+        state.json            counters, random generators, evaluations
         settings.json         game, recipe and every plain option
         history.csv           one line an episode
         update_losses.npy     one number an update
@@ -51,7 +51,6 @@ class Progress(NamedTuple):
     history: History
     seconds: float  # of training, all its parts together
     best_score: float | None  # of the best evaluation so far
-    position: dict | None = None  # a snapshot of the loop's `Position`
 
 
 class Checkpoints:
@@ -182,7 +181,6 @@ class Checkpoints:
         agent: "Agent",
         settings: dict[str, Any],
         generators: dict[str, np.random.Generator],
-        fresh: dict[str, Any] | None = None,
     ) -> tuple[Path, Progress, list[str]]:
         """Make the agent and the generators what they were in the newest checkpoint that is whole.
 
@@ -191,7 +189,6 @@ class Checkpoints:
 
         Args:
             agent, settings, generators: as `save` takes them.
-            fresh: what `Runner.fresh_position` gives; without it environments begin new episodes.
 
         Returns:
             Its folder, the `Progress`, and lines to print: which settings differ, and what goes on.
@@ -204,7 +201,7 @@ class Checkpoints:
             try:
                 most = max(LARGEST, 4 * bytes_needed(agent, memory=True))
                 names = check_integer_folder(path, most)
-                saved = read_training(path, names, agent, settings, {**agent.generators, **generators}, fresh)
+                saved = read_training(path, names, agent, settings, {**agent.generators, **generators})
             except Exception as error:  # whatever it is: nothing has been changed, and an older one may be whole
                 refused.append((path, _reason(path, error), error))
             else:
@@ -219,7 +216,7 @@ class Checkpoints:
         for old, reason, _ in refused:
             print(f"Not used: {reason}")
             self._refused.add(old.name)
-        progress = Progress(saved.history, saved.seconds, saved.best_score, saved.position)
+        progress = Progress(saved.history, saved.seconds, saved.best_score)
         return path, progress, saved.remarks(agent)
 
 

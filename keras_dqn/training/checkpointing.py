@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_dqn.core.counting import Every
-from keras_dqn.environments.position import Position
 from keras_dqn.files.atomic import remove_abandoned
 from keras_dqn.training.attempts import Attempts
 from keras_dqn.training.callbacks import TrainingCallback
@@ -30,7 +29,6 @@ class Records(TrainingCallback):
         tensorboard: a folder for TensorBoard, or None.
 
     Attributes:
-        position: the `Position` that the training's loop begins at, and notes down where it is.
         folder: of the checkpoints.
 
     Raises:
@@ -52,7 +50,7 @@ class Records(TrainingCallback):
         size = self._checkpoints.check_space(runner.agent)
         if self._checkpoints.memory:
             print(f"Each checkpoint in {folder} takes {size / 1e6:,.0f} MB once the memory is full; there are up to 3")
-        self._resumes, self.position = resume, Position()
+        self._resumes = resume
         self.seconds = self._restore() if resume else 0.0  # of training before this part of it
         self._log = TrainingLog(folder / "log.csv", frames_per_step=runner.frames_per_step, tensorboard=tensorboard)
         self._attempts = Attempts("The checkpoint")
@@ -111,19 +109,14 @@ class Records(TrainingCallback):
         if best is not None:
             best.try_again()
             best_score = best.score  # of the weights in the file, which one that goes on has to do better than
-        position = self.position.snapshot()
-        if position is not None and position["environments"] is None:
-            position = None
-        progress = Progress(runner.history, self._log.seconds, best_score, position)
+        progress = Progress(runner.history, self._log.seconds, best_score)
         self._checkpoints.save(runner.agent, runner.settings, runner.generators, progress)
 
     def _restore(self):
         """Go on from the newest checkpoint and say so; returns the seconds of training until then."""
         runner, agent = self._runner, self._runner.agent
-        fresh = runner.fresh_position()
-        path, progress, remarks = self._checkpoints.restore(agent, runner.settings, runner.generators, fresh)
+        path, progress, remarks = self._checkpoints.restore(agent, runner.settings, runner.generators)
         runner.history, runner.best_score = history, _ = progress.history, progress.best_score
-        self.position = Position(progress.position)
         frames = "" if runner.frames_per_step is None else f" ({agent.steps * runner.frames_per_step:,} frames)"
         print(
             f"Restored {path}: {agent.steps:,} steps{frames}, {len(history):,} episodes, "

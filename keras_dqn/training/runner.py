@@ -13,7 +13,7 @@ from gymnasium.vector import VectorEnv
 from keras_dqn.checks import Seed, check_fraction, check_integer, seed_sequence
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import over_training
-from keras_dqn.core.loop import collect, fresh_position, play, replay_period
+from keras_dqn.core.loop import collect, play, replay_period
 from keras_dqn.core.settings import AgentKeywords, Settings, ShapeReward, check_keywords, described
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
 from keras_dqn.files.weights import pretrained
@@ -180,9 +180,8 @@ class Runner:
             stop_score: end the training once such an evaluation has this mean.
             checkpoints: the folder for a log and checkpoints, or a `Checkpoints` with settings of its own: every few
                 minutes, at the end and at Ctrl-C, which then waits for the end of a step.
-            resume: go on from the newest checkpoint; `steps` and `episodes` count what was done before. With its memory
-                saved, and in CartPole, MountainCar and Atari's games, a training goes on as if it had never stopped, to
-                the last bit; other environments are not saved, and begin with new episodes.
+            resume: go on from the newest checkpoint, with new episodes; `steps` and `episodes` count what was done
+                before.
             tensorboard: a folder that the numbers of the log go to as well.
             learning_rate: of the optimizer from here on, instead of its own or the checkpoint's: a training that no
                 longer gets better often does with less.
@@ -204,10 +203,9 @@ class Runner:
             print("There is nothing left to train: ask for more steps or episodes")
             training.env.close()
             return self.history
-        seed = self._next_seed() if training.position.saved is None else None
-        playing = {"shape_reward": self.shape_reward, "max_steps": self.max_steps, "position": training.position}
+        playing = {"shape_reward": self.shape_reward, "max_steps": self.max_steps}
         with training:
-            for step in play(self.agent, training.env, self.replay_every, seed, **playing):
+            for step in play(self.agent, training.env, self.replay_every, self._next_seed(), **playing):
                 training.hear(step)
                 if training.over:
                     break
@@ -296,10 +294,6 @@ class Runner:
         if self.agent.weight_backup is None:
             raise ValueError("The best weights are kept beside `weight_backup`. Received: weight_backup=None")
         return self.agent.weight_backup.with_stem(self.agent.weight_backup.stem + "_best")
-
-    def fresh_position(self) -> dict[str, Any] | None:
-        """The `Position.snapshot` of a training that begins in new environments: what a saved one is compared with."""
-        return fresh_position(self.training_env(), self.replay_every)
 
     def _next_seed(self):
         return int(self._env_seeds.integers(2**31))

@@ -8,21 +8,15 @@ import copy
 import json
 import math
 import zipfile
-from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from keras_dqn.core.exploration import HeldEpsilonGreedy
 from keras_dqn.core.memory.frames import RINGS, FrameMemory
-from keras_dqn.core.memory.n_step import NStep
 from keras_dqn.core.memory.replay import Transition
-from keras_dqn.core.memory.rollout import RolloutMemory
-from keras_dqn.environments.position import check_position
 from keras_dqn.expected import (
-    Anything,
     Array,
     Flag,
     GeneratorState,
@@ -30,7 +24,6 @@ from keras_dqn.expected import (
     Number,
     Optional,
     Unexpected,
-    as_json,
     check,
     check_values,
     declared,
@@ -58,7 +51,6 @@ class SavedTraining(NamedTuple):
     history: History
     seconds: float
     best_score: float | None
-    position: dict | None
     different: list  # lines that say which settings are not those of the checkpoint
 
     def assign(self) -> None:
@@ -76,11 +68,10 @@ class SavedTraining(NamedTuple):
     def remarks(self, agent: "Agent") -> list[str]:
         """Lines to print about what goes on, and how."""
         memory = f"The memory goes on with {len(agent.memory):,} steps"
-        if not len(agent.memory) and (agent.memory.bootstraps or self.position is None):
+        if not len(agent.memory):
             steps = max(agent.settings.memory.learning_starts, agent.sample_batch_size)
             memory = f"No memory was saved: {steps:,} steps are played before learning goes on"
-        environments = "begin new episodes" if self.position is None else "go on where they were"
-        return [*self.different, memory, f"The environments {environments}"]
+        return [*self.different, memory]
 
 
 # ---------------------------------------------------------------- writing
@@ -110,42 +101,9 @@ def write_training(
         "seconds": progress.seconds,
         "best_score": progress.best_score,
         "evaluations": progress.history.evaluations,
-        "held_actions": _held_actions(agent),
-        "pending": _pending(agent),
-        "position": progress.position,
     }
-    text = json.dumps(state, indent=1, default=as_json)
-    if len(text) > _JSON:  # observations of very many numbers: then environments begin new episodes
-        text = json.dumps({**state, "pending": None, "position": None}, indent=1)
-    (folder / "state.json").write_text(text)
+    (folder / "state.json").write_text(json.dumps(state, indent=1))
     (folder / "settings.json").write_text(json.dumps(settings, indent=1))
-
-
-def _held_actions(agent):
-    """For how many more steps each environment's action is held, and which it is; None where none are held."""
-    held = agent.explore
-    return {"left": held._left.tolist(), "action": held._held.tolist()} if _holds(agent) else None
-
-
-def _holds(agent):
-    """Whether the agent holds its random actions for several steps."""
-    return isinstance(agent.explore, HeldEpsilonGreedy)
-
-
-def _joiner(agent):
-    """What makes n-step transitions of steps; None where nothing waits for others."""
-    returns = getattr(agent.memory, "returns", None)
-    return returns if isinstance(returns, NStep) else None
-
-
-def _pending(agent):
-    """The steps that n-step transitions still wait with: [[environment, [[state, action, reward], ...]], ...]."""
-    if _joiner(agent) is None:
-        return None
-    return [
-        [environment, [[state, int(action), reward] for state, action, reward in steps]]
-        for environment, steps in _joiner(agent)._pending.items()
-    ]
 
 
 # ---------------------------------------------------------------- reading
@@ -157,14 +115,13 @@ def read_training(
     agent: "Agent",
     settings: dict[str, Any],
     generators: dict[str, np.random.Generator],
-    fresh: dict[str, Any] | None,
 ) -> SavedTraining:
     """Read all of a checkpoint and compare it with what is expected of this training; nothing is changed.
 
     Args:
         path: its folder.
         names: of the files in it that its manifest vouches for; others are not looked at.
-        agent, settings, generators, fresh: as `Checkpoints.restore` has them, all generators in one dict.
+        agent, settings, generators: as `Checkpoints.restore` has them, all generators in one dict.
 
     Returns:
         A `SavedTraining`.
@@ -177,45 +134,26 @@ def read_training(
     state = check(read_json(file, _JSON), _state_description(agent, generators), str(file))
     changes = [(learner.restore, _read_learner(path, learner), learner.snapshot())]
     memory_names = {name for name in names if name.startswith("memory_")}
-    goes_on = fresh is not None and None not in (fresh["environments"], state["position"]) and not different
-    if not agent.memory.bootstraps:  # a rollout goes on with its environments, or both begin anew
-        goes_on = goes_on and bool(memory_names)
-        memory_names = memory_names if goes_on else set()
     if memory_names:
-        states = None if fresh is None else fresh["states"].dtype
-        changes.append(_replacing(agent.memory, _read_memory(path, memory_names, agent, states)))
+        changes.append(_replacing(agent.memory, _read_memory(path, memory_names, agent)))
     _check_rate(state["counters"], agent.settings.exploration.exploration, file)
     changes.append((agent.restore_counters, state["counters"], agent.counters()))
     for name, generator in generators.items():
         changes.append((_set_state(generator), state["generators"][name], generator.bit_generator.state))
-    if (held := state["held_actions"]) is not None and _holds(agent):
-        changes.append(_held_change(agent.explore, held, f"{file}: held_actions"))
-    position = None
-    if goes_on:
-        position = check_position(state["position"], fresh, f"{file}: position")
-        if (joiner := _joiner(agent)) is not None:
-            pending = _read_pending(state["pending"], agent, fresh["states"], f"{file}: pending")
-            changes.append(_replacing(joiner, _with(joiner, _pending=pending)))
     history = _read_history(path, state["evaluations"])
-    return SavedTraining(changes, history, state["seconds"], state["best_score"], position, different)
+    return SavedTraining(changes, history, state["seconds"], state["best_score"], different)
 
 
 def _state_description(agent, generators):
-    """What is expected of state.json, but for what depends on the environments."""
+    """What is expected of state.json."""
     counters = {**dict.fromkeys(("steps", "episodes", "updates"), _WHOLE), "exploration_rate": _FINITE, "waits": Flag()}
     counters["settled"] = Optional(Flag())  # checkpoints of 0.1.0 have none
-    held = {"left": ListOf(_WHOLE), "action": ListOf(Number(int, 0, agent.action_size - 1))}
-    if _holds(agent):
-        held["left"] = ListOf(Number(int, 0, agent.explore.longest))
     return {
         "counters": counters,
         "generators": {name: GeneratorState(generator) for name, generator in generators.items()},
         "seconds": _SECONDS,
         "best_score": Optional(_FINITE),
         "evaluations": ListOf((_WHOLE, _FINITE, _SECONDS)),
-        "held_actions": Optional(held),
-        "pending": Optional(Anything()),
-        "position": Optional(Anything()),
     }
 
 
@@ -296,12 +234,11 @@ def _read_history(path, evaluations):
     return history
 
 
-def _read_memory(path, names, agent, state_dtype):
+def _read_memory(path, names, agent):
     """A memory like the agent's that holds what was saved, of its random generator as well.
 
     Args:
         names: of the files.
-        state_dtype: of the environment's states; None where that is not known.
     """
     arrays = {}
     for name in sorted(names):
@@ -311,7 +248,7 @@ def _read_memory(path, names, agent, state_dtype):
             array = np.memmap(file, dtype, "r", file.tell(), shape) if math.prod(shape) else np.zeros(shape, dtype)
             arrays[name.removeprefix("memory_").removesuffix(".npy")] = array
     describe = _DESCRIPTIONS.get(type(agent.memory), _transitions_description)
-    description = describe(agent, arrays, state_dtype)
+    description = describe(agent, arrays)
     if arrays.keys() != description.keys():
         raise Unexpected(f"{path}: expected the memory's {sorted(description)}. Received: {sorted(arrays)}")
     for name, (shape, dtype, *_) in description.items():
@@ -328,10 +265,10 @@ def _read_memory(path, names, agent, state_dtype):
     return memory
 
 
-def _transitions_description(agent, arrays, state_dtype):
+def _transitions_description(agent, arrays):
     """What is expected of the arrays of a `ReplayMemory`, {name: `Array`}."""
     size = len(arrays["action"]) if np.ndim(arrays.get("action")) else 0
-    state = Array((size, *agent.state_shape), _state_dtype(arrays.get("state"), state_dtype))
+    state = Array((size, *agent.state_shape), _state_dtype(arrays.get("state")))
     action_mask = (
         {"action_mask": Array((size, agent.action_size), np.dtype(bool), 0, 1)} if "action_mask" in arrays else {}
     )
@@ -345,14 +282,14 @@ def _transitions_description(agent, arrays, state_dtype):
     }
 
 
-def _frames_description(agent, arrays, state_dtype):
+def _frames_description(agent, arrays):
     """What is expected of the arrays of a `FrameMemory`, {name: `Array`}."""
     games, filled = np.shape(arrays.get("frames"))[:2] if np.ndim(arrays.get("frames")) > 1 else (0, 0)
     stack, *frame_shape = agent.state_shape
     ring = {name: Array((games, filled), np.dtype(np.uint8), 0, stack - 1) for name in RINGS}
     return {
         **ring,
-        "frames": Array((games, filled, *frame_shape), _state_dtype(arrays.get("frames"), state_dtype)),
+        "frames": Array((games, filled, *frame_shape), _state_dtype(arrays.get("frames"))),
         "actions": Array((games, filled), np.dtype(np.int32), 0, agent.action_size - 1),
         "rewards": Array((games, filled), np.dtype(np.float32)),
         "terminal": Array((games, filled), np.dtype(bool), 0, 1),
@@ -363,61 +300,12 @@ def _frames_description(agent, arrays, state_dtype):
     }
 
 
-def _rollout_description(agent, arrays, state_dtype):
-    """What is expected of the arrays of a `RolloutMemory`, {name: `Array`}."""
-    size, rounds, newest = (
-        len(arrays[n]) if np.ndim(arrays.get(n)) else 0 for n in ("action", "starts", "newest_state")
-    )
-    count = int(arrays["environments"]) if np.shape(arrays.get("environments")) == () else 1
-    state, number, flag = _state_dtype(arrays.get("state"), state_dtype), np.dtype(np.float32), np.dtype(bool)
-    return {
-        **dict.fromkeys(("reward", "value", "last_value"), Array((size,), number)),
-        **dict.fromkeys(("terminal", "done"), Array((size,), flag, 0, 1)),
-        "state": Array((size, *agent.state_shape), state),
-        "action": Array((size,), np.dtype(int), 0, agent.action_size - 1),
-        "env_id": Array((size,), np.dtype(int), 0, count - 1),
-        "starts": Array((rounds,), np.dtype(int), 0, size),
-        "newest_environment": Array((newest,), np.dtype(int), 0, count - 1),
-        "newest_state": Array((newest, *agent.state_shape), state),
-        "newest_lengths": Array(np.shape(arrays.get("newest_lengths", 0))[:1], np.dtype(int), 0, newest),
-        "environments": Array((), np.dtype(int), 1),
-    }
+_DESCRIPTIONS = {FrameMemory: _frames_description}
 
 
-_DESCRIPTIONS = {FrameMemory: _frames_description, RolloutMemory: _rollout_description}
-
-
-def _state_dtype(array, known):
-    """The dtype of the environment's states; where it is not known, that of the saved ones, if they are numbers."""
-    if known is not None:
-        return known
+def _state_dtype(array):
+    """The dtype of the saved states, if they are numbers."""
     return array.dtype if array is not None and array.dtype.kind in "fiu" else np.dtype(np.float32)
-
-
-def _read_pending(value, agent, states, place):
-    """{environment: deque of its (state, action, reward)} for `NStep`, from JSON."""
-    state = Array(states.shape[1:], states.dtype)
-    step = (state, Number(int, 0, agent.action_size - 1), _FINITE)
-    steps = ListOf((Number(int, 0, len(states) - 1), ListOf(step, longest=_joiner(agent).n - 1)))
-    return {
-        environment: deque((array, action, reward) for array, action, reward in waiting)
-        for environment, waiting in check(value, steps, place)
-    }
-
-
-def _held_change(held, saved, place):
-    """What to assign so that a `HeldEpsilonGreedy` goes on with those that were saved."""
-    if len(saved["left"]) != len(saved["action"]):
-        raise Unexpected(f"{place}: expected an action for each environment. Received: {shortened(saved)}")
-    left, action = (np.array(saved[name], int) for name in ("left", "action"))
-    return _replacing(held, _with(held, _left=left, _held=action))
-
-
-def _with(one, **attributes):
-    """A copy of an object with other attributes."""
-    other = copy.copy(one)
-    vars(other).update(attributes)
-    return other
 
 
 def _replacing(one, other):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from keras_dqn.backend import keras
 from keras_dqn.checks import check_above_zero, check_integer
-from keras_dqn.environments.position import Position
 from keras_dqn.files.atomic import check_writable, copied_beside
 from keras_dqn.show.video import VideoRecorder, in_notebook
 from keras_dqn.training.callbacks import Epochs, KeepBest, TrainingCallback
@@ -89,7 +88,6 @@ class Training:
     Attributes:
         steps: of all environments, those before this training included where it goes on with one.
         history: the runner's.
-        position: the `Position` that the loop begins at.
         comments: lines that the game has to say of the episodes that ended with the last step.
         reached: the `Evaluated` that ended the training, or None.
     """
@@ -98,7 +96,7 @@ class Training:
 
     def __init__(self, runner: "Runner", env: Any, listeners: list[TrainingCallback], records: Records | None = None):
         self.runner, self.env, self.agent, self.history = runner, env, runner.agent, runner.history
-        self.position, self.seconds = (Position(), 0.0) if records is None else (records.position, records.seconds)
+        self.seconds = 0.0 if records is None else records.seconds
         self.steps = self._steps_before = runner.agent.steps
         self._model = runner.agent.brain
         self._model.stop_training = False
@@ -201,10 +199,9 @@ def _fleet(runner, record_every, actors, elsewhere):
 
 
 def _watch(fleet, records):
-    """What writes down how the actors do; they begin with new episodes, wherever a checkpoint was."""
+    """What writes down how the actors do."""
     from keras_dqn.training.remote import ActorsLog, WatchActors
 
-    records.position = Position()
     return WatchActors(ActorsLog(fleet, records.folder / "actors.csv"), records.seconds)
 
 

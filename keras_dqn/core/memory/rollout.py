@@ -225,47 +225,9 @@ class RolloutMemory:
         check_fits(self.capacity, self.bytes_needed(1, state_shape))
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """What is stored, as a dict of arrays for `restore`; a memory that has had no steps yet has none."""
-        if self._arrays is None:
-            return {}
-        newest = [np.concatenate(parts) for parts in zip(*self._newest, strict=True)]
-        if not newest:
-            newest = np.zeros(0, int), self._arrays["state"][:0]
-        return {
-            **{name: array[: self._size] for name, array in self._arrays.items()},
-            "starts": np.array(self._starts, int),
-            "newest_environment": newest[0],
-            "newest_state": newest[1],
-            "newest_lengths": np.array([len(environments) for environments, _ in self._newest], int),
-            "environments": np.array(self._environments),
-        }
+        """Nothing: a training that goes on begins with new episodes, and soon has a whole rollout of them."""
+        return {}
 
     def restore(self, arrays: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
-        """Hold what `snapshot` of another memory gave.
-
-        Raises:
-            ValueError: it was of another capacity, or of other states, or cannot be; nothing is changed.
-        """
-        size, count, starts = len(arrays["action"]), int(arrays["environments"]), arrays["starts"].tolist()
-        if arrays["state"].shape[1:] != tuple(state_shape):
-            raise ValueError(f"The saved states must have shape {state_shape}. Received: {arrays['state'].shape[1:]}")
-        if not count <= self.capacity or size > self.capacity + count:
-            received = f"{size} steps of {count} environments"
-            raise ValueError(f"`rollout` must be what it was, {self.capacity}. Received: {received}")
-        rounds = np.diff([*starts, size]) if starts else np.zeros(0, int)
-        lengths = arrays["newest_lengths"]
-        whole = (
-            (starts[:1] == [0] or not size) and (rounds > 0).all() and (rounds <= count).all() and (lengths > 0).all()
-        )
-        if not whole or lengths.sum() != len(arrays["newest_environment"]):
-            raise ValueError(f"The rounds of a rollout follow each other. Received: {starts}, {lengths.tolist()}")
-        self._environments = self._expected = count
-        self._arrays = {}
-        for name in ("reward", "value", "last_value", "terminal", "done", "state", "action", "env_id"):
-            saved = arrays[name]
-            self._arrays[name] = np.zeros((self.capacity + count, *saved.shape[1:]), saved.dtype)
-            self._arrays[name][:size] = saved
-        ends = np.cumsum(lengths)[:-1]
-        newest = (np.split(np.array(arrays[f"newest_{name}"]), ends) for name in ("env_id", "state"))
-        self._newest = list(zip(*newest, strict=True)) if len(lengths) else []
-        self._size, self._starts, self._returns, self._drawn = size, starts, None, 0
+        """Begin a new rollout."""
+        self.begin_episodes()
