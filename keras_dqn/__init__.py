@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # for editors and type checkers; when the package runs, a nam
     from keras_dqn.core.loop import play as play
     from keras_dqn.core.memory.frames import FrameMemory as FrameMemory
     from keras_dqn.core.memory.replay import ReplayMemory as ReplayMemory
-    from keras_dqn.core.memory.replay import Transition as Transition
+    from keras_dqn.core.transition import Transition as Transition
     from keras_dqn.experiment import bench as bench
     from keras_dqn.experiment import compare as compare
     from keras_dqn.experiment import train_seeds as train_seeds

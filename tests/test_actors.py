@@ -12,10 +12,11 @@ from keras_dqn.core.agent import Agent
 from keras_dqn.core.loop import collect
 from keras_dqn.core.memory.frames import FrameMemory
 from keras_dqn.core.memory.n_step import NStep
-from keras_dqn.core.memory.replay import ReplayMemory, StepBatch
+from keras_dqn.core.memory.replay import ReplayMemory
 from keras_dqn.core.memory.rollout import RolloutMemory
 from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
 from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.core.transition import StepBatch
 from keras_dqn.environments.atari import AtariGames
 from keras_dqn.environments.vector import make_vector_env
 from keras_dqn.ray.actors import Games, steps_of

@@ -9,8 +9,9 @@ import pytest
 from keras_dqn import WeightFileError, load_weights, plots, save_weights
 from keras_dqn.backend import keras
 from keras_dqn.core.agent import Agent
-from keras_dqn.core.memory.replay import Transition
-from keras_dqn.core.networks.atari import ScaledFrames, ScreenDifference, difference_cnn, nature_cnn
+from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
+from keras_dqn.core.networks.layers import ScaledFrames, ScreenDifference
+from keras_dqn.core.transition import Transition
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, cropped
 from keras_dqn.games.breakout import HACKATHON2018, Breakout, clipped
 from keras_dqn.show.video import read_frames

@@ -12,11 +12,12 @@ from matplotlib import image
 
 from keras_dqn import CartPole, plots
 from keras_dqn.__main__ import main
+from keras_dqn.core.episode_stats import Episode
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.files.brain_from import sizes
 from keras_dqn.files.weights import pretrained, save_weights
 from keras_dqn.games import GAMES, WITH_A_RUNNER
-from keras_dqn.training.history import Episode, History
+from keras_dqn.training.history import History
 from keras_dqn.training.runner import Runner
 
 

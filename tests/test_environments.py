@@ -6,7 +6,7 @@ import pytest
 from gymnasium.wrappers import FlattenObservation, NormalizeObservation, TimeLimit
 
 from keras_dqn import Agent, evaluate, game_for, play
-from keras_dqn.core.exploration import linear
+from keras_dqn.core.exploration import Linear
 from keras_dqn.core.loop import collect
 from keras_dqn.environments.vector import as_vector, make_vector_env
 from tests.environments import Counter
@@ -288,7 +288,7 @@ def test_a_random_episode_of_an_agent_that_holds_its_actions_is_random():
 def test_a_loaded_agent_explores_at_the_minimum_until_a_training_begins():
     first = Agent(2, 2, None, seed=0)
     first.save_model("w.h5")
-    for schedule, minimum in ((None, 0.01), (linear(1.0, 0.2, 1000), 0.2)):
+    for schedule, minimum in ((None, 0.01), (Linear(1.0, 0.2, 1000), 0.2)):
         agent = Agent(2, 2, "w.h5", seed=0, exploration=schedule)
         assert agent.exploration_rate == pytest.approx(minimum)
         for _ in range(3):

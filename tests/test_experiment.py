@@ -14,7 +14,7 @@ import keras_dqn
 from keras_dqn import CartPole, MountainCar, compare, game_for, load_weights, train_seeds
 from keras_dqn.__main__ import main
 from keras_dqn.backend import keras, tf
-from keras_dqn.core.exploration import linear
+from keras_dqn.core.exploration import Linear
 from keras_dqn.core.learner import Learner
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.experiment.report import Experiment
@@ -184,9 +184,9 @@ def test_a_folder_of_other_settings_is_refused(trained, other, message):
 def test_functions_are_told_apart_by_what_they_were_made_of(trained):
     settings = {"game": CartPole, "seeds": 1, "folder": "mine", "progress": False}
     for _ in range(2):
-        train_seeds(**settings, exploration=linear(1.0, 0.05, 3000))
+        train_seeds(**settings, exploration=Linear(1.0, 0.05, 3000))
     with pytest.raises(ValueError, match=r"exploration .* Received: exploration .*0.1"):
-        train_seeds(**settings, exploration=linear(1.0, 0.1, 3000))
+        train_seeds(**settings, exploration=Linear(1.0, 0.1, 3000))
     assert len(trained) == 1
 
 

@@ -7,7 +7,7 @@ from gymnasium.vector import SyncVectorEnv
 from keras_dqn import Agent, play
 from keras_dqn.backend import keras
 from keras_dqn.checks import all_finite
-from keras_dqn.core.memory.replay import StepBatch
+from keras_dqn.core.transition import StepBatch
 from tests.environments import Counter
 
 BEYOND = 1e39  # finite in float64, infinite in float32

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keras_dqn.core.memory import frames as frame_memory
 from keras_dqn.core.memory.frames import FrameMemory
-from keras_dqn.core.memory.replay import StepBatch
+from keras_dqn.core.transition import StepBatch
 
 GAMMA = 0.5  # powers of it are exact in float32
 GOES_ON, DIES, TERMINATES, TRUNCATES, LOST_LIFE = "goes on", "dies", "terminates", "truncates", "loses a life"
@@ -186,8 +186,8 @@ def test_draws_what_whole_episodes_in_lists_would_give(scenario):
     follow(FrameMemory, **scenario)
 
 
-AGES = "self._ages[games, steps % self._length][:, None]"
-GOES = "alive &= ~terminal & (self._kinds[games, at] == STEP)"
+AGES = "self._frames_since_reset[games, steps % self._length][:, None]"
+GOES = "alive &= ~terminal & (self._slot_type[games, at] == STEP)"
 SUM, REWARD = "for k in range(self.n_step):\n            at", "discounts * self._rewards[games, at]"
 REPLACE = "slots = self._written[games] % self._length\n        self._replace(games, slots)"
 MUTANTS = {  # a line of the class: the same with a slip of one
@@ -204,15 +204,15 @@ MUTANTS = {  # a line of the class: the same with a slip of one
     "ages grow to the whole stack": ("+ 1, self._stack - 1)", "+ 1, self._stack)"),
     "a game begins with the age of the one before": ("self._age[over] = 0", "pass"),
     "a training begins with the age of the one before": ("self._age[game] = 0", "pass"),
-    "the final frame is the state before it": ("steps.next_state[ended, -1]", "steps.state[ended, -1]"),
-    "the final frame is the oldest of its stack": ("steps.next_state[ended, -1]", "steps.next_state[ended, 0]"),
-    "the final frame counts as a step": ("self._kinds[over, slots] = END", "self._kinds[over, slots] = LAST"),
+    "the final frame is the state before it": ("steps.next_state[done, -1]", "steps.state[done, -1]"),
+    "the final frame is the oldest of its stack": ("steps.next_state[done, -1]", "steps.next_state[done, 0]"),
+    "the final frame counts as a step": ("self._slot_type[over, slots] = END", "self._slot_type[over, slots] = LAST"),
     "the oldest frame is stored": ("= steps.state[:, -1]", "= steps.state[:, 0]"),
-    "n steps go on after a lost life": (GOES, "alive &= self._kinds[games, at] == STEP"),
+    "n steps go on after a lost life": (GOES, "alive &= self._slot_type[games, at] == STEP"),
     "n steps go on after the end": (GOES, "alive &= ~terminal"),
-    "truncation stops the bootstrap": ("= steps.terminal", "= steps.terminal | ended"),
-    "a lost life does not stop the bootstrap": ("= steps.terminal", "= steps.terminal & ended"),
-    "a truncated game is not its last step": ("take(ended)", "take(steps.terminal & ended)"),
+    "truncation stops the bootstrap": ("= steps.terminal", "= steps.terminal | done"),
+    "a lost life does not stop the bootstrap": ("= steps.terminal", "= steps.terminal & done"),
+    "a truncated game is not its last step": ("take(done)", "take(steps.terminal & done)"),
     "one step too few": (f"{SUM} = ", f"{SUM} = ".replace("n_step", "n_step - 1")),
     "rewards are not discounted": (REWARD, "self._rewards[games, at]"),
     "rewards of the step before": (REWARD, "discounts * self._rewards[games, at - 1]"),
@@ -221,12 +221,12 @@ MUTANTS = {  # a line of the class: the same with a slip of one
     "actions of the step before": ("self._actions[games, slots],", "self._actions[games, slots - 1],"),
     "rows go to the first games": (REPLACE, f"games = np.arange(len(games))\n        {REPLACE}"),
     "games are drawn by the wrong counts": ("(ends - stored)[games]", "(ends - stored + 1)[games]"),
-    "the training before goes on": ("self._kinds[game, newest] = END", "pass"),
-    "the step before it goes on": ("self._kinds[game, before] = LAST", "pass"),
-    "a replaced final frame is counted as a step": ("(self._kinds[games, slots] != END)))", "True))"),
+    "the training before goes on": ("self._slot_type[game, newest] = END", "pass"),
+    "the step before it goes on": ("self._slot_type[game, before] = LAST", "pass"),
+    "a replaced final frame is counted as a step": ("(self._slot_type[games, slots] != END)))", "True))"),
     "a step cut off is still counted": ("self._steps -= 1", "pass"),
-    "restored final frames are counted as steps": ("there & (self._kinds != END)", "there"),
-    "restored slots without anything are counted": ("there & (self._kinds != END)", "self._kinds != END"),
+    "restored final frames are counted as steps": ("there & (self._slot_type != END)", "there"),
+    "restored slots without anything are counted": ("there & (self._slot_type != END)", "self._slot_type != END"),
     "restored games begin anew": ('self._written[:], self._age[:] = arrays["written"], arrays["age"]',
                                   'self._written[:] = arrays["written"]'),
     "a saved ring is cut where the shortest ends": ("int(self._written.max())", "int(self._written.min())"),
@@ -327,7 +327,7 @@ def test_what_is_restored_must_fit():
         memory.restore(longer, (2, 1, 3))
     with pytest.raises(ValueError, match="`memory_size` must be what it was: 60 steps of 3 games. Received: 30"):
         FrameMemory(30).restore(saved, (2, 1, 3))
-    memory.random = np.random.default_rng(0)
+    memory.sampler.random = np.random.default_rng(0)
     for one, other in zip(memory.sample(9), before, strict=True):
         np.testing.assert_array_equal(one, other)
 

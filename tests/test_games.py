@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from keras_dqn import CartPole, History, MountainCar
-from keras_dqn.core.networks.mlp import Dueling
+from keras_dqn.core.episode_stats import Episode
+from keras_dqn.core.networks.heads import Dueling
 from keras_dqn.games import GAMES, IN_A_WINDOW, ON_A_PAGE
 from keras_dqn.games.breakout import Breakout
 from keras_dqn.playable import page, window
-from keras_dqn.training.history import Episode
 
 
 def test_pytorch_recipe_is_the_tutorials():
@@ -19,7 +19,7 @@ def test_pytorch_recipe_is_the_tutorials():
     assert (type(optimizer).__name__, optimizer.amsgrad, optimizer.clipvalue) == ("AdamW", True, 100)
     assert float(optimizer.learning_rate) == pytest.approx(1e-4)
     assert (agent.learner.tau, agent.learner.target_update, agent.learner.double) == (0.005, 1, False)
-    assert agent.learner.loss.__name__ == "huber_loss"
+    assert agent.learner.objective.loss == "huber"
     assert cartpole.replay_every == 1 and agent.gamma == 0.99
     assert agent.exploration_rate == pytest.approx(0.9)
     assert agent.settings.exploration.exploration(1000) == pytest.approx(0.05 + 0.85 / np.e)
@@ -34,7 +34,7 @@ def test_notebook_recipe_is_the_mountain_car_notebooks():
     assert (agent.memory.capacity, agent.minibatch_size, car.replay_every) == (1000, 64, 5)
     assert (type(optimizer).__name__, optimizer.global_clipnorm) == ("Adam", 1)
     assert (agent.learner.tau, agent.learner.target_update, agent.learner.double) == (1e-3, 1, True)
-    assert agent.learner.loss.__name__ == "mse_loss"
+    assert agent.learner.objective.loss == "mse"
     assert [agent.settings.exploration.exploration(steps) for steps in (0, 200, 10**6)] == pytest.approx(
         [1, 0.9, 0.001]
     )
@@ -109,10 +109,8 @@ def test_networks_made_again_have_the_same_names(game, recipe):
     """TensorFlow keeps memory for each name that a variable ever had: new ones would be 0.7 MB a runner."""
 
     def names():
-        agent = game(recipe=recipe, weights=None, weight_backup=None).agent
-        models = [model for model in (agent.brain, agent.learner.target_brain) if model is not None]
-        variables = [variable for model in models for variable in model.variables] + agent.learner.optimizer.variables
-        return [variable.value.name for variable in variables]
+        learner = game(recipe=recipe, weights=None, weight_backup=None).agent.learner
+        return [variable.value.name for variables in learner.variables.values() for variable in variables]
 
     first = names()
     assert len(first) > 10 and names() == first

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_dqn.training.history import Episode, Evaluated, History, check_history_path
+from keras_dqn.core.episode_stats import Episode
+from keras_dqn.training.history import Evaluated, History, check_history_path
 
 FIELDS = "score,length,loss,epsilon,time\n"
 EPISODES = [

@@ -10,7 +10,7 @@ import pytest
 import keras_dqn
 from keras_dqn import Agent, CartPole
 from keras_dqn.backend import keras
-from keras_dqn.core.exploration import Linear, Pieces, linear
+from keras_dqn.core.exploration import Linear, Pieces
 from keras_dqn.core.settings import (
     AgentKeywords,
     ExplorationSettings,
@@ -131,7 +131,7 @@ def test_an_unknown_keyword_is_refused_with_the_nearest(call, message):
             {"learning_rate": 0.1, "optimizer": keras.optimizers.SGD()},
             "has its own .*Received: learning_rate=0.1",
         ),
-        ({"tau": 0.5}, "`tau` needs a target model: give `target_update`. Received: tau=0.5"),
+        ({"tau": 0.5}, "`tau` needs a target network: give `target_update`. Received: tau=0.5"),
         ({"frame_padding": "reset"}, "`frame_padding` needs `store_frames=True`. Received: 'reset'"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_compiled_brain_has_its_own_rate():
 
 
 def test_settings_leave_nothing_out():
-    one, other = (described(Settings().but(exploration=linear(1.0, end, 9)).flat()) for end in (0.1, 0.2))
+    one, other = (described(Settings().but(exploration=Linear(1.0, end, 9)).flat()) for end in (0.1, 0.2))
     assert (
         one["exploration"] == {"class": "Linear", "start": 1.0, "end": 0.1, "steps_to_end": 9} != other["exploration"]
     )

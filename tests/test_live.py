@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from keras_dqn import CartPole
+from keras_dqn.core.episode_stats import Episode
 from keras_dqn.core.loop import TrainStep
 from keras_dqn.training import progress as live
-from keras_dqn.training.history import Episode, History
+from keras_dqn.training.history import History
 
 
 class Handle:

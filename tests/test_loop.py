@@ -1,7 +1,5 @@
 """The loop and its accounts, on environments that tell what real ones seldom do, and with agents that only listen."""
 
-from types import SimpleNamespace
-
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
@@ -10,8 +8,8 @@ from keras_dqn import Agent, play
 from keras_dqn.core.counting import Every
 from keras_dqn.core.episode_stats import EpisodeStats
 from keras_dqn.core.loop import collect
-from keras_dqn.core.memory.replay import StepBatch
 from keras_dqn.core.settings import Settings
+from keras_dqn.core.transition import StepBatch
 from tests.environments import Counter
 
 
@@ -48,8 +46,7 @@ class Listener:
     """Does what an agent does for the loop, and notes down what it was asked."""
 
     def __init__(self, losses=(), **settings):
-        self.settings, self.exploration_rate = Settings().but(**settings), 1.0
-        self.learner = SimpleNamespace(sync=lambda: self.heard.append("sync"))
+        self.settings, self.epsilon = Settings().but(**settings), 1.0
         self.losses, self.heard, self.remembered = iter(losses), [], []
 
     def act_batch(self, states, action_mask=None):
@@ -63,7 +60,7 @@ class Listener:
         self.remembered.append(steps)
 
     def replay(self):
-        self.exploration_rate /= 2
+        self.epsilon /= 2
         self.heard.append("replay")
         losses = next(self.losses, None)
         return None if losses is None else np.array(losses, np.float32)
@@ -141,10 +138,10 @@ def test_shaped_rewards_are_of_this_step_and_scores_are_of_the_true_ones():
 # ---------------------------------------------------------------- playing
 
 
-def test_an_agent_begins_and_takes_over_weights_before_it_acts():
+def test_an_agent_begins_new_episodes_before_it_acts():
     agent = Listener()
     first(2, play(agent, Counter((5,)), 1))
-    assert agent.heard == ["begin", "sync", None, "replay", None, "replay"]
+    assert agent.heard == ["begin", None, "replay", None, "replay"]
 
 
 def test_weights_that_somebody_assigned_are_acted_on():

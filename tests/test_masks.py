@@ -8,7 +8,8 @@ from keras_dqn.backend import keras
 from keras_dqn.core.exploration import HeldEpsilonGreedy
 from keras_dqn.core.learner import Learner
 from keras_dqn.core.memory.n_step import NStep
-from keras_dqn.core.memory.replay import MaskedTransition, ReplayMemory, StepBatch
+from keras_dqn.core.memory.replay import ReplayMemory
+from keras_dqn.core.transition import StepBatch
 from tests.test_learner import kernel_of, steps, table
 
 
@@ -30,7 +31,6 @@ def numbers(masks):
 def test_only_allowed_actions_are_taken():
     agent = Agent(2, 3, weight_backup=None, seed=0)
     agent.brain.layers[-1].bias.assign([0, 5, 9])
-    agent.learner.sync()
     states = np.zeros((300, 2), np.float32)
     action_mask = np.tile([[True, True, False], [True, False, False], [False, False, True]], (100, 1))
     greedy = agent.act_batch(states, 0.0, action_mask).reshape(100, 3)
@@ -40,12 +40,12 @@ def test_only_allowed_actions_are_taken():
 
 
 def test_a_held_action_gives_way_where_it_is_forbidden():
-    held = HeldEpsilonGreedy(2, 50, seed=0)
+    held, q_values = HeldEpsilonGreedy(2, 50, seed=0), np.array([[1.0, 0.0]])
     everything, only_first = np.ones((1, 2), bool), np.array([[True, False]])
-    while held(np.array([0]), 1.0, everything)[0] == 0:
+    while held(q_values, 1.0, everything)[0] == 0:
         pass
-    assert held._left[0] > 1 and held(np.array([0]), 0.5, only_first)[0] == 0
-    assert held(np.array([0]), 1e-9, everything)[0] == 1, "it is held all the same"
+    assert held._left[0] > 1 and held(q_values, 0.5, only_first)[0] == 0
+    assert held(q_values, 1e-9, everything)[0] == 1, "it is held all the same"
 
 
 # ---------------------------------------------------------------- remembering
@@ -61,7 +61,7 @@ def test_a_memory_holds_them(count):
     batch = memory.sample(2, 2)
     assert batch.action_mask.shape == (2, 2, 4)
     assert sorted(numbers(batch.action_mask.reshape(4, 4))) == sorted(expected)
-    with pytest.raises(ValueError, match="`allowed` must be in all transitions or in none. Received: None"):
+    with pytest.raises(ValueError, match="`action_mask` must be in all transitions or in none. Received: None"):
         memory.remember(taking(0)._replace(action_mask=None))
     assert numbers(memory.contents().action_mask) == expected
 
@@ -69,10 +69,10 @@ def test_a_memory_holds_them(count):
 def test_n_steps_have_those_of_the_last_state():
     joiner, made = NStep(2, 0.5), []
     for number, done in [(0, False), (1, False), (2, True)]:
-        if (transitions := joiner.join(taking(number, done=done))) is not None:
+        if (transitions := joiner.append(taking(number, done=done))) is not None:
             made += numbers(transitions.action_mask)
     assert made == [1, 2, 2]
-    assert NStep(1, 0.5).join(taking(3)._replace(action_mask=None)).action_mask is None
+    assert NStep(1, 0.5).append(taking(3)._replace(action_mask=None)).action_mask is None
 
 
 # ---------------------------------------------------------------- learning
@@ -80,11 +80,9 @@ def test_n_steps_have_those_of_the_last_state():
 
 @pytest.mark.parametrize(("double", "expected"), [(False, 1), (True, 99)])
 def test_targets_are_of_what_is_allowed(double, expected):
-    brain = table([0, 0], [5, 1])
-    target = keras.models.clone_model(brain) if double else None
-    options = {"target_brain": target, "target_update": 100, "double": double}
-    learner = Learner(brain, keras.optimizers.SGD(1.0), "fit_mse", **options)
+    target_update = 100 if double else None
+    learner = Learner(table([0, 0], [5, 1]), keras.optimizers.SGD(1.0), "fit_mse", target_update, double=double)
     if double:
-        target.set_weights([np.array([[0, 0], [2, 99]], np.float32)])
-    learner.update(MaskedTransition(*steps((0, 0, 0, 1.0, 1)), np.array([[[False, True]]])))
+        learner.target.variables[0].assign([[0, 0], [2, 99]])
+    learner.update(steps((0, 0, 0, 1.0, 1))._replace(action_mask=np.array([[[False, True]]])))
     np.testing.assert_allclose(kernel_of(learner), [[expected, 0], [5, 1]])

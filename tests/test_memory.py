@@ -5,7 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keras_dqn.core.memory.replay import ReplayMemory, Transition
+from keras_dqn.core.memory.replay import ReplayMemory
+from keras_dqn.core.transition import Transition
 
 
 def transitions(numbers):

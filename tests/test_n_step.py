@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from keras_dqn import Agent, play
 from keras_dqn.core.memory.n_step import NStep
-from keras_dqn.core.memory.replay import OneStep, StepBatch
+from keras_dqn.core.memory.replay import OneStep
+from keras_dqn.core.transition import StepBatch
 from tests.environments import Counter
 
 
@@ -23,7 +24,7 @@ def one_step(joiner, state, reward, terminated=False, truncated=False, environme
     rewards = np.array([float(reward)])
     arrays = np.array([[state]]), np.array([state % 2]), rewards, np.array([[state + 1]])
     ends = np.array([terminated]), np.array([terminated or truncated])
-    return rows(joiner.join(StepBatch(*arrays, *ends, np.array([environment]), rewards)))
+    return rows(joiner.append(StepBatch(*arrays, *ends, np.array([environment]), rewards)))
 
 
 def test_three_steps_by_hand():
@@ -43,7 +44,7 @@ def test_a_lost_life_completes_what_is_pending_though_the_episode_goes_on():
     joiner, rewards, yes, no = NStep(3, 0.5), np.array([2.0]), np.array([True]), np.array([False])
     one_step(joiner, 0, 1)
     steps = StepBatch(np.array([[1]]), np.array([1]), rewards, np.array([[2]]), yes, no, np.array([0]), rewards)
-    assert rows(joiner.join(steps)) == [(0, 0, 2, 0, 2), (1, 1, 2, 0, 2)]
+    assert rows(joiner.append(steps)) == [(0, 0, 2, 0, 2), (1, 1, 2, 0, 2)]
     assert one_step(joiner, 2, 4) == []
 
 
@@ -85,8 +86,8 @@ def test_the_loop_stores_what_the_definition_says(n, lengths, num_envs):
 def _loop_parts(n, gamma):
     agent = Agent(2, 2, weight_backup=None, n_step=n, gamma=gamma, seed=0) if n not in _AGENTS else _AGENTS[n]
     _AGENTS[n] = agent
-    returns = NStep(n, gamma) if n > 1 else OneStep(gamma)
-    return {**agent.__dict__, "memory": type(agent.memory)(500, seed=0, returns=returns)}
+    n_step = NStep(n, gamma) if n > 1 else OneStep(gamma)
+    return {**agent.__dict__, "memory": type(agent.memory)(500, seed=0, n_step=n_step)}
 
 
 _AGENTS = {}

@@ -4,11 +4,20 @@ import numpy as np
 import pytest
 
 from keras_dqn import Agent, load_weights, save_weights
-from keras_dqn.backend import keras
-from keras_dqn.core.networks.mlp import Dueling, mlp
-from keras_dqn.core.networks.numpy_forward import NumpyForward
+from keras_dqn.backend import keras, tf
+from keras_dqn.core.networks.heads import Dueling
+from keras_dqn.core.networks.layers import LayerNormRelu, ScaledFrames, norm_relu, scaled_frames
+from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.core.networks.numpy_forward import NumpyForward, acting_forward, layers_of
 
 STATES = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+
+
+def forward_of(brain):
+    """The forward pass that acts, with the brain's weights."""
+    forward = acting_forward(brain)
+    forward.refresh(np.concatenate([weight.ravel() for weight in brain.get_weights()]))
+    return forward
 
 
 @pytest.mark.parametrize(
@@ -25,10 +34,9 @@ STATES = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 def test_numpy_forward_gives_the_brains_numbers(options):
     brain = mlp(4, 3, seed=0, **options)
     brain.set_weights([weight + 0.1 for weight in brain.get_weights()])  # biases too
-    assert NumpyForward.supports(brain)
     expected = brain.predict(STATES, verbose=0)
     for states in (STATES, STATES.astype(np.float64)):
-        got = NumpyForward(brain)(states)
+        got = forward_of(brain)(states)
         assert got.dtype == np.float32
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
@@ -38,7 +46,7 @@ def test_many_states_go_through_a_large_network_in_pieces(count):
     """A product that is shared out among threads costs thirty times as much: so 16 rows of 128 units at once."""
     brain = mlp(4, 2, (128, 128), seed=0)
     states = np.random.default_rng(1).normal(size=(count, 4)).astype(np.float32)
-    forward, pieces = NumpyForward(brain), []
+    forward, pieces = forward_of(brain), []
     whole = forward._forward(states)
     forward._forward = lambda part, once=forward._forward: pieces.append(len(part)) or once(part)
     got = forward(states)
@@ -62,11 +70,61 @@ def test_dueling_by_hand():
 
 def test_other_networks_are_left_to_keras():
     tanh = mlp(4, 2, activation="tanh")
-    no_bias = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, use_bias=False)])
     inputs = keras.Input((4,))
     functional = keras.Model(inputs, keras.layers.Dense(2)(inputs))
-    for brain in (tanh, no_bias, functional, keras.Sequential([keras.Input((4,)), keras.layers.Rescaling(2.0)])):
-        assert not NumpyForward.supports(brain)
+    half = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, dtype="bfloat16")])
+    lstm = keras.Sequential([keras.Input((4, 1)), keras.layers.LSTM(2)])
+    for brain in (tanh, functional, half, lstm):
+        assert acting_forward(brain) is None
+    assert layers_of(functional) is layers_of(lstm) is None
+
+
+def test_every_layer_has_a_numpy_twin():
+    layers = keras.layers
+    shapes = {"kernel_initializer": "he_normal", "bias_initializer": "he_normal"}
+    vectors = [
+        layers.Rescaling(0.5, 1.0),
+        *(layers.Dense(6, activation, **shapes) for activation in ("tanh", "sigmoid", "elu", "relu", "linear")),
+        layers.Dropout(0.5),
+        LayerNormRelu(),
+        Dueling(3, layers.Dense(4, use_bias=False)),
+    ]
+    frames = [
+        ScaledFrames(),
+        layers.Conv2D(3, (3, 2), 2, activation="relu"),
+        LayerNormRelu(),
+        layers.Flatten(),
+        layers.Dense(2),
+    ]
+    random = np.random.default_rng(0)
+    for own, states in (vectors, STATES), (frames, random.integers(256, size=(5, 4, 12, 11), dtype=np.uint8)):
+        brain = keras.Sequential([keras.Input(states.shape[1:], dtype=states.dtype.name), *own])
+        brain.set_weights([weight + random.normal(size=weight.shape) / 10 for weight in brain.get_weights()])
+        twin = NumpyForward(layers_of(brain))
+        twin.refresh(np.concatenate([weight.ravel() for weight in brain.get_weights()]))
+        np.testing.assert_allclose(twin(states), brain(states), rtol=1e-4, atol=1e-5)
+
+
+def test_what_tensorflow_computes_in_one_pass_is_what_keras_ops_say():
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(5, 4, 3)).astype(np.float32)
+    layer, twin = LayerNormRelu(), LayerNormRelu()
+    for one in (layer, twin):
+        one.build(inputs.shape)
+        one.set_weights([random.normal(size=(4, 3)) for _ in range(2)] if one is layer else layer.get_weights())
+    twin._norm_relu = norm_relu
+    results = []
+    for one in (layer, twin):
+        with tf.GradientTape() as tape:
+            watched = tf.constant(inputs)
+            tape.watch(watched)
+            outputs = one(watched)
+            loss = tf.reduce_sum(outputs * inputs)
+        results.append([outputs, *tape.gradient(loss, [watched, one.gamma.value, one.beta.value])])
+    for ours, keras_ops in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, keras_ops, rtol=1e-4, atol=1e-5)
+    frames = random.integers(256, size=(2, 4, 5, 6), dtype=np.uint8)
+    np.testing.assert_allclose(ScaledFrames()(frames), scaled_frames(frames, "float32"), rtol=1e-6)
 
 
 def test_a_dueling_brain_learns_saves_and_loads():

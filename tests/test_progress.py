@@ -9,9 +9,10 @@ import tqdm.std
 
 from keras_dqn import CartPole, MountainCar
 from keras_dqn.backend import keras
+from keras_dqn.core.episode_stats import Episode
 from keras_dqn.core.loop import TrainStep
 from keras_dqn.training import progress
-from keras_dqn.training.history import Episode, History
+from keras_dqn.training.history import History
 from keras_dqn.training.runner import Runner
 
 EPISODE = Episode(21.0, 21, 0.5, 1.0, 0.1)

@@ -11,8 +11,8 @@ import torch
 from keras_dqn import Agent, WeightFileError, load_weights, play
 from keras_dqn.backend import keras
 from keras_dqn.core.learner import Learner
-from keras_dqn.core.memory.replay import Transition
 from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.core.transition import Transition
 from keras_dqn.files.weights import pretrained
 from keras_dqn.games.cartpole import CartPole
 from keras_dqn.pytorch.agent import TorchAgent

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from keras_dqn import Agent, CartPole, Learner, Transition, game_for, play, train_seeds
 from keras_dqn.backend import keras
 from keras_dqn.core.exploration import OverTraining
-from keras_dqn.core.memory.replay import StepBatch
 from keras_dqn.core.memory.rollout import RolloutMemory, lambda_return
+from keras_dqn.core.transition import StepBatch
 from keras_dqn.environments import make_vector_env
 
 TRAP = 99.0  # a value that no return may have anything of
@@ -379,7 +379,7 @@ class Counted(keras.layers.Layer):
 @pytest.mark.parametrize(("bootstrap", "passes"), [(True, 2), (False, 1)])
 def test_no_next_state_is_valued_where_nothing_is_bootstrapped(bootstrap, passes):
     brain = keras.Sequential([keras.Input((3,)), Counted(), keras.layers.Dense(2)])
-    learner = Learner(brain, keras.optimizers.SGD(0.1), bootstrap=bootstrap)
+    learner = Learner(brain, keras.optimizers.SGD(0.1), bootstraps=bootstrap)
     states = np.ones((2, 4, 3), np.float32)
     reward = np.ones((2, 4), np.float32)
     Counted.calls = 0
@@ -394,7 +394,7 @@ def test_without_bootstrap_the_updates_are_those_of_discount_0():
     for bootstrap in (True, False):
         keras.utils.set_random_seed(0)
         brain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-        Learner(brain, keras.optimizers.SGD(0.1), bootstrap=bootstrap).update(batches)
+        Learner(brain, keras.optimizers.SGD(0.1), bootstraps=bootstrap).update(batches)
         learned.append(brain.get_weights())
     for one, other in zip(*learned, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
@@ -423,7 +423,7 @@ def test_a_schedule_goes_from_start_to_end_and_stays():
         ({"q_lambda": -0.1}, r"`q_lambda`.* Received: -0\.1"),
         ({"target_update": 10}, "`target_update` has no place.* Received: 10"),
         ({"target_update_episodes": 10}, "`target_update_episodes` has no place.* Received: 10"),
-        ({"double": True}, "`double` needs a target model.* Received: target_update=None"),
+        ({"double": True}, "`double` needs a target network.* Received: target_update=None"),
         ({"n_step": 3}, "`n_step` has no place.* Received: 3"),
         ({"store_frames": True}, "`store_frames` has no place.* Received: True"),
     ],
@@ -441,8 +441,8 @@ def test_a_replay_of_another_size_is_refused():
 
 def test_a_learner_without_bootstrap_has_no_target_model():
     brain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    with pytest.raises(ValueError, match="target model.* Received"):
-        Learner(brain, keras.optimizers.SGD(0.1), target_brain=brain, bootstrap=False)
+    with pytest.raises(ValueError, match="target network.* Received: target_update=1"):
+        Learner(brain, keras.optimizers.SGD(0.1), target_update=1, bootstraps=False)
 
 
 # ---------------------------------------------------------------- the recipe

@@ -12,11 +12,12 @@ import pytest
 
 from keras_dqn import CartPole, Checkpoints, load_weights
 from keras_dqn.backend import tf
+from keras_dqn.core.episode_stats import Episode
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.training import log as training_log
 from keras_dqn.training.attempts import Attempts
 from keras_dqn.training.best_weights import BestWeights
-from keras_dqn.training.history import Episode, History
+from keras_dqn.training.history import History
 from keras_dqn.training.log import TrainingLog
 
 

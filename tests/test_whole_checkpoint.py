@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from keras_dqn import Agent, CheckpointError, Checkpoints
-from keras_dqn.core.memory.replay import StepBatch
+from keras_dqn.core.episode_stats import Episode
+from keras_dqn.core.transition import StepBatch
 from keras_dqn.training import checkpoint
 from keras_dqn.training.checkpoint import Progress, bytes_needed, check_integer_folder, written_whole
-from keras_dqn.training.history import Episode, Evaluated, History
+from keras_dqn.training.history import Evaluated, History
 
 SETTINGS = {"game": "none", "recipe": "own", "gamma": 0.9}
 

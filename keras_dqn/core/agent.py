@@ -1,8 +1,8 @@
-"""The agent: a memory, a way to explore and a learner, under the CartPole notebook's words."""
+"""The agent: a memory, a policy and a learner, under the CartPole notebook's words."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,11 +12,12 @@ from keras_dqn.core.counting import Every
 from keras_dqn.core.exploration import ByReplays, BySteps, epsilon_greedy
 from keras_dqn.core.memory.frames import FrameMemory
 from keras_dqn.core.memory.n_step import NStep
-from keras_dqn.core.memory.replay import Memory, OneStep, ReplayMemory, StepBatch
+from keras_dqn.core.memory.replay import Memory, OneStep, ReplayMemory
 from keras_dqn.core.memory.rollout import RolloutMemory
 from keras_dqn.core.names import NotebookNames
 from keras_dqn.core.resuming import Resumable
-from keras_dqn.core.settings import AgentKeywords, Settings, check_keywords
+from keras_dqn.core.settings import Settings, check_keywords, shown_signature
+from keras_dqn.core.transition import StepBatch
 from keras_dqn.environments.vector import as_scalar
 
 if TYPE_CHECKING:  # learners import TensorFlow, which `collect` does without
@@ -67,7 +68,7 @@ class Agent(NotebookNames, Resumable):
         memory: Memory | None = None,
         seed: Seed = None,
         load_backup: bool = True,
-        **settings: Unpack[AgentKeywords],
+        **settings: Any,
     ):
         check_keywords(type(self).__name__, settings, Settings.names())
         self.settings = Settings().but(**settings)
@@ -76,17 +77,19 @@ class Agent(NotebookNames, Resumable):
         self.weight_backup = None if weight_backup is None else Path(weight_backup)
         network_seed, memory_seed, exploration_seed = seed_sequence(seed).spawn(3)
         if memory is None:
-            memory = _make_memory(self.settings, memory_seed, lambda states: self.learner.q_values(states))
+            memory = _make_memory(self.settings, memory_seed, self._newest_q_values)
         self.memory = memory
-        self.epsilon, self.explore = _make_exploration(self.settings.exploration, self.action_size, exploration_seed)
+        exploration = self.settings.exploration
+        self.epsilon_schedule = _make_epsilon_schedule(exploration)
+        self.policy = epsilon_greedy(self.action_size, exploration.hold_random_actions, exploration_seed)
         self.learner = self.make_learner(brain, network, network_seed)
         self._n_step = self.settings.memory.n_step
         self._reward_limit = LARGEST / self._n_step**2
         self.steps = 0  # remembered since exploration began
         self.episodes = 0  # ended ones
-        self._waits = self.settings.memory.wait_for_terminal
-        self._acted = None  # [N, actions], the Q-values of the states that were acted in last
-        self._known = None  # the next states that were remembered last: finite, and mostly the states of the next step
+        self._awaits_first_terminal = self.settings.memory.wait_for_terminal
+        self._last_q_values = None  # [N, actions], of the states that were acted in last
+        self._last_checked_states = None  # the next states that were remembered last, mostly the next step's states
         copy_every = self.settings.learner.target_update_episodes
         self._copies_due = None if copy_every is None else Every(copy_every)
         if load_backup and self.weight_backup is not None:
@@ -98,8 +101,8 @@ class Agent(NotebookNames, Resumable):
         """The learner of a brain; the agent of another library makes another."""
         from keras_dqn.core.learner import make_learner
 
-        bootstrap = self.memory.bootstraps
-        return make_learner(brain, network, self.state_shape, self.action_size, self.settings.learner, seed, bootstrap)
+        sizes, bootstraps = (self.state_shape, self.action_size), self.memory.bootstraps
+        return make_learner(brain, network, *sizes, self.settings.learner, seed, bootstraps)
 
     # ---------------------------------------------------------------- one state at a time, as the notebook does
 
@@ -113,8 +116,8 @@ class Agent(NotebookNames, Resumable):
         Returns:
             An int, 0 to action_size - 1.
         """
-        epsilon = self.exploration_rate if epsilon is None else check_fraction("epsilon", epsilon)
-        return int(self.explore(self.q_values(as_batch(state, self.state_shape, "state")).argmax(-1), epsilon)[0])
+        epsilon = self.epsilon if epsilon is None else check_fraction("epsilon", epsilon)
+        return int(self.policy(self.q_values(as_batch(state, self.state_shape, "state")), epsilon)[0])
 
     def remember(
         self, state: ArrayLike, action: Any, reward: Any, next_state: ArrayLike, done: Any, truncated: Any = False
@@ -139,12 +142,11 @@ class Agent(NotebookNames, Resumable):
         terminal = bool(as_scalar("done", done))
         flags = np.array([terminal]), np.array([terminal or bool(as_scalar("truncated", truncated))])
         actions, rewards = np.array([int(whole)]), np.array([as_scalar("reward", reward)])
-        self._acted = None  # nobody knows whether this is a state that was acted in
+        self._last_q_values = None  # nobody knows whether this is a state that was acted in
         self.remember_batch(StepBatch(state, actions, rewards, next_state, *flags, np.zeros(1, int), rewards))
 
     def q_values(self, states: ArrayLike) -> np.ndarray:
         """The brain's Q-values, [N, action_size] float32, of states [N, *state_shape]."""
-        self.learner.sync()
         states = np.asarray(states)
         self.check_states(states, "states")
         return self.learner.q_values(states)
@@ -159,18 +161,17 @@ class Agent(NotebookNames, Resumable):
         Args:
             states: [N, *state_shape].
             epsilon: probability of a random action; by default `exploration_rate`.
-            allowed: [N, action_size] bool, which actions may be taken; None for all.
+            action_mask: [N, action_size] bool, which actions may be taken; None for all.
         """
-        self._acted = q_values = self.learner.q_values(states)
-        if action_mask is not None:
-            q_values = np.where(action_mask, q_values, -np.inf)
-        return self.explore(q_values.argmax(-1), self.epsilon.rate if epsilon is None else epsilon, action_mask)
+        self._last_q_values = q_values = self.learner.q_values(states)
+        return self.policy(q_values, self.epsilon_schedule.value if epsilon is None else epsilon, action_mask)
 
     def begin_episodes(self) -> None:
         """Close the episodes under way: what is remembered from now on is of others."""
         self.memory.begin_episodes()
-        self.explore.begin_episodes()
-        self._acted = None
+        self.policy.begin_episodes()
+        self.learner.weights_assigned = True  # who trains or loads between two trainings does not say so
+        self._last_q_values = None
 
     def remember_batch(self, steps: StepBatch) -> None:
         """Store `StepBatch` of N environments, whose states went through `act_batch`.
@@ -181,23 +182,23 @@ class Agent(NotebookNames, Resumable):
         """
         # Products tell whether all is finite, unless they overflow; this runs every step.
         state, next_state, reward = steps.state, steps.next_state, steps.reward
-        largest = _sum_of_squares(next_state) + (0.0 if state is self._known else _sum_of_squares(state))
+        largest = _sum_of_squares(next_state) + (0.0 if state is self._last_checked_states else _sum_of_squares(state))
         if not largest < LARGEST or not state.shape[1:] == next_state.shape[1:] == self.state_shape:
             self.check_states(state, "state")
             self.check_states(next_state, "next_state")
         if not (float(np.vdot(reward, reward)) < self._reward_limit or all_finite(reward.astype(float) * self._n_step)):
             raise ValueError(f"`reward` must be finite in float32, over {self._n_step} steps. Received: {reward}")
-        if not self.memory.bootstraps and self._acted is not None:
-            steps, self._acted = steps._replace(q_values=self._acted[steps.env_id]), None
+        if not self.memory.bootstraps and self._last_q_values is not None:
+            steps, self._last_q_values = steps._replace(q_values=self._last_q_values[steps.env_id]), None
         self.memory.remember(steps)
-        self._known, self.steps = next_state, self.steps + len(steps.action)
-        self.epsilon.stepped(self.steps)
+        self._last_checked_states, self.steps = next_state, self.steps + len(steps.action)
+        self.epsilon_schedule.after_steps(self.steps)
         if ends := np.count_nonzero(steps.done):
             self.episodes += int(ends)
-            self.explore.end_episodes(steps.env_id[steps.done])
+            self.policy.end_episodes(steps.env_id[steps.done])
             if self._copies_due is not None and self._copies_due(self.episodes):
                 self.learner.copy_to_target()
-        self._waits = self._waits and not bool(steps.terminal.any())
+        self._awaits_first_terminal = self._awaits_first_terminal and not bool(steps.terminal.any())
 
     def replay(self, sample_batch_size: int | None = None) -> np.ndarray | None:
         """Learn from memory: K gradient updates of B transitions, one after the other; then explore a little less.
@@ -221,11 +222,16 @@ class Agent(NotebookNames, Resumable):
 
     def _replay(self, learner, sample_batch_size):
         shape = self.settings.minibatches(sample_batch_size)
-        if self._waits or not self.memory.ready(shape):
+        if self._awaits_first_terminal or not self.memory.ready(shape):
             return None
         self._schedule_learning_rate()
-        losses = [learner.update(self.memory.sample(*shape)) for _ in range(self.memory.epochs)]
-        self.epsilon.replayed()
+        losses = []
+        for _ in range(self.memory.epochs):
+            batches = self.memory.sample(*shape)
+            update = learner.update(batches)
+            self.memory.update_errors(batches.rows, update.errors)
+            losses.append(update.losses)
+        self.epsilon_schedule.after_replay()
         return losses[0] if len(losses) == 1 else np.concatenate(losses)
 
     def _schedule_learning_rate(self):
@@ -235,7 +241,7 @@ class Agent(NotebookNames, Resumable):
     def reset_exploration(self) -> None:
         """Explore as at first, as a new training does."""
         self.steps = 0
-        self.epsilon.begin()
+        self.epsilon_schedule.reset()
 
     # ---------------------------------------------------------------- weights
 
@@ -257,7 +263,7 @@ class Agent(NotebookNames, Resumable):
             WeightFileError: the file is not whole or not this network's; the agent is unchanged.
         """
         self.learner.load_weights(path)
-        self.epsilon.hold_at_minimum()
+        self.epsilon_schedule.hold_at_minimum()
 
     def _load_backup(self):
         if self.weight_backup.exists():
@@ -265,6 +271,9 @@ class Agent(NotebookNames, Resumable):
             print("Found saved weights, loaded into model")
         else:
             print("Backup weights for model not found")
+
+    def _newest_q_values(self, states):
+        return self.learner.q_values(states)
 
     def check_states(self, states: np.ndarray, name: str = "state") -> None:
         """Raise a ValueError unless states are [N, *state_shape] and finite."""
@@ -289,10 +298,11 @@ def _make_memory(settings, seed, q_values):
     return ReplayMemory(own.memory_size, seed, returns, own.learning_starts)
 
 
-def _make_exploration(settings, action_size, seed):
-    """Epsilon as it falls, and what makes actions random with that probability."""
+def _make_epsilon_schedule(settings):
+    """Epsilon as it falls, by steps or by replays."""
     if settings.exploration is not None:
-        epsilon = BySteps(settings.exploration)
-    else:
-        epsilon = ByReplays(settings.exploration_rate, settings.exploration_min, settings.exploration_decay)
-    return epsilon, epsilon_greedy(action_size, settings.hold_random_actions, seed)
+        return BySteps(settings.exploration)
+    return ByReplays(settings.exploration_rate, settings.exploration_min, settings.exploration_decay)
+
+
+Agent.__signature__ = shown_signature(Agent.__init__, Settings().groups().values())

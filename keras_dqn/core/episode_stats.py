@@ -1,11 +1,21 @@
 """Episodes as they end: score, length and mean loss, counted from the steps of N environments."""
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 
-from keras_dqn.core.memory.replay import StepBatch
-from keras_dqn.training.history import Episode
+from keras_dqn.core.transition import StepBatch
+
+
+class Episode(NamedTuple):
+    """One finished episode."""
+
+    score: float  # sum of rewards, undiscounted
+    length: int  # steps
+    loss: float  # mean loss of the updates made during the episode, or NaN where there were none
+    epsilon: float  # exploration rate at its last step
+    time: float  # seconds since training began, at its end
 
 
 class EpisodeStats:

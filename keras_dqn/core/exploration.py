@@ -1,4 +1,4 @@
-"""How the agent explores: epsilon as a function of its steps or of its replays, and epsilon-greedy actions."""
+"""How the agent explores: epsilon as a function of its steps or of its replays, and epsilon-greedy policies."""
 
 import math
 from collections.abc import Callable
@@ -91,65 +91,73 @@ def over_training(options: dict, steps: int | None) -> dict:
     return {name: value.of(steps) if isinstance(value, OverTraining) else value for name, value in options.items()}
 
 
-linear, exponential, blocks, pieces = Linear, Exponential, Blocks, Pieces
+# -------------------------------------------------------------------- epsilon as it falls
 
 
-class BySteps:
+class EpsilonSchedule:
+    """Epsilon over the steps and replays of an agent.
+
+    Attributes:
+        value: epsilon as it is now.
+        minimum: what it falls to.
+        decay: its factor after each replay; None where it has none.
+        held_at_minimum: whether it stays there, whatever the steps.
+    """
+
+    decay: float | None = None
+
+    def __init__(self, start: float, minimum: float):
+        self.start, self.minimum = start, minimum
+        self.reset()
+
+    def reset(self) -> None:
+        """Explore as at first."""
+        self.value, self.held_at_minimum = self.start, False
+
+    def hold_at_minimum(self) -> None:
+        """Explore at the minimum from now on."""
+        self.value, self.held_at_minimum = self.minimum, True
+
+    def after_steps(self, steps: int) -> None:
+        """So many steps have been made."""
+
+    def after_replay(self) -> None:
+        """A replay has been made."""
+
+
+class BySteps(EpsilonSchedule):
     """Epsilon as a function of the steps made.
 
     Args:
         schedule: a function from steps, an int, to epsilon: one of the above, or the caller's own.
     """
 
-    decay = None  # a schedule has no factor
-
     def __init__(self, schedule: Callable[[int], float]):
-        self.schedule, self.minimum = schedule, float(schedule(NEVER_ENDS))
-        self.begin()
+        self.schedule = schedule
+        super().__init__(schedule(0), float(schedule(NEVER_ENDS)))
 
-    def begin(self) -> None:
-        """Explore as at first."""
-        self.rate, self.held_at_minimum = self.schedule(0), False
-
-    def hold_at_minimum(self) -> None:
-        """Explore at the minimum from now on, whatever the schedule says."""
-        self.rate, self.held_at_minimum = self.minimum, True
-
-    def stepped(self, steps: int) -> None:
-        """So many steps have been made."""
+    def after_steps(self, steps: int) -> None:
         if not self.held_at_minimum:
-            self.rate = self.schedule(steps)
-
-    def replayed(self) -> None:
-        """A replay has been made."""
+            self.value = self.schedule(steps)
 
 
-class ByReplays:
+class ByReplays(EpsilonSchedule):
     """Epsilon is multiplied by `decay` after each replay while it is above `minimum` (the CartPole notebook)."""
 
     def __init__(self, start: float, minimum: float, decay: float):
-        self.start, self.minimum, self.decay = start, minimum, decay
-        self.begin()
+        self.decay = decay
+        super().__init__(start, minimum)
 
-    def begin(self) -> None:
-        """Explore as at first."""
-        self.rate, self.held_at_minimum = self.start, False
+    def after_replay(self) -> None:
+        if self.value > self.minimum:
+            self.value *= self.decay
 
-    def hold_at_minimum(self) -> None:
-        """Explore at the minimum from now on."""
-        self.rate, self.held_at_minimum = self.minimum, True
 
-    def stepped(self, steps: int) -> None:
-        """So many steps have been made."""
-
-    def replayed(self) -> None:
-        """A replay has been made."""
-        if self.rate > self.minimum:
-            self.rate *= self.decay
+# -------------------------------------------------------------------- policies
 
 
 class EpsilonGreedy:
-    """The greedy actions, or with probability epsilon random ones.
+    """The action of the highest Q-value, or with probability epsilon a random one.
 
     Args:
         action_size: number of actions.
@@ -162,11 +170,12 @@ class EpsilonGreedy:
     def begin_episodes(self) -> None:
         """All environments begin new episodes."""
 
-    def end_episodes(self, environments: np.ndarray) -> None:
+    def end_episodes(self, env_ids: np.ndarray) -> None:
         """The episodes of these environments, [M] int, are over."""
 
-    def __call__(self, actions: np.ndarray, epsilon: float, action_mask: np.ndarray | None = None) -> np.ndarray:
-        """The greedy actions, [N] int, with those replaced that are random; of those allowed, [N, actions] bool."""
+    def __call__(self, q_values: np.ndarray, epsilon: float, action_mask: np.ndarray | None = None) -> np.ndarray:
+        """Actions, [N] int, from Q-values, [N, actions]; of those that the mask allows, [N, actions] bool."""
+        actions = greedy(q_values, action_mask)
         if epsilon > 0:
             for i, draw in enumerate(self.random.random(len(actions)).tolist()):
                 if draw < epsilon:  # then the draw over epsilon is uniform too: it picks the action
@@ -194,11 +203,12 @@ class HeldEpsilonGreedy(EpsilonGreedy):
     def begin_episodes(self) -> None:
         self._left[:] = 0
 
-    def end_episodes(self, environments: np.ndarray) -> None:
+    def end_episodes(self, env_ids: np.ndarray) -> None:
         if len(self._left):
-            self._left[environments] = 0
+            self._left[env_ids] = 0
 
-    def __call__(self, actions: np.ndarray, epsilon: float, action_mask: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, q_values: np.ndarray, epsilon: float, action_mask: np.ndarray | None = None) -> np.ndarray:
+        actions = greedy(q_values, action_mask)
         if epsilon == 0:
             return actions
         if len(self._left) != len(actions):
@@ -215,6 +225,11 @@ class HeldEpsilonGreedy(EpsilonGreedy):
         return actions
 
 
-def epsilon_greedy(action_size: int, hold: int, seed: Seed = None) -> EpsilonGreedy | HeldEpsilonGreedy:
-    """What makes actions random with probability epsilon, and holds each of them for up to `hold` steps."""
+def greedy(q_values: np.ndarray, action_mask: np.ndarray | None = None) -> np.ndarray:
+    """The action of the highest Q-value of each row, [N, actions] to [N] int, of those that the mask allows."""
+    return (q_values if action_mask is None else np.where(action_mask, q_values, -np.inf)).argmax(-1)
+
+
+def epsilon_greedy(action_size: int, hold: int, seed: Seed = None) -> EpsilonGreedy:
+    """The policy that takes random actions with probability epsilon and holds each of them for up to `hold` steps."""
     return HeldEpsilonGreedy(action_size, hold, seed) if hold > 1 else EpsilonGreedy(action_size, seed)

@@ -2,15 +2,16 @@
 
 import numpy as np
 
-from keras_dqn.core.learner import Learner, fit_mse_loss
-from keras_dqn.core.memory.replay import Transition
+from keras_dqn.core.learner import Learner, Update
+from keras_dqn.core.objectives.value import Value
+from keras_dqn.core.transition import Transition
 
 
 class LiteralLearner(Learner):
     """The literal twin of `Learner`: a thousand times slower, the same updates to float32 rounding.
 
     It is kept because the test that both leave the same weights is the licence for the fast one. It is for the
-    notebook's own case: minibatches of 1, "fit_mse", no target model.
+    notebook's own case: minibatches of 1, the loss that the brain was compiled with, no target network.
 
     Args:
         brain: a compiled Keras model; `fit` trains it with its own optimizer and loss.
@@ -22,13 +23,16 @@ class LiteralLearner(Learner):
     @classmethod
     def of(cls, learner: Learner) -> "LiteralLearner":
         """The literal twin of a `Learner`, with the same brain and optimizer."""
-        if learner.target_brain is not None or learner.loss is not fit_mse_loss:
-            received = f"{learner.loss.__name__}, target_update={learner.target_update}"
-            raise ValueError(f"The notebook's replay has the loss fit_mse and no target model. Received: {received}")
-        return cls(learner.brain, learner.optimizer, "fit_mse")
+        objective = learner.objective
+        if learner.target is not None or not isinstance(objective, Value) or not objective.as_fit:
+            raise ValueError(
+                "The notebook's replay has no target network, and the loss of `fit` on whole target vectors. "
+                f"Received: {objective}, target_update={learner.target and learner.target.every}"
+            )
+        return cls(learner.brain, learner.optimizer, objective)
 
-    def update(self, batches: Transition) -> np.ndarray:
-        """Make K updates of one transition each, in the notebook's words; the losses, [K] float32."""
+    def update(self, batches: Transition) -> Update:
+        """Make K updates of one transition each, in the notebook's words."""
         if batches.reward.shape[1] != 1:
             raise ValueError(f"The notebook's replay has minibatches of 1. Received: {batches.reward.shape[1]}")
         if batches.action_mask is not None:
@@ -42,5 +46,6 @@ class LiteralLearner(Learner):
             target_f[0][action[0]] = target
             losses.append(self.brain.fit(state, target_f, epochs=1, verbose=0).history["loss"][0])
         self.updates += len(losses)
-        self.sync()
-        return np.array(losses, np.float32)
+        self.weights_assigned = True
+        losses = np.array(losses, np.float32)
+        return Update(losses, losses[:, None])

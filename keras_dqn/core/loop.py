@@ -12,8 +12,8 @@ from keras_dqn.checks import check_integer
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.counting import Every
 from keras_dqn.core.episode_stats import EpisodeStats
-from keras_dqn.core.memory.replay import StepBatch
 from keras_dqn.core.settings import ShapeReward
+from keras_dqn.core.transition import StepBatch
 from keras_dqn.environments.vector import MAX_STEPS, as_vector
 
 
@@ -36,7 +36,7 @@ def collect(
 
     Args:
         act: a function from states, [N, *state_shape], to actions, [N] int; where the environments give masks, they
-            are its keyword `allowed`, [N, actions] bool.
+            are its keyword `action_mask`, [N, actions] bool.
         envs: a vector of environments in NEXT_STEP mode, as gymnasium has it (see `environments.as_vector`): the step
             after an episode's end only resets that environment, and is no step of it. Three entries of the info
             count, where there are such: `executed_actions`, [N] int, what was done instead of the actions; `life_lost`,
@@ -46,31 +46,32 @@ def collect(
         masked: whether masks are heeded.
     """
     states, info = envs.reset(seed=seed)
-    everywhere, real = np.arange(envs.num_envs), None  # which do more than reset; None for all
+    env_ids, active_envs = np.arange(envs.num_envs), None  # those that do more than reset; None for all
+    mask = _mask_of(info, masked)
     while True:
-        masks = info.get("action_mask") if masked else None
-        actions = act(states) if masks is None else act(states, action_mask=_allowed(masks))
-        next_states, rewards, terminated, truncated, info = envs.step(actions)
-        actions, terminal, learned = info.get("executed_actions", actions), terminated, rewards
+        actions = act(states) if mask is None else act(states, action_mask=mask)
+        next_states, raw_rewards, terminated, truncated, info = envs.step(actions)
+        actions, terminal, rewards = info.get("executed_actions", actions), terminated, raw_rewards
         if "life_lost" in info:
             terminal = terminated | info["life_lost"]
         if shape_reward is not None:
-            learned = np.asarray(shape_reward(states, actions, rewards, next_states), float)
-        done = terminated | truncated
-        masks = None if masks is None else _allowed(info["action_mask"])
-        steps = StepBatch(states, actions, learned, next_states, terminal, done, everywhere, rewards, masks)
-        if real is None:
+            rewards = np.asarray(shape_reward(states, actions, raw_rewards, next_states), float)
+        done, mask = terminated | truncated, _mask_of(info, masked)
+        steps = StepBatch(states, actions, rewards, next_states, terminal, done, env_ids, raw_rewards, mask)
+        if active_envs is None:
             yield steps
-        elif len(real):
-            yield StepBatch(*(None if field is None else field[real] for field in steps))
-        real = np.flatnonzero(~done) if np.count_nonzero(done) else None
+        elif len(active_envs):
+            yield StepBatch(*[None if field is None else field[active_envs] for field in steps])
+        active_envs = np.flatnonzero(~done) if np.count_nonzero(done) else None
         states = next_states
 
 
-def _allowed(masks):
-    """Masks, [N, actions], as bool; where nothing is allowed, as in a terminal state, everything is."""
-    action_mask = np.asarray(masks, bool)
-    return action_mask | ~action_mask.any(-1, keepdims=True)
+def _mask_of(info, masked):
+    """The action masks of an info, [N, actions] bool; where nothing is allowed, as in a terminal state, all is."""
+    if not masked or "action_mask" not in info:
+        return None
+    mask = np.asarray(info["action_mask"], bool)
+    return mask | ~mask.any(-1, keepdims=True)
 
 
 def play(
@@ -95,7 +96,6 @@ def play(
     envs, masked = as_vector(env, max_steps), agent.settings.exploration.mask_actions
     period, by_episode, stats = replay_period(replay_every), replay_every == "episode", EpisodeStats(envs.num_envs)
     agent.begin_episodes()
-    agent.learner.sync()
     replays_due = Every(period)
     if hasattr(envs, "collected"):  # the actors of a fleet do that
         envs.reset(seed=seed)
@@ -103,7 +103,7 @@ def play(
     else:
         collected = collect(agent.act_batch, envs, seed, shape_reward, masked)
     for steps in collected:
-        epsilon, losses = agent.exploration_rate, None
+        epsilon, losses = agent.epsilon, None
         agent.remember_batch(steps)
         ends = stats.add(steps)
         for _ in range(replays_due(stats.episodes if by_episode else stats.steps)):

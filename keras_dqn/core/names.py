@@ -1,23 +1,39 @@
 """The CartPole notebook's names for what lies in the agent's settings, learner and exploration."""
 
+from typing import TYPE_CHECKING
+
+from keras_dqn.checks import check_fraction
+
+if TYPE_CHECKING:
+    from keras_dqn.backend import keras
+
 
 class NotebookNames:
     """What `Agent` answers to under the names of the notebook (G. Juvin 2017), each read where it lies."""
 
     @property
-    def exploration_rate(self) -> float:
-        """Probability of a random action."""
-        return self.epsilon.rate
+    def epsilon(self) -> float:
+        """Probability of a random action; a schedule of steps changes it again with the next step."""
+        return self.epsilon_schedule.value
 
-    @exploration_rate.setter
-    def exploration_rate(self, rate: float):
-        self.epsilon.rate = rate
+    @epsilon.setter
+    def epsilon(self, epsilon: float):
+        self.epsilon_schedule.value = check_fraction("epsilon", epsilon)
 
-    brain = property(lambda self: self.learner.brain, doc="The network.")
+    exploration_rate = epsilon
+
+    @property
+    def brain(self) -> "keras.Model":
+        """The network. Whoever asks for it may assign weights, which the agent then acts with."""
+        self.learner.weights_assigned = True
+        return self.learner.brain
+
     gamma = property(lambda self: self.settings.learner.gamma, doc="Discount a step.")
     learning_rate = property(lambda self: self.learner.learning_rate, doc="Of the optimizer, as it is now.")
-    exploration_min = property(lambda self: self.epsilon.minimum, doc="What the exploration rate falls to.")
-    exploration_decay = property(lambda self: self.epsilon.decay, doc="Factor after each replay; None with a schedule.")
+    exploration_min = property(lambda self: self.epsilon_schedule.minimum, doc="What the exploration rate falls to.")
+    exploration_decay = property(
+        lambda self: self.epsilon_schedule.decay, doc="Factor after each replay; None with a schedule."
+    )
     sample_batch_size = property(lambda self: self.settings.learner.sample_batch_size, doc="Transitions a replay.")
     minibatch_size = property(lambda self: self.settings.learner.minibatch_size, doc="Transitions an update.")
 
@@ -30,7 +46,3 @@ class NotebookNames:
             f"minibatch_size={self.minibatch_size}, weight_backup={backup!r}, memory={memory}, "
             f"learner={self.learner!r})"
         )
-
-    def __reduce__(self):
-        keep = "`save_model(path)` keeps the weights, `Checkpoints` a whole training"
-        raise TypeError(f"An agent can be neither pickled nor copied: {keep}. Received: {self!r}")

@@ -1,10 +1,11 @@
 """What an agent can be told, in three small groups; every field is also a keyword of `Agent` and of the games."""
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -73,14 +74,17 @@ class LearnerSettings:
         gamma: discount a step.
         sample_batch_size: how many transitions one replay draws from the memory, all different: K times B.
         minibatch_size: B, the transitions a gradient update. Each sees the network as the one before left it.
-        target_update: value next states with a target model, which moves to the brain every so many updates; None
+        target_update: value next states with a target network, which moves to the brain every so many updates; None
             values them with the brain itself.
-        tau: how far the target model moves: 1 makes it a copy ("hard"), less moves it that fraction ("soft").
-        target_update_episodes: copy the brain to the target model each time so many episodes have ended, instead of
+        tau: how far the target network moves: 1 makes it a copy ("hard"), less moves it that fraction ("soft").
+        target_update_episodes: copy the brain to the target network each time so many episodes have ended, instead of
             counting updates with `target_update`.
-        double: the brain picks the next action and the target model values it (double DQN).
-        loss: "mse" or "huber" of the taken actions; or "fit_mse", the first as Keras' `fit` computes it on whole target
-            vectors, divided by the number of actions.
+        double: the brain picks the next action and the target network values it (double DQN).
+        objective: an `objectives.Objective`, what the outputs of the network mean and are moved towards, instead of
+            Q-values with a `loss`.
+        loss: "mse", the mean squared error of the taken actions; "huber"; "fit_mse", the first as Keras's `fit`
+            computes it on whole target vectors, divided by the number of actions; or any loss of Keras. By default the
+            one that the brain was compiled with, as `fit` computes it, else "fit_mse".
         learning_rate: of Adam; by default 0.001.
         optimizer: a Keras optimizer with its own clipping, or a function that makes one, instead of Adam.
         learning_rate_schedule: the optimizer's learning rate as a function of the steps made, for each replay anew.
@@ -95,7 +99,8 @@ class LearnerSettings:
     tau: float = 1.0
     target_update_episodes: int | None = None
     double: bool = False
-    loss: str = "fit_mse"
+    objective: Any = None
+    loss: Any = None
     learning_rate: float | None = None
     optimizer: Any = None
     learning_rate_schedule: Callable[[int], float] | None = None
@@ -119,9 +124,12 @@ class LearnerSettings:
                     f"Received: target_update={self.target_update}, tau={self.tau}"
                 )
         elif self.double and self.target_update is None:
-            raise ValueError("`double` needs a target model: give `target_update`. Received: target_update=None")
+            raise ValueError("`double` needs a target network: give `target_update`. Received: target_update=None")
         elif self.tau != 1 and self.target_update is None:
-            raise ValueError(f"`tau` needs a target model: give `target_update`. Received: tau={self.tau}")
+            raise ValueError(f"`tau` needs a target network: give `target_update`. Received: tau={self.tau}")
+        if self.objective is not None and self.loss is not None:
+            received = f"objective={self.objective!r}, loss={self.loss!r}"
+            raise ValueError(f"`objective` has a loss of its own: give one of the two. Received: {received}")
         if self.learning_rate is not None:
             check_above_zero("learning_rate", self.learning_rate)
             if self.optimizer is not None:
@@ -232,36 +240,24 @@ class Settings:
         return {field.name: getattr(group, field.name) for group in self.groups().values() for field in fields(group)}
 
 
-class AgentKeywords(TypedDict, total=False):
-    """The fields of the three groups as keywords, for editors and type checkers; a test compares the two."""
+def shown_signature(
+    function: Callable[..., Any], groups: Iterable[Any], left_out: Iterable[str] = ()
+) -> inspect.Signature:
+    """The signature of a function whose `**settings` are the fields of these dataclasses, with each of them in it.
 
-    memory_size: int
-    store_frames: bool
-    frame_padding: str | None
-    n_step: int
-    learning_starts: int
-    wait_for_terminal: bool
-    rollout: int | None
-    epochs: int | None
-    q_lambda: float | None
-    gamma: float
-    sample_batch_size: int
-    minibatch_size: int
-    target_update: int | None
-    tau: float
-    target_update_episodes: int | None
-    double: bool
-    loss: str
-    learning_rate: float | None
-    optimizer: Any
-    learning_rate_schedule: Callable[[int], float] | None
-    updates_before_xla: int
-    exploration: Callable[[int], float] | None
-    exploration_rate: float
-    exploration_min: float
-    exploration_decay: float
-    hold_random_actions: int
-    mask_actions: bool
+    Args:
+        function: whose own arguments come first; `self` is not shown.
+        groups: dataclasses, or objects of such, whose values are the defaults.
+        left_out: names that are not shown.
+    """
+    own = [one for one in inspect.signature(function).parameters.values() if one.name != "self"]
+    shown = [one for one in own if one.kind is not one.VAR_KEYWORD]
+    for group in groups:
+        for field in fields(group):
+            if field.name not in {*left_out, *(one.name for one in shown)}:
+                default = getattr(group, field.name)
+                shown.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default))
+    return inspect.Signature(shown)
 
 
 def check_keywords(asked: str, received: Iterable[str], known: Iterable[str]) -> None:
@@ -274,7 +270,7 @@ def check_keywords(asked: str, received: Iterable[str], known: Iterable[str]) ->
             raise TypeError(f"{asked} has no keyword of that name; {hint}. Received: {name}")
 
 
-def described(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """A value in the types of JSON, so that two settings can be compared: nothing that matters is left out.
 
     A schedule or another dataclass becomes its class and fields, an optimizer, or a function that makes one, its class
@@ -288,18 +284,22 @@ def described(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, dict):
-        return {str(key): described(one) for key, one in value.items()}
+        return {str(key): to_json(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [described(one) for one in value]
+        return [to_json(one) for one in value]
     if is_dataclass(value) and not isinstance(value, type):
-        own = {field.name: described(getattr(value, field.name)) for field in fields(value)}
+        own = {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
         return {"class": type(value).__name__, **own}
     if isinstance(value, partial):
-        return {**described(value.func), "arguments": described([*value.args, value.keywords])}
+        return {**to_json(value.func), "arguments": to_json([*value.args, value.keywords])}
     if hasattr(value, "get_config") and not isinstance(value, type):  # an optimizer, or a whole network
-        config = {name: part for name, part in value.get_config().items() if name != "name"}
-        return {"class": type(value).__name__, **described(config)}
+        try:
+            config = {name: part for name, part in value.get_config().items() if name != "name"}
+            return {"class": type(value).__name__, **to_json(config)}
+        except (NotImplementedError, ValueError, TypeError):  # networks as people write them have none
+            shapes = [tuple(one.shape) for one in getattr(value, "weights", ())]
+            return {"class": type(value).__name__, "weights": to_json(shapes)}
     if hasattr(value, "__qualname__"):
         enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-        return {"function": f"{value.__module__}.{value.__qualname__}", "encloses": described(enclosed)}
+        return {"function": f"{value.__module__}.{value.__qualname__}", "encloses": to_json(enclosed)}
     raise ValueError(f"Settings are numbers, texts, schedules, optimizers and functions. Received: {value!r}")

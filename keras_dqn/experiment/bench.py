@@ -21,8 +21,8 @@ from keras_dqn.core.exploration import Linear
 from keras_dqn.core.learner import Learner
 from keras_dqn.core.loop import TrainStep, play
 from keras_dqn.core.memory.frames import FrameMemory
-from keras_dqn.core.memory.replay import StepBatch, Transition
 from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.core.transition import StepBatch, Transition
 from keras_dqn.environments.vector import make_env, make_vector_env
 from keras_dqn.files.weights import pretrained
 from keras_dqn.games.cartpole import CartPole

@@ -29,7 +29,7 @@ from keras_dqn.backend import keras, tf
 from keras_dqn.checks import check_integer
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import over_training
-from keras_dqn.core.settings import described
+from keras_dqn.core.settings import to_json
 from keras_dqn.experiment.report import Experiment
 from keras_dqn.experiment.results import Result, _claimed, _file, _read, _steps_to_solve, _write, raised
 from keras_dqn.experiment.sweep import Sweep, combinations, folder_of
@@ -288,7 +288,7 @@ class _Training:
             "options": over_training({**game.recipes[self.recipe], **options}, options.get("steps")),
             "versions": _versions(frameworks),
         }
-        self.settings = described(settings)
+        self.settings = to_json(settings)
 
     def _runner(self, framework, seed, weight_backup):
         """A `Runner` with fresh weights."""

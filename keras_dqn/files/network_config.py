@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from keras_dqn.backend import keras
-from keras_dqn.core.networks.atari import ScaledFrames, ScreenDifference
-from keras_dqn.core.networks.layers import LayerNormRelu
-from keras_dqn.core.networks.mlp import Dueling
+from keras_dqn.core.networks.heads import Dueling
+from keras_dqn.core.networks.layers import LayerNormRelu, ScaledFrames, ScreenDifference
 from keras_dqn.expected import Anything, Flag, ListOf, Number, Unexpected, check, shortened
 
 MOST_LAYERS = 100

@@ -13,9 +13,10 @@ from gymnasium.vector import VectorEnv
 
 from keras_dqn.backend import keras
 from keras_dqn.checks import check_fraction, check_integer
-from keras_dqn.core.exploration import OverTraining, exponential, pieces
+from keras_dqn.core.exploration import Exponential, OverTraining, Pieces
 from keras_dqn.core.loop import collect
-from keras_dqn.core.networks.atari import ScreenDifference, difference_cnn, nature_cnn
+from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
+from keras_dqn.core.networks.layers import ScreenDifference
 from keras_dqn.core.settings import ShapeReward
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
 from keras_dqn.environments.vector import OneEnv
@@ -36,7 +37,7 @@ def clipped(states: np.ndarray, actions: np.ndarray, rewards: np.ndarray, next_s
 
 NATURE = {  # double DQN (van Hasselt et al. 2016) with n-step returns, for 1,000,000 steps and more
     "network": nature_cnn,
-    "optimizer": lambda: keras.optimizers.Adam(1e-4, epsilon=1.5e-4, name="adam"),
+    "optimizer": partial(keras.optimizers.Adam, 1e-4, epsilon=1.5e-4, name="adam"),
     "memory_size": 400_000,
     "store_frames": True,
     "learning_starts": 20_000,
@@ -49,14 +50,14 @@ NATURE = {  # double DQN (van Hasselt et al. 2016) with n-step returns, for 1,00
     "double": True,
     "target_update": 2000,
     "n_step": 3,
-    "exploration": pieces((0, 1.0), (250_000, 0.05), (1_000_000, 0.01)),
+    "exploration": Pieces((0, 1.0), (250_000, 0.05), (1_000_000, 0.01)),
 }
 
 
 PARALLEL = {  # PQN (Gallici et al. 2025), for 10,000,000 steps
     "network": partial(nature_cnn, normalization="layer"),
     # 20 for the squared error is the 10 that PQN has for half of it
-    "optimizer": lambda: keras.optimizers.Adam(2.5e-4, epsilon=1e-8, global_clipnorm=20.0, name="adam"),
+    "optimizer": partial(keras.optimizers.Adam, 2.5e-4, epsilon=1e-8, global_clipnorm=20.0, name="adam"),
     "learning_rate_schedule": OverTraining(2.5e-4, 0.0),
     "exploration": OverTraining(1.0, 0.01, fraction=0.1),
     "num_envs": 64,
@@ -72,7 +73,7 @@ PARALLEL = {  # PQN (Gallici et al. 2025), for 10,000,000 steps
 HACKATHON2018 = {  # as a notebook of 2018 wrote it, where it never learned
     "network": difference_cnn,
     # PyTorch's RMSprop, whose epsilon of 1e-8 is added to the root; Keras adds its own under it
-    "optimizer": lambda: keras.optimizers.RMSprop(0.01, rho=0.99, epsilon=1e-16, clipvalue=1.0, name="rmsprop"),
+    "optimizer": partial(keras.optimizers.RMSprop, 0.01, rho=0.99, epsilon=1e-16, clipvalue=1.0, name="rmsprop"),
     "memory_size": 10_000,
     "store_frames": True,
     "frame_padding": "reset",  # at a game's start both screens are the same: the difference is 0
@@ -82,7 +83,7 @@ HACKATHON2018 = {  # as a notebook of 2018 wrote it, where it never learned
     "gamma": 0.999,
     "loss": "huber",
     "target_update_episodes": 10,
-    "exploration": exponential(0.9, 0.05, 200),
+    "exploration": Exponential(0.9, 0.05, 200),
 }
 
 

@@ -1,7 +1,9 @@
 """CartPole: the environment, its recipes, and what counts as solved."""
 
+from functools import partial
+
 from keras_dqn.backend import keras
-from keras_dqn.core.exploration import exponential, linear
+from keras_dqn.core.exploration import Exponential, Linear
 from keras_dqn.games.recipes import FAST, PARALLEL
 from keras_dqn.training.runner import Runner
 
@@ -26,8 +28,14 @@ class CartPole(Runner):
         "pytorch": {  # the PyTorch tutorial's
             "network": {"hidden": (128, 128), "initializer": "torch"},
             # weight decay and epsilon as torch's AdamW has them
-            "optimizer": lambda: keras.optimizers.AdamW(
-                1e-4, weight_decay=0.01, amsgrad=True, epsilon=1e-8, clipvalue=100.0, name="adam_w"
+            "optimizer": partial(
+                keras.optimizers.AdamW,
+                1e-4,
+                weight_decay=0.01,
+                amsgrad=True,
+                epsilon=1e-8,
+                clipvalue=100.0,
+                name="adam_w",
             ),
             "memory_size": 10_000,
             "sample_batch_size": 128,
@@ -37,13 +45,13 @@ class CartPole(Runner):
             "loss": "huber",
             "target_update": 1,
             "tau": 0.005,
-            "exploration": exponential(0.9, 0.05, 1000),
+            "exploration": Exponential(0.9, 0.05, 1000),
         },
         "fast": {  # ours: half of the seeds solve it within 1,000 steps
             **FAST,
             # The track and the angle of failure become -1 to 1: with half of that the cart drifts, unnoticed for long.
             "network": {**FAST["network"], "scale": (2.4, 3.0, 0.21, 3.0)},
-            "exploration": linear(1.0, 0.05, 3000),
+            "exploration": Linear(1.0, 0.05, 3000),
         },
         "parallel": {**PARALLEL, "network": {**PARALLEL["network"], "scale": (2.4, 3.0, 0.21, 3.0)}},
     }

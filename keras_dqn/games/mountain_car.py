@@ -1,7 +1,9 @@
 """MountainCar: the environment, its recipes, and what counts as solved."""
 
+from functools import partial
+
 from keras_dqn.backend import keras
-from keras_dqn.core.exploration import blocks, pieces
+from keras_dqn.core.exploration import Blocks, Pieces
 from keras_dqn.games.recipes import FAST
 from keras_dqn.training.history import History
 from keras_dqn.training.runner import Runner
@@ -27,7 +29,7 @@ class MountainCar(Runner):
     recipes = {
         "notebook": {
             "network": {"hidden": (64, 64)},
-            "optimizer": lambda: keras.optimizers.Adam(1e-3, global_clipnorm=1.0, name="adam"),
+            "optimizer": partial(keras.optimizers.Adam, 1e-3, global_clipnorm=1.0, name="adam"),
             "memory_size": 1000,
             "sample_batch_size": 64,
             "minibatch_size": 64,
@@ -37,15 +39,15 @@ class MountainCar(Runner):
             "double": True,
             "target_update": 1,
             "tau": 1e-3,
-            "exploration": blocks(0.9, 200, 0.001),
+            "exploration": Blocks(0.9, 200, 0.001),
         },
         "fast": {
             **FAST,
             "network": {**FAST["network"], "center": (-0.3, 0.0), "scale": (0.9, 0.07)},
-            "optimizer": lambda: keras.optimizers.Adam(2e-3, name="adam"),
+            "optimizer": partial(keras.optimizers.Adam, 2e-3, name="adam"),
             "tau": 0.02,
             # Most seeds reach a first flag within 2,000 steps; until then greedy actions are a fresh network's.
-            "exploration": pieces((0, 1.0), (2000, 1.0), (6000, 0.05)),
+            "exploration": Pieces((0, 1.0), (2000, 1.0), (6000, 0.05)),
             "hold_random_actions": 60,
             "wait_for_terminal": True,
         },

@@ -1,5 +1,7 @@
 """What the games' own recipes have in common; each game's file holds only its differences."""
 
+from functools import partial
+
 from keras_dqn.backend import keras
 from keras_dqn.core.exploration import OverTraining
 
@@ -21,7 +23,7 @@ FAST = {  # the learner of every recipe "fast": double DQN on n-step returns, on
 PARALLEL = {  # PQN (Gallici et al. 2025) for states that are vectors; what Breakout has of it, in small
     "network": {"hidden": (128, 128), "normalization": "layer"},
     # 20 for the squared error is the 10 that PQN has for half of it
-    "optimizer": lambda: keras.optimizers.Adam(1e-3, epsilon=1e-8, global_clipnorm=20.0, name="adam"),
+    "optimizer": partial(keras.optimizers.Adam, 1e-3, epsilon=1e-8, global_clipnorm=20.0, name="adam"),
     "learning_rate_schedule": OverTraining(1e-3, 0.0, steps=100_000),
     "exploration": OverTraining(1.0, 0.05, fraction=0.5, steps=100_000),
     "num_envs": 8,

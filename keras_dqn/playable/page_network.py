@@ -5,7 +5,7 @@ import base64
 import numpy as np
 
 from keras_dqn.backend import keras
-from keras_dqn.core.networks.mlp import Dueling
+from keras_dqn.core.networks.heads import Dueling
 
 _ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu")  # as network.js has them
 

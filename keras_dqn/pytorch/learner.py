@@ -14,8 +14,9 @@ from torch import nn
 from keras_dqn.backend import keras
 from keras_dqn.checks import Seed, seed_sequence
 from keras_dqn.core.learner import NEVER
-from keras_dqn.core.memory.replay import Transition
-from keras_dqn.core.networks.mlp import default_brain, mlp
+from keras_dqn.core.networks.brain import default_brain
+from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.core.transition import Transition
 from keras_dqn.files.weights import read_weights, save_weights
 from keras_dqn.pytorch.network import QNetwork, from_state_dict, to_state_dict
 from keras_dqn.pytorch.optimizer import aligned_optimizer, clip_gradients
@@ -56,7 +57,7 @@ class TorchLearner:
         if loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {sorted(LOSSES)}. Received: {loss!r}")
         if double and target_brain is None:
-            raise ValueError("`double` needs a target model. Received: target_brain=None")
+            raise ValueError("`double` needs a target network. Received: target_brain=None")
         for module in brain.modules():  # they would need to be told when they are trained, and when asked
             if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
                 raise ValueError(f"`brain` must be the same in training and evaluation. Received: {module}")
@@ -114,7 +115,7 @@ class TorchLearner:
         save_weights(self.keras_model(), path)
 
     def load_weights(self, path: str | Path) -> None:
-        """Take the weights of brain and target model from an .h5 file of any Keras, as `Learner.load_weights` does."""
+        """Take the weights of brain and target network from an .h5 file of any Keras, as `Learner.load_weights` does."""
         self.brain.load_state_dict(to_state_dict(read_weights(self.twin, path)))
         self.copy_to_target()
 
@@ -124,7 +125,7 @@ class TorchLearner:
 
     @torch.no_grad()
     def copy_to_target(self, tau: float = 1.0) -> None:
-        """Make the target model equal to the brain, as it is at construction; or move it there by the fraction tau."""
+        """Make the target network equal to the brain, as it is at construction; or move it there by the fraction tau."""
         if self.target_brain is not None:
             torch._foreach_lerp_(self._target_parameters, self._parameters, tau)
 
@@ -174,7 +175,7 @@ def make_torch_learner(
     clipping: dict[str, float] | None = None,
     keeps_weights: bool = True,
 ) -> TorchLearner:
-    """The `TorchLearner` of a brain, the caller's own or a default one, with its optimizer and its target model.
+    """The `TorchLearner` of a brain, the caller's own or a default one, with its optimizer and its target network.
 
     Args:
         brain: an `nn.Module`, or None.

@@ -13,8 +13,8 @@ from gymnasium.vector import VectorEnv
 
 from keras_dqn.core.exploration import epsilon_greedy
 from keras_dqn.core.loop import collect
-from keras_dqn.core.memory.replay import StepBatch
 from keras_dqn.core.settings import ShapeReward
+from keras_dqn.core.transition import StepBatch
 
 
 class Chunk(NamedTuple):

@@ -13,8 +13,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from tqdm.auto import tqdm
 
 from keras_dqn.checks import check_integer, seed_sequence
-from keras_dqn.core.memory.replay import StepBatch
 from keras_dqn.core.settings import ShapeReward
+from keras_dqn.core.transition import StepBatch
 from keras_dqn.ray.actors import Games, steps_of
 from keras_dqn.ray.cluster import check_nodes, joined, versions
 

@@ -143,9 +143,8 @@ def _known(brain):
 
 def _operations(layer):
     from keras_dqn.backend import keras
-    from keras_dqn.core.networks.atari import ScaledFrames
-    from keras_dqn.core.networks.layers import LayerNormRelu
-    from keras_dqn.core.networks.mlp import Dueling
+    from keras_dqn.core.networks.heads import Dueling
+    from keras_dqn.core.networks.layers import LayerNormRelu, ScaledFrames
 
     shapes = [tuple(weight.shape) for weight in layer.weights]
     relu = {keras.activations.relu: True, keras.activations.linear: False}.get(getattr(layer, "activation", None))

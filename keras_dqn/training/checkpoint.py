@@ -230,9 +230,7 @@ def _reason(path, error):
 
 def bytes_needed(agent: "Agent", memory: bool = False) -> int:
     """How many bytes a checkpoint of an agent takes, a full memory included if asked for; without its history."""
-    variables = [*agent.brain.weights, *agent.learner.optimizer.variables]
-    if agent.learner.target_brain is not None:
-        variables += agent.learner.target_brain.weights
+    variables = [one for several in agent.learner.variables.values() for one in several]
     size = sum(np.asarray(variable).nbytes for variable in variables)
     return size + (agent.memory_bytes if memory else 0)
 

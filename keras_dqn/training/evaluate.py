@@ -31,17 +31,15 @@ def acting(
         seed: of the random actions: the agent's own generator is left alone.
         watch: is given the Q-values, [N, actions], of every call.
     """
-    explore = EpsilonGreedy(agent.action_size, seed)
-    agent.learner.sync()
+    policy = EpsilonGreedy(agent.action_size, seed)
+    agent.learner.weights_assigned = True
 
     def act(states, action_mask=None):
         agent.check_states(states)
         q_values = agent.learner.q_values(states)
         if watch is not None:
             watch(q_values)
-        if action_mask is not None:
-            q_values = np.where(action_mask, q_values, -np.inf)
-        return explore(q_values.argmax(-1), epsilon, action_mask)
+        return policy(q_values, epsilon, action_mask)
 
     return act
 

@@ -9,23 +9,14 @@ from array import array
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsIndex, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
 from keras_dqn.checks import all_finite
+from keras_dqn.core.episode_stats import Episode
 from keras_dqn.files.atomic import atomic_write
 from keras_dqn.training.evaluation import Evaluated
-
-
-class Episode(NamedTuple):
-    """One finished episode."""
-
-    score: float  # sum of rewards, undiscounted
-    length: int  # steps
-    loss: float  # mean loss of the updates made during the episode, or NaN where there were none
-    epsilon: float  # exploration rate at its last step
-    time: float  # seconds since training began, at its end
 
 
 class History(list):

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +14,7 @@ from keras_dqn.checks import Seed, check_fraction, check_integer, seed_sequence
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import over_training
 from keras_dqn.core.loop import collect, play, replay_period
-from keras_dqn.core.settings import AgentKeywords, Settings, ShapeReward, check_keywords, described
+from keras_dqn.core.settings import Settings, ShapeReward, check_keywords, to_json
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
 from keras_dqn.files.weights import pretrained
 from keras_dqn.show.inside import InsideView
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _RUN = 1  # beside the seed of a run's environment, that of its random actions
 
 
-class RunnerKeywords(AgentKeywords, total=False):
+class RunnerKeywords(TypedDict, total=False):
     """The keywords of a game that are its agent's: the settings, and how often it replays."""
 
     weight_backup: str | Path | None
@@ -333,6 +333,6 @@ def _describe(runner, options):
         "recipe": runner.recipe,
         "num_envs": runner.num_envs,
         "replay_every": runner.replay_every,
-        **described({**network, **runner.agent.settings.flat(), "shape_reward": runner.shape_reward}),
-        **({"optimizer": described(runner.agent.learner.optimizer)} if optimizer else {}),
+        **to_json({**network, **runner.agent.settings.flat(), "shape_reward": runner.shape_reward}),
+        **({"optimizer": to_json(runner.agent.learner.optimizer)} if optimizer else {}),
     }

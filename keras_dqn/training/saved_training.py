@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from keras_dqn.core.memory.frames import RINGS, FrameMemory
-from keras_dqn.core.memory.replay import Transition
+from keras_dqn.core.transition import Transition
 from keras_dqn.expected import (
     Array,
     Flag,
@@ -87,8 +87,7 @@ def write_training(
 ) -> None:
     """Write the files of a checkpoint, all but its manifest; arguments as `Checkpoints.save` has them."""
     save_weights(agent.brain, folder / "brain.h5")
-    if agent.learner.target_brain is not None:
-        save_weights(agent.learner.target_brain, folder / "target.h5")
+    np.savez(folder / "target.npz", *map(np.asarray, agent.learner.variables["target"]))
     np.savez(folder / "optimizer.npz", *map(np.asarray, agent.learner.optimizer.variables))
     if memory:
         for name, array in agent.memory.snapshot().items():
@@ -181,10 +180,11 @@ def _differences(file, settings):
 
 def _read_learner(path, learner):
     """What `Learner.snapshot` gave, from the files."""
-    target = learner.target_brain
+    with np.load(path / "target.npz") as saved:
+        target = [saved[f"arr_{i}"] for i in range(len(learner.variables["target"]))]
     return {
         "brain": read_weights(learner.brain, path / "brain.h5"),
-        "target": [] if target is None else read_weights(target, path / "target.h5"),
+        "target": target,
         "optimizer": _read_optimizer(path / "optimizer.npz", learner.optimizer),
     }
 

@@ -4,13 +4,15 @@ import math
 
 import numpy as np
 
-from keras_dqn.checks import Seed
-from keras_dqn.core.memory.replay import StepBatch, Transition, check_fits
+from keras_dqn.checks import Seed, check_integer
+from keras_dqn.core.memory.replay import check_fits
+from keras_dqn.core.memory.sampling import Uniform
+from keras_dqn.core.transition import StepBatch, Transition
 
-RINGS = "frames", "actions", "rewards", "terminal", "kinds", "ages"  # the arrays [games, slots, ...]
+RINGS = "frames", "actions", "rewards", "terminal", "slot_type", "frames_since_reset"  # the arrays [games, slots, ...]
 PADDINGS = "zero", "reset"
 STEP, LAST, END = 0, 1, 2  # a step; the step that ended its game; no step, only the frame that a game ended with
-_KIND_BY_ENDED = np.array([STEP, LAST], np.uint8)
+_TYPE_BY_DONE = np.array([STEP, LAST], np.uint8)
 
 
 class FrameMemory:
@@ -32,6 +34,7 @@ class FrameMemory:
         padding: what takes the place of frames before a game's first, as gymnasium's `FrameStackObservation` calls it:
             "zero" (as `AtariVectorEnv` stacks them), or "reset", that first frame.
         learning_starts: `ready` only with this many steps.
+        sampler: says which of them are drawn; by default `sampling.Uniform`, with the seed.
 
     Raises:
         ValueError: an argument is out of range.
@@ -47,14 +50,13 @@ class FrameMemory:
         seed: Seed = None,
         padding: str = "zero",
         learning_starts: int = 0,
+        sampler: Uniform | None = None,
     ):
-        if not isinstance(capacity, int | np.integer) or capacity < 1:
-            raise ValueError(f"`capacity` must be a whole number of steps, 1 or more. Received: {capacity!r}")
         if padding not in PADDINGS:
             raise ValueError(f"`padding` must be one of {list(PADDINGS)}. Received: {padding!r}")
-        self.capacity = int(capacity)
+        self.capacity = check_integer("capacity", capacity)
         self.n_step, self.gamma, self.padding, self.learning_starts = n_step, gamma, padding, learning_starts
-        self.random = np.random.default_rng(seed)
+        self.sampler = sampler or Uniform(seed)
         self._frames = None
         self._games = None  # how many there will be, where the first steps are of fewer
         self._steps = 0  # stored
@@ -92,8 +94,8 @@ class FrameMemory:
         self._actions[games, slots] = steps.action
         self._rewards[games, slots] = steps.reward
         self._terminal[games, slots] = steps.terminal
-        self._kinds[games, slots] = _KIND_BY_ENDED.take(done)
-        self._ages[games, slots] = ages = self._age[games]
+        self._slot_type[games, slots] = _TYPE_BY_DONE.take(done)
+        self._frames_since_reset[games, slots] = ages = self._age[games]
         self._age[games] = self._older[ages]
         self._written[games] += 1
         self._steps += len(games)
@@ -102,8 +104,8 @@ class FrameMemory:
             slots = self._written[over] % self._length
             self._replace(over, slots)
             self._frames[over, slots] = steps.next_state[done, -1]
-            self._kinds[over, slots] = END
-            self._ages[over, slots] = self._age[over]
+            self._slot_type[over, slots] = END
+            self._frames_since_reset[over, slots] = self._age[over]
             self._age[over] = 0
             self._written[over] += 1
 
@@ -129,13 +131,13 @@ class FrameMemory:
             if not self._written[game]:
                 continue
             newest = (self._written[game] - 1) % self._length
-            if self._kinds[game, newest] != STEP:
+            if self._slot_type[game, newest] != STEP:
                 continue
-            self._kinds[game, newest] = END
+            self._slot_type[game, newest] = END
             self._steps -= 1
             before = (newest - 1) % self._length
-            if self._written[game] > 1 and self._kinds[game, before] == STEP:  # else LAST or END
-                self._kinds[game, before] = LAST
+            if self._written[game] > 1 and self._slot_type[game, before] == STEP:  # else LAST or END
+                self._slot_type[game, before] = LAST
             self._age[game] = 0
 
     def sample(self, *shape: int) -> Transition:
@@ -145,7 +147,7 @@ class FrameMemory:
             ValueError: the memory holds no step whose stack and whose n steps are all there.
         """
         count = math.prod(shape)
-        games, steps = self._draw(count)
+        games, steps, weight = self._draw(count)
         slots = steps % self._length
         rewards, discounts = np.zeros(count, np.float32), np.ones(count, np.float32)
         alive, spans = np.ones(count, bool), np.zeros(count, int)
@@ -155,7 +157,7 @@ class FrameMemory:
             terminal = self._terminal[games, at]
             discounts *= np.where(alive, np.where(terminal, 0, self.gamma), 1).astype(np.float32)
             spans += alive
-            alive &= ~terminal & (self._kinds[games, at] == STEP)
+            alive &= ~terminal & (self._slot_type[games, at] == STEP)
         fields = (
             self._stacks(games, steps),
             self._actions[games, slots],
@@ -163,7 +165,17 @@ class FrameMemory:
             discounts,
             self._stacks(games, steps + spans),
         )
-        return Transition(*(field.reshape(*shape, *field.shape[1:]) for field in fields))
+        drawn = Transition(*fields, weight=weight, rows=games * self._length + slots)
+        return drawn.each(lambda field: field.reshape(*shape, *field.shape[1:]))
+
+    @property
+    def random(self) -> np.random.Generator:
+        """What the sampling draws from."""
+        return self.sampler.random
+
+    def update_errors(self, rows: np.ndarray, errors: np.ndarray) -> None:
+        """The transitions in these rows, [K, B] int, had these errors, [K, B] float32, when they were learned from."""
+        self.sampler.update(rows, errors)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """What is stored, as a dict of arrays for `restore`; a memory without steps has none."""
@@ -193,7 +205,7 @@ class FrameMemory:
             getattr(self, f"_{name}")[:, :filled] = arrays[name]
         self._written[:], self._age[:] = arrays["written"], arrays["age"]
         there = np.arange(self._length) < np.minimum(self._written, self._length)[:, None]
-        self._steps = int(np.count_nonzero(there & (self._kinds != END)))
+        self._steps = int(np.count_nonzero(there & (self._slot_type != END)))
 
     def _allocate(self, states, games=None):
         count, self._stack, *frame_shape = states.shape
@@ -209,7 +221,9 @@ class FrameMemory:
         shape = games, self._length
         self._frames = np.zeros((*shape, *frame_shape), states.dtype)
         self._actions, self._rewards = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        self._terminal, self._kinds, self._ages = (np.zeros(shape, dtype) for dtype in (bool, np.uint8, np.uint8))
+        self._terminal, self._slot_type, self._frames_since_reset = (
+            np.zeros(shape, dtype) for dtype in (bool, np.uint8, np.uint8)
+        )
         self._written = np.zeros(games, int)  # slots ever written of each game; step s is in slot s % length
         self._age = np.zeros(games, int)  # how many frames of its game the next stack can look back on, at most stack-1
         self._older = np.minimum(np.arange(self._stack) + 1, self._stack - 1)  # by age, what it is a step later
@@ -217,17 +231,23 @@ class FrameMemory:
     def _replace(self, games, slots):
         """The slots are about to be overwritten: count no longer what they hold."""
         full = self._written[games] >= self._length
-        self._steps -= int(np.count_nonzero(full & (self._kinds[games, slots] != END)))
+        self._steps -= int(np.count_nonzero(full & (self._slot_type[games, slots] != END)))
 
     def _draw(self, count):
-        """Steps that can be drawn, uniformly: their games and their numbers, [count] each."""
-        games, steps = np.zeros(0, int), np.zeros(0, int)
+        """Steps that can be drawn: their games, their numbers, [count] each, and their weights, or None."""
+        parts, missing = [], count
         for _ in range(1000):  # nearly always once: few slots hold no step, or one at the edge of a ring
-            new_games, new_steps = self._draw_slots(count - len(games))
-            good = self._is_whole(new_games, new_steps)
-            games, steps = np.concatenate([games, new_games[good]]), np.concatenate([steps, new_steps[good]])
-            if len(games) == count:
-                return games, steps
+            games, steps, weight = self._draw_slots(missing)
+            good = self._is_whole(games, steps)
+            parts.append((games[good], steps[good], None if weight is None else weight[good]))
+            missing -= len(parts[-1][0])
+            if not missing:
+                games, steps, weight = zip(*parts, strict=True)
+                return (
+                    np.concatenate(games),
+                    np.concatenate(steps),
+                    None if weight[0] is None else np.concatenate(weight),
+                )
         raise ValueError(
             f"The memory holds {self._steps} steps, none with its stack and its n steps. Received: {count}"
         )
@@ -237,26 +257,26 @@ class FrameMemory:
         ends = np.cumsum(stored)
         if ends[-1] == 0:
             raise ValueError(f"The memory holds no steps yet. Received: {count}")
-        drawn = self.random.integers(ends[-1], size=count)
+        drawn, weight = self.sampler.draw(ends[-1], (count,), replace=True)
         games = np.searchsorted(ends, drawn, side="right")
-        return games, self._written[games] - 1 - (drawn - (ends - stored)[games])
+        return games, self._written[games] - 1 - (drawn - (ends - stored)[games]), weight
 
     def _is_whole(self, games, steps):
         """Whether each slot, [N], holds a step, its stack is still there, and its n steps are there already."""
         slots, newest = steps % self._length, self._written[games] - 1
         oldest = np.maximum(newest + 1 - self._length, 0)
-        whole = (self._kinds[games, slots] != END) & (steps - self._ages[games, slots] >= oldest)
+        whole = (self._slot_type[games, slots] != END) & (steps - self._frames_since_reset[games, slots] >= oldest)
         alive = whole.copy()
         for k in range(self.n_step):
             whole &= ~alive | (steps + k < newest)  # the slot after this one holds the next state
             at = (steps + k) % self._length
-            alive &= whole & ~self._terminal[games, at] & (self._kinds[games, at] == STEP)
+            alive &= whole & ~self._terminal[games, at] & (self._slot_type[games, at] == STEP)
         return whole
 
     def _stacks(self, games, steps):
         """The states of these steps, [N, stack, height, width]."""
         back = np.arange(self._stack - 1, -1, -1)  # how many steps back each frame of a stack is
-        ages = self._ages[games, steps % self._length][:, None]
+        ages = self._frames_since_reset[games, steps % self._length][:, None]
         slots = (steps[:, None] - np.minimum(back, ages)) % self._length  # where there is none, the game's first
         stacks = self._frames[games[:, None], slots]
         if self.padding == "zero":

@@ -4,7 +4,7 @@ from collections import deque
 
 import numpy as np
 
-from keras_dqn.core.memory.replay import StepBatch, Transition, transition
+from keras_dqn.core.transition import StepBatch, Transition
 
 
 class NStep:
@@ -29,7 +29,7 @@ class NStep:
         for environment in list(self._pending) if environments is None else environments:
             self._pending.pop(int(environment), None)
 
-    def join(self, steps: StepBatch) -> Transition | None:
+    def append(self, steps: StepBatch) -> Transition | None:
         """Take `StepBatch`, and return the transitions that they complete; None where nothing is complete."""
         complete = []
         rows = zip(
@@ -54,7 +54,7 @@ class NStep:
         if not complete:
             return None
         states, actions, rewards, discounts, next_states, action_mask = zip(*complete, strict=True)
-        return transition(
+        return Transition(
             np.stack(states),
             np.array(actions),
             np.array(rewards, np.float32),

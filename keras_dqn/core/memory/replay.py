@@ -1,76 +1,14 @@
 """What the agent remembers: steps go in, minibatches of transitions come out, the oldest overwritten first."""
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import psutil
 
-from keras_dqn.checks import Seed
-
-
-class StepBatch(NamedTuple):
-    """One step of N environments as it happened: every field has the leading axis N."""
-
-    state: np.ndarray  # [N, *state_shape], the environment's dtype
-    action: np.ndarray  # [N] int, what was done
-    reward: np.ndarray  # [N] float, to learn from
-    next_state: np.ndarray  # [N, *state_shape], at an episode's end its own last one
-    terminal: np.ndarray  # [N] bool, nothing is bootstrapped from `next_state`: a lost life is terminal and not ended
-    done: np.ndarray  # [N] bool, the episode is over: a time limit is ended and not terminal
-    env_id: np.ndarray  # [N] int, which environment each row is of
-    raw_reward: np.ndarray  # [N] float, what the score counts
-    action_mask: np.ndarray | None = None  # [N, actions] bool, what may be done in `next_state`; None for everything
-    q_values: np.ndarray | None = None  # [N, actions] float32 of `state`, from the pass that chose the actions
-
-
-class Transition(NamedTuple):
-    """One step of experience, or a batch of them: then every field has the same leading axes.
-
-    `discount` takes the place of a `done` flag (as in DeepMind's dqn_zoo): 0 where the episode terminated, gamma
-    (gamma^n over n steps) everywhere else, a truncated last step included. A target is then always
-    `reward + discount * value`.
-    """
-
-    state: np.ndarray  # [..., *state_shape], the environment's dtype
-    action: np.ndarray  # [...], int
-    reward: np.ndarray  # [...], float32
-    discount: np.ndarray  # [...], float32
-    next_state: np.ndarray  # [..., *state_shape]
-    action_mask = None  # everything may be done in `next_state`
-
-    def each(self, function: Callable[[Any], Any]) -> "Transition":
-        """What a function makes of each field."""
-        return Transition(*map(function, self))
-
-
-class MaskedTransition(NamedTuple):
-    """A `Transition` in an environment that says which actions may be taken."""
-
-    state: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    discount: np.ndarray
-    next_state: np.ndarray
-    action_mask: np.ndarray  # [..., actions] bool, what may be done in `next_state`
-
-    def each(self, function: Callable[[Any], Any]) -> "MaskedTransition":
-        """What a function makes of each field."""
-        return MaskedTransition(*map(function, self))
-
-
-def transition(
-    state: np.ndarray,
-    action: np.ndarray,
-    reward: np.ndarray,
-    discount: np.ndarray,
-    next_state: np.ndarray,
-    action_mask: np.ndarray | None = None,
-) -> Transition | MaskedTransition:
-    """A `Transition` of these fields, or a `MaskedTransition` where there is a mask."""
-    fields = state, action, reward, discount, next_state
-    return Transition(*fields) if action_mask is None else MaskedTransition(*fields, action_mask)
+from keras_dqn.checks import Seed, check_integer
+from keras_dqn.core.memory.sampling import Uniform
+from keras_dqn.core.transition import StepBatch, Transition
 
 
 class Memory(Protocol):
@@ -101,6 +39,10 @@ class Memory(Protocol):
         """Draw transitions: `sample(K, B)` are K minibatches of B, arrays [K, B, ...]."""
         ...
 
+    def update_errors(self, rows: np.ndarray, errors: np.ndarray) -> None:
+        """The transitions in these rows, [K, B] int, had these errors, [K, B] float32, when they were learned from."""
+        ...
+
     def snapshot(self) -> dict[str, np.ndarray]:
         """What is stored, as arrays for `restore`."""
         ...
@@ -124,18 +66,18 @@ class OneStep:
     def __init__(self, gamma: float):
         self._discounts = np.array([gamma, 0], np.float32)  # by whether the step is terminal
 
-    def join(self, steps: StepBatch) -> Transition:
+    def append(self, steps: StepBatch) -> Transition:
         """The transitions that the steps complete."""
         discounts = self._discounts.take(steps.terminal)
         rewards = steps.reward.astype(np.float32)
-        return transition(steps.state, steps.action, rewards, discounts, steps.next_state, steps.action_mask)
+        return Transition(steps.state, steps.action, rewards, discounts, steps.next_state, steps.action_mask)
 
     def clear(self, environments: np.ndarray | None = None) -> None:
         """Forget the steps that wait for others; here none does."""
 
 
 class ReplayMemory:
-    """A first-in-first-out memory of transitions (Lin 1992), sampled uniformly.
+    """A first-in-first-out memory of transitions (Lin 1992).
 
     The arrays are allocated once, at the first `add`, from the shape and dtype of its transitions, so the same class
     holds four floats or a uint8 frame a state.
@@ -143,8 +85,9 @@ class ReplayMemory:
     Args:
         capacity: how many transitions are kept; the oldest makes room for the newest.
         seed: of the sampling; an int, a `np.random.SeedSequence`, or None for fresh entropy.
-        returns: what makes transitions of steps: `OneStep` or `n_step.NStep`.
+        n_step: makes transitions of steps: `OneStep` or `n_step.NStep`.
         learning_starts: `ready` only with this many.
+        sampler: says which of them are drawn; by default `sampling.Uniform`, with the seed.
 
     Example:
         memory = ReplayMemory(2000, seed=0)
@@ -154,12 +97,17 @@ class ReplayMemory:
 
     epochs, bootstraps = 1, True
 
-    def __init__(self, capacity: int, seed: Seed = None, returns: Any = None, learning_starts: int = 0):
-        if not isinstance(capacity, int | np.integer) or capacity < 1:
-            raise ValueError(f"`capacity` must be a whole number of transitions, 1 or more. Received: {capacity!r}")
-        self.capacity = int(capacity)
-        self.random = np.random.default_rng(seed)
-        self.returns, self.learning_starts = returns or OneStep(gamma=0.99), learning_starts
+    def __init__(
+        self,
+        capacity: int,
+        seed: Seed = None,
+        n_step: Any = None,
+        learning_starts: int = 0,
+        sampler: Uniform | None = None,
+    ):
+        self.capacity = check_integer("capacity", capacity)
+        self.sampler = sampler or Uniform(seed)
+        self.n_step, self.learning_starts = n_step or OneStep(gamma=0.99), learning_starts
         self._arrays = None  # a Transition of arrays [capacity, ...], from the first `add` on
         self._accepted_layout = None
         self._size = 0
@@ -170,13 +118,13 @@ class ReplayMemory:
         return self._size
 
     def remember(self, steps: StepBatch) -> None:
-        """Store what N environments did, once `returns` has made transitions of it."""
-        if (transitions := self.returns.join(steps)) is not None:
+        """Store what N environments did, once `n_step` has made transitions of it."""
+        if (transitions := self.n_step.append(steps)) is not None:
             self.add(transitions)
 
     def begin_episodes(self, environments: np.ndarray | None = None) -> None:
         """Close the episodes under way, of these environments or of all: what comes next is of new ones."""
-        self.returns.clear(environments)
+        self.n_step.clear(environments)
 
     def ready(self, shape: tuple[int, ...]) -> bool:
         """Whether there is enough to draw a sample of that shape."""
@@ -190,43 +138,42 @@ class ReplayMemory:
         """
         if self._arrays is None:
             self._arrays = transitions.each(lambda new: np.zeros((self.capacity, *new.shape[1:]), new.dtype))
-        (s, a, r, d, n), action_mask = transitions[:5], transitions.action_mask
+        s, a, r, d, n, action_mask = transitions[:6]
         layout = (s.shape, a.shape, r.shape, d.shape, n.shape, s.dtype, a.dtype, r.dtype, d.dtype, n.dtype)
         if action_mask is not None:
             layout = (*layout, action_mask.shape, action_mask.dtype)
         if layout != self._accepted_layout:  # almost always the same as the last time, and this runs every step
             self._check_layout(transitions)
             self._accepted_layout = layout
-        count = len(transitions.action)
-        end = self._next + count
+        count, row = len(transitions.action), self._next
         if count == 1:  # one environment: the case that must cost next to nothing
-            states, actions, rewards, discounts, next_states = self._arrays[:5]
-            row = self._next
+            states, actions, rewards, discounts, next_states, action_masks = self._arrays[:6]
             states[row], actions[row], rewards[row], discounts[row], next_states[row] = s[0], a[0], r[0], d[0], n[0]
             if action_mask is not None:
-                self._arrays.action_mask[row] = action_mask[0]
+                action_masks[row] = action_mask[0]
+            rows = row
         else:
-            self._write(transitions, count, end)
-        self._next = end % self.capacity
+            rows = self._write(transitions, count)
+        self.sampler.added(rows)
+        self._next = (row + count) % self.capacity
         self._size = min(self._size + count, self.capacity)
 
-    def _write(self, transitions, count, end):
-        if end <= self.capacity:
-            rows = slice(self._next, end)
-        else:
-            rows = np.arange(end - min(count, self.capacity), end) % self.capacity
-            transitions = transitions.each(lambda new: new[-self.capacity :])
+    def _write(self, transitions, count):
+        """Store several transitions, of more than the capacity the newest; returns their rows."""
+        rows = np.arange(self._next + count - min(count, self.capacity), self._next + count) % self.capacity
         for array, new in zip(self._arrays, transitions, strict=True):
-            array[rows] = new
+            if new is not None:
+                array[rows] = new[-self.capacity :]
+        return rows
 
     def sample(self, *shape: int, replace: bool = False) -> Transition:
-        """Draw transitions uniformly, as copies: `sample(K, B)` are K minibatches of B.
+        """Draw transitions as copies: `sample(K, B)` are K minibatches of B, all different unless `replace`.
 
         Args:
             replace: whether one transition may be drawn twice.
 
         Returns:
-            A `Transition` of arrays [*shape, ...].
+            A `Transition` of arrays [*shape, ...], its `rows` among them.
 
         Raises:
             ValueError: the memory is empty, or holds fewer and `replace` is False.
@@ -234,13 +181,19 @@ class ReplayMemory:
         count = math.prod(shape)
         if self._arrays is None or (count > self._size and not replace):
             raise ValueError(f"The memory holds {self._size} transitions, too few for this sample. Received: {count}")
-        if replace:
-            rows = self.random.integers(self._size, size=shape)
-        else:
-            rows = self.random.choice(self._size, count, replace=False).reshape(shape)
-        return self._arrays.each(lambda array: array[rows])
+        rows, weight = self.sampler.draw(self._size, shape, replace)
+        return self._arrays.each(lambda array: array[rows])._replace(weight=weight, rows=rows)
 
-    def contents(self) -> Transition | MaskedTransition:
+    @property
+    def random(self) -> np.random.Generator:
+        """What the sampling draws from."""
+        return self.sampler.random
+
+    def update_errors(self, rows: np.ndarray, errors: np.ndarray) -> None:
+        """The transitions in these rows, [K, B] int, had these errors, [K, B] float32, when they were learned from."""
+        self.sampler.update(rows, errors)
+
+    def contents(self) -> Transition:
         """All transitions from the oldest to the newest, as copies: a `Transition` of arrays [len(memory), ...]."""
         if self._arrays is None:
             raise ValueError("The memory has no transitions yet. Received: 0")
@@ -256,7 +209,7 @@ class ReplayMemory:
         """What is stored, as a dict of arrays for `restore`; a memory without transitions has none."""
         if self._arrays is None:
             return {}
-        arrays = {name: array[: self._size] for name, array in self._arrays._asdict().items()}
+        arrays = {name: array[: self._size] for name, array in self._arrays._asdict().items() if array is not None}
         return {**arrays, "next_row": np.array(self._next)}
 
     def check_fits(self, state_shape: tuple[int, ...]) -> None:
@@ -270,7 +223,7 @@ class ReplayMemory:
         Raises:
             ValueError: it was of another capacity, or of other states; nothing is changed.
         """
-        fields = transition(*(arrays[name] for name in Transition._fields), arrays.get("action_mask"))
+        fields = Transition(*(arrays.get(name) for name in Transition._fields[:6]))
         size, row = len(arrays["action"]), int(arrays["next_row"])
         if size > self.capacity or not 0 <= row < self.capacity or (size < self.capacity and row != size):
             raise ValueError(
@@ -281,14 +234,17 @@ class ReplayMemory:
             raise ValueError(f"The saved states must have shape {state_shape}. Received: {fields[0].shape[1:]}")
         self._arrays = fields.each(lambda field: np.zeros((self.capacity, *field.shape[1:]), field.dtype))
         for array, field in zip(self._arrays, fields, strict=True):
-            array[:size] = field
+            if field is not None:
+                array[:size] = field
         self._accepted_layout, self._size, self._next = None, size, row
 
     def _check_layout(self, transitions):
         count = len(transitions.action)
-        if len(transitions) != len(self._arrays):
-            raise ValueError(f"`action_mask` must be in all transitions or in none. Received: {transitions.allowed}")
-        for name, array, new in zip(self._arrays._fields, self._arrays, transitions, strict=True):
+        for name, array, new in zip(Transition._fields, self._arrays, transitions, strict=True):
+            if (array is None) != (new is None):
+                raise ValueError(f"`{name}` must be in all transitions or in none. Received: {new}")
+            if new is None:
+                continue
             if new.shape != (count, *array.shape[1:]):
                 raise ValueError(f"`{name}` must have shape {(count, *array.shape[1:])}. Received: {new.shape}")
             if new.dtype != array.dtype:

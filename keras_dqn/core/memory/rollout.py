@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_dqn.checks import Seed, check_fraction, check_integer
-from keras_dqn.core.memory.replay import StepBatch, Transition, check_fits
+from keras_dqn.core.memory.replay import check_fits
+from keras_dqn.core.transition import StepBatch, Transition
 
 
 def lambda_return(
@@ -160,6 +161,9 @@ class RolloutMemory:
         if self._drawn == self.epochs:
             self._carry_over()
         return Transition(states, actions, returns, np.zeros(shape, np.float32), states)
+
+    def update_errors(self, rows: np.ndarray | None, errors: np.ndarray) -> None:
+        """A rollout is drawn whole: nobody is preferred for an error."""
 
     def lambda_returns(self) -> np.ndarray:
         """The lambda-returns of the rollout's steps, float32 [capacity], from the last to the first."""

@@ -1,8 +1,8 @@
 """The networks that see: on stacks of frames (Mnih et al. 2015), and on differences of screens."""
 
-from keras_dqn.backend import keras, tf
+from keras_dqn.backend import keras
 from keras_dqn.checks import Seed, seed_sequence
-from keras_dqn.core.networks.layers import LayerNormRelu
+from keras_dqn.core.networks.layers import LayerNormRelu, ScaledFrames, ScreenDifference
 
 
 def nature_cnn(
@@ -72,41 +72,6 @@ def _normalized_cnn(state_shape, action_size, seed, dtype, normalization):
     network += [layers.Flatten(), layers.Dense(512, **options("hidden")), LayerNormRelu(name="normalization_hidden")]
     network.append(layers.Dense(action_size, **options("output", 1.0, "float32")))
     return keras.Sequential(network, name="nature_cnn")
-
-
-@keras.saving.register_keras_serializable("keras_dqn")
-class ScaledFrames(keras.layers.Layer):
-    """Stacks of frames, ready to be convolved: uint8 [B, stack, height, width] to [B, height, width, stack], 0 to 1.
-
-    In one compiled pass: Permute and Rescaling take three over the largest array there is.
-    """
-
-    def call(self, inputs: "tf.Tensor") -> "tf.Tensor":
-        return _scaled_frames(inputs, self.compute_dtype)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        batch, stack, *size = input_shape
-        return (batch, *size, stack)
-
-
-@tf.function(jit_compile=True)
-def _scaled_frames(frames, dtype):
-    return tf.cast(tf.cast(tf.transpose(frames, (0, 2, 3, 1)), tf.float32) / 255, dtype)
-
-
-@keras.saving.register_keras_serializable("keras_dqn")
-class ScreenDifference(keras.layers.Layer):
-    """What changed between two screens: uint8 [B, 2, height, width, 3] to float32 [B, height, width, 3], -1 to 1.
-
-    The screens are scaled to 0 to 1 first: a difference of uint8 would wrap, -1 become 255.
-    """
-
-    def call(self, inputs: "tf.Tensor") -> "tf.Tensor":
-        scaled = keras.ops.cast(inputs, self.compute_dtype) / 255
-        return scaled[:, 1] - scaled[:, 0]
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (input_shape[0], *input_shape[2:])
 
 
 def difference_cnn(state_shape: tuple[int, ...], action_size: int, seed: Seed = None) -> "keras.Model":

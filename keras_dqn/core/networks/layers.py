@@ -1,18 +1,20 @@
-"""Layer normalization and relu as one layer: the passes over the largest arrays of a network, compiled into one."""
+"""Layers of our own, in `keras.ops`; where TensorFlow computes one in fewer passes, it does (`backends`)."""
 
-from functools import partial
 from typing import Any
 
-from keras_dqn.backend import keras, tf
+from keras_dqn.backend import keras
+
+if keras.backend.backend() == "tensorflow":
+    from keras_dqn.core.backends import tensorflow_layers as fused
+else:
+    fused = None
 
 
 @keras.saving.register_keras_serializable("keras_dqn")
 class LayerNormRelu(keras.layers.Layer):
     """relu of Keras's `LayerNormalization` over all axes but the first (Ba et al. 2016), [B, ...] to [B, ...].
 
-    The same numbers, to float32 rounding, in a third of the time: mean, variance, scale, shift and relu, and in the
-    gradient all that follows from them, are one compiled pass each, whose sums over a row are matrix products. The sums
-    are float32 whatever the inputs are.
+    Its sums are float32 whatever the inputs are.
 
     Args:
         epsilon: added to the variance.
@@ -27,14 +29,11 @@ class LayerNormRelu(keras.layers.Layer):
         # autocast would take them to bfloat16 and back
         self.gamma = self.add_weight(shape=shape, initializer="ones", name="gamma", autocast=False)
         self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta", autocast=False)
-        # TensorFlow warns of code that meets ever new shapes, which here are those of other layers: each has its own.
-        self._forward, self._backward = (tf.function(partial(one), jit_compile=True) for one in (_forward, _backward))
+        self._norm_relu = norm_relu if fused is None else fused.layer_norm_relu()
 
-    def call(self, inputs: "tf.Tensor") -> "tf.Tensor":
-        gamma, beta = (tf.reshape(keras.ops.convert_to_tensor(weight), [-1]) for weight in (self.gamma, self.beta))
-        rows = tf.reshape(inputs, (-1, gamma.shape[0]))
-        outputs = self._norm_relu(rows, gamma, beta)
-        return tf.reshape(outputs, (-1, *inputs.shape[1:]))
+    def call(self, inputs: Any) -> Any:
+        gamma, beta = map(keras.ops.convert_to_tensor, (self.gamma, self.beta))
+        return self._norm_relu(inputs, gamma, beta, self.epsilon, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
@@ -42,35 +41,44 @@ class LayerNormRelu(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
 
-    def _norm_relu(self, rows, gamma, beta):
-        """[B, n] and [n] to [B, n] of the dtype that is computed in, with its gradient."""
 
-        @tf.custom_gradient
-        def normalized(rows, gamma, beta):
-            outputs, mean, inverse_std = self._forward(rows, gamma, beta, self.epsilon, self.compute_dtype)
-            return outputs, lambda gradient: self._backward(rows, gamma, beta, mean, inverse_std, gradient)
-
-        return normalized(rows, gamma, beta)
-
-
-def _row_mean(values):
-    """[B, n] to [B, 1]; as a product it is vectorised, as a sum it is not."""
-    count = values.shape[1]
-    return tf.matmul(values, tf.ones((count, 1))) / count
+def norm_relu(inputs: Any, gamma: Any, beta: Any, epsilon: float, dtype: str) -> Any:
+    """What `LayerNormRelu` computes, of inputs [B, ...], gamma and beta [...]."""
+    ops, axes = keras.ops, tuple(range(1, len(inputs.shape)))
+    inputs = ops.cast(inputs, "float32")
+    centered = inputs - ops.mean(inputs, axes, keepdims=True)
+    inverse_std = ops.rsqrt(ops.mean(ops.square(centered), axes, keepdims=True) + epsilon)
+    return ops.cast(ops.relu(centered * inverse_std * gamma + beta), dtype)
 
 
-def _forward(rows, gamma, beta, epsilon, dtype):
-    rows = tf.cast(rows, tf.float32)
-    mean = _row_mean(rows)
-    centred = rows - mean
-    inverse_std = tf.math.rsqrt(_row_mean(tf.square(centred)) + epsilon)
-    return tf.cast(tf.nn.relu(centred * inverse_std * gamma + beta), dtype), mean, inverse_std
+@keras.saving.register_keras_serializable("keras_dqn")
+class ScaledFrames(keras.layers.Layer):
+    """Stacks of frames, ready to be convolved: uint8 [B, stack, height, width] to [B, height, width, stack], 0 to 1."""
+
+    def call(self, inputs: Any) -> Any:
+        return (scaled_frames if fused is None else fused.scaled_frames)(inputs, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        batch, stack, *size = input_shape
+        return (batch, *size, stack)
 
 
-def _backward(rows, gamma, beta, mean, inverse_std, gradient):
-    """The gradients of rows, gamma and beta from that of the outputs; the first has the dtype of the rows."""
-    normalized = (tf.cast(rows, tf.float32) - mean) * inverse_std
-    gradient = tf.where(normalized * gamma + beta > 0, tf.cast(gradient, tf.float32), 0.0)
-    scaled = gradient * gamma
-    of_rows = inverse_std * (scaled - _row_mean(scaled) - normalized * _row_mean(scaled * normalized))
-    return tf.cast(of_rows, rows.dtype), tf.reduce_sum(gradient * normalized, 0), tf.reduce_sum(gradient, 0)
+def scaled_frames(frames: Any, dtype: str) -> Any:
+    """What `ScaledFrames` computes."""
+    ops = keras.ops
+    return ops.cast(ops.cast(ops.transpose(frames, (0, 2, 3, 1)), "float32") / 255, dtype)
+
+
+@keras.saving.register_keras_serializable("keras_dqn")
+class ScreenDifference(keras.layers.Layer):
+    """What changed between two screens: uint8 [B, 2, height, width, 3] to float32 [B, height, width, 3], -1 to 1.
+
+    The screens are scaled to 0 to 1 first: a difference of uint8 would wrap, -1 become 255.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        scaled = keras.ops.cast(inputs, self.compute_dtype) / 255
+        return scaled[:, 1] - scaled[:, 0]
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], *input_shape[2:])

@@ -1,81 +1,219 @@
-"""A small Dense network's forward pass in NumPy, for acting."""
+"""The forward pass in NumPy: what acts with small networks, on machines without TensorFlow, and on the page.
+
+At the size of small Dense networks a call of the model costs a hundred times its arithmetic; and a process that imports
+no TensorFlow starts in a second and takes a fifth of the memory.
+"""
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
-from keras_dqn.backend import keras
-from keras_dqn.core.networks.mlp import Dueling
-
-_FLOAT32 = np.dtype(np.float32)
-
+if TYPE_CHECKING:
+    from keras_dqn.backend import keras
 
 _ZERO = np.zeros((), np.float32)  # a Python 0 would be converted in every call
 # Multiplications in a product that NumPy's OpenBLAS makes on one thread. It shares larger ones out among several, which
 # at the size of these networks wait for each other thirty times as long as the product takes.
 _ONE_THREAD = 2**18
+_SMALL = "dense", "dueling", "rescaling"  # the layers of networks that act faster so than through TensorFlow
+
+
+class Layer(NamedTuple):
+    """A layer of a network as plain data."""
+
+    kind: str  # a name in `OPERATIONS`
+    shapes: list[tuple[int, ...]]  # of its weights, in the order of Keras
+    options: dict[str, Any]  # of the operation
+    dtype: str = "float32"  # that Keras computes it in
 
 
 class NumpyForward:
-    """A Dense network's forward pass in NumPy: the brain's numbers without the cost of a TensorFlow call.
-
-    At the size of these networks a call of the model costs a hundred times its arithmetic.
+    """Layers one after the other, in NumPy: the brain's numbers, to float32 rounding.
 
     Args:
-        brain: a built `keras.Sequential` as `mlp` makes it: Dense layers with relu or linear activation, perhaps a
-            Rescaling before and a `Dueling` head after them (see `supports`).
+        layers: as `layers_of` describes them; `refresh` gives them weights.
     """
 
-    def __init__(self, brain: "keras.Model"):
-        layers = list(brain.layers)
-        self._rescale = None
-        if isinstance(layers[0], keras.layers.Rescaling):
-            rescaling = layers.pop(0)
-            self._rescale = np.array([rescaling.scale, rescaling.offset], np.float32)[:, None]
-        self._dueling = layers[-1].join if isinstance(layers[-1], Dueling) else None
-        self._relu = [getattr(layer, "activation", None) is keras.activations.relu for layer in layers]
-        shapes = [tuple(variable.shape) for variable in brain.weights]
-        self._rows = max(_ONE_THREAD // max(map(math.prod, shapes)) // 4, 1) * 4  # by fours the numbers stay the same
-        ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
-        biases = [(1, *shape) if len(shape) == 1 else shape for shape in shapes]  # for one state no broadcasting
-        self._views = [(slice(start, end), shape) for start, end, shape in zip([0, *ends], ends, biases, strict=False)]
-        self.refresh(np.concatenate([weight.ravel() for weight in brain.get_weights()]))
-
-    @staticmethod
-    def supports(brain: "keras.Model") -> bool:
-        """Whether `brain` is such a network."""
-        if not isinstance(brain, keras.Sequential):
-            return False
-        layers = list(brain.layers)
-        if type(layers[0]) is keras.layers.Rescaling and np.ndim(layers[0].scale) == np.ndim(layers[0].offset) == 1:
-            layers.pop(0)
-        if layers and type(layers[-1]) is Dueling:
-            layers[-1] = layers[-1].value_and_advantages
-        return bool(layers) and all(
-            type(layer) is keras.layers.Dense
-            and layer.use_bias
-            and layer.activation in (keras.activations.relu, keras.activations.linear)
-            and layer.compute_dtype == layer.variable_dtype == "float32"
-            for layer in layers
-        )
+    def __init__(self, layers: list[Layer]):
+        self.layers, self._operations = layers, []
+        small = all(layer.kind in _SMALL for layer in layers)
+        largest = max((math.prod(shape) for layer in layers for shape in layer.shapes), default=1)
+        self._rows = max(_ONE_THREAD // largest // 4, 1) * 4 if small else 2**62  # by fours the numbers stay the same
+        self._takes_bytes = layers[0].kind == "frames"
 
     def refresh(self, flat_weights: np.ndarray) -> None:
         """Take over new weights: all of the brain's, in order, as one float32 vector."""
-        arrays = [flat_weights[part].reshape(shape) for part, shape in self._views]  # this runs every update
-        self._layers = list(zip(arrays[::2], arrays[1::2], self._relu, strict=True))
+        position, operations = 0, []  # this runs every update
+        for kind, shapes, options, _ in self.layers:
+            weights = []
+            for shape in shapes:
+                end = position + math.prod(shape)
+                weights.append(flat_weights[position:end].reshape(shape))
+                position = end
+            operations.append((OPERATIONS[kind], (*weights, *options.values())))
+        self._operations = operations
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
-        """Q-values, float32 [N, actions], of states [N, state_size]."""
+        """Q-values, float32 [N, actions], of states [N, *state_shape]."""
+        if not self._takes_bytes and states.dtype != np.float32:
+            states = states.astype(np.float32)
         if len(states) <= self._rows:
             return self._forward(states)
         return np.concatenate([self._forward(states[i : i + self._rows]) for i in range(0, len(states), self._rows)])
 
-    def _forward(self, states):
-        states = states if states.dtype is _FLOAT32 else states.astype(np.float32)
-        x = states if self._rescale is None else states * self._rescale[0] + self._rescale[1]
-        for kernel, bias, relu in self._layers:
-            x = x.dot(kernel)  # at this size half the cost of `@`
-            x += bias
-            if relu:
-                np.maximum(x, _ZERO, out=x)
-        return x if self._dueling is None else self._dueling(x, np.mean)
+    def _forward(self, x):
+        for operation, arguments in self._operations:
+            x = operation(x, *arguments)
+        return x
+
+
+# -------------------------------------------------------------------- operations
+
+
+def _relu(x):
+    return np.maximum(x, _ZERO, out=x)
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def _elu(x):
+    return np.where(x > 0, x, np.expm1(np.minimum(x, _ZERO)))
+
+
+ACTIVATIONS: dict[str, Callable | None] = {
+    "linear": None,
+    "relu": _relu,
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+    "elu": _elu,
+}
+
+
+def _dense(x, kernel, bias, activation):
+    """[N, inputs] to [N, outputs]."""
+    x = x.dot(kernel)  # at this size half the cost of `@`
+    x += bias
+    return x if activation == "linear" else ACTIVATIONS[activation](x)
+
+
+def _dense_without_bias(x, kernel, activation):
+    return _dense(x, kernel, _ZERO, activation)
+
+
+def _rescaling(x, scale, offset):
+    return x * scale + offset
+
+
+def _dueling(x):
+    """Advantages and a value, [N, actions + 1], to Q-values; see `heads.Dueling`."""
+    advantages, value = x[:, :-1], x[:, -1:]
+    return value + advantages - np.mean(advantages, axis=-1, keepdims=True)
+
+
+def _frames(x):
+    """Stacks, uint8 [N, stack, height, width], as [N, height, width, stack] from 0 to 1; see `layers.ScaledFrames`."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) * np.float32(1 / 255)
+
+
+def _convolution(x, kernel, bias, stride, activation):
+    """[N, height, width, channels] to [N, height', width', filters]; no padding."""
+    high, wide, channels, filters = kernel.shape
+    count, height, width = len(x), (x.shape[1] - high) // stride + 1, (x.shape[2] - wide) // stride + 1
+    by_state, by_row, by_column, by_channel = x.strides
+    # Each row of a patch, its columns and channels, lies in one piece: these are what is copied.
+    shape = count, height, width, high, wide * channels
+    patches = as_strided(x, shape, (by_state, stride * by_row, stride * by_column, by_row, by_channel))
+    outputs = _dense(patches.reshape(count * height * width, -1), kernel.reshape(-1, filters), bias, activation)
+    return outputs.reshape(count, height, width, filters)
+
+
+def _layer_norm_relu(x, gamma, beta, epsilon):
+    """relu of the normalization over all axes but the first; see `layers.LayerNormRelu`."""
+    axes = tuple(range(1, x.ndim))
+    centered = x - x.mean(axes, keepdims=True)
+    scale = 1 / np.sqrt(np.square(centered).mean(axes, keepdims=True) + np.float32(epsilon))
+    return np.maximum(centered * scale * gamma + beta, 0)
+
+
+def _flatten(x):
+    return x.reshape(len(x), -1)
+
+
+OPERATIONS = {
+    "convolution": _convolution,
+    "dense": _dense,
+    "dense_without_bias": _dense_without_bias,
+    "dueling": _dueling,
+    "flatten": _flatten,
+    "frames": _frames,
+    "layer_norm_relu": _layer_norm_relu,
+    "rescaling": _rescaling,
+}
+
+
+# -------------------------------------------------------------------- from Keras
+
+
+def acting_forward(brain: "keras.Model") -> NumpyForward | None:
+    """What acts with the brain's numbers faster than the brain does: for small Dense networks, else None."""
+    layers = layers_of(brain)
+    if layers is None or not all(
+        layer.kind in _SMALL
+        and layer.dtype == "float32"
+        and layer.options.get("activation") in (None, "linear", "relu")
+        for layer in layers
+    ):
+        return None
+    return NumpyForward(layers)
+
+
+def layers_of(brain: "keras.Model") -> list[Layer] | None:
+    """The layers of a `keras.Sequential` as plain data; None where one is of a kind that is not known here."""
+    from keras_dqn.backend import keras
+
+    if not isinstance(brain, keras.Sequential):
+        return None
+    found = []
+    for layer in brain.layers:
+        described = _described(layer)
+        if described is None:
+            return None
+        found += described
+    shapes = [shape for layer in found for shape in layer.shapes]
+    return found if shapes == [tuple(weight.shape) for weight in brain.weights] else None
+
+
+def _described(layer):
+    """A Keras layer as a list of `Layer`s; None where its kind is not known."""
+    from keras_dqn.backend import keras
+    from keras_dqn.core.networks.heads import Dueling
+    from keras_dqn.core.networks.layers import LayerNormRelu, ScaledFrames
+
+    kind, dtype, shapes = type(layer), layer.compute_dtype, [tuple(weight.shape) for weight in layer.weights]
+    activation = getattr(getattr(layer, "activation", None), "__name__", None)
+    known = activation in ACTIVATIONS and layer.activation is getattr(keras.activations, activation)
+    if kind is keras.layers.Dropout:  # it is for training alone
+        return []
+    if kind is keras.layers.Rescaling:
+        scale, offset = (np.asarray(value, np.float32) for value in (layer.scale, layer.offset))
+        return [Layer("rescaling", [], {"scale": scale, "offset": offset}, dtype)]
+    if kind is keras.layers.Dense and known:
+        name = "dense" if layer.use_bias else "dense_without_bias"
+        return [Layer(name, shapes, {"activation": activation}, dtype)]
+    if kind is Dueling and (inner := _described(layer.value_and_advantages)) is not None:
+        return [*inner, Layer("dueling", [], {}, dtype)]
+    if kind is LayerNormRelu:
+        return [Layer("layer_norm_relu", shapes, {"epsilon": layer.epsilon}, dtype)]
+    if kind in (ScaledFrames, keras.layers.Flatten):
+        return [Layer("frames" if kind is ScaledFrames else "flatten", [], {}, dtype)]
+    if kind is keras.layers.Conv2D and known and layer.use_bias and layer.strides[0] == layer.strides[1]:
+        plain = layer.padding, layer.data_format, layer.groups, tuple(layer.dilation_rate)
+        if plain == ("valid", "channels_last", 1, (1, 1)):
+            options = {"stride": layer.strides[0], "activation": activation}
+            return [Layer("convolution", shapes, options, dtype)]
+    return None

@@ -8,7 +8,7 @@ from keras_dqn.backend import keras, tf
 from keras_dqn.core.networks.atari import nature_cnn
 from keras_dqn.core.networks.layers import LayerNormRelu
 from keras_dqn.core.networks.mlp import mlp
-from keras_dqn.core.networks.numpy_forward import NumpyForward
+from keras_dqn.core.networks.numpy_forward import acting_forward
 
 SHAPES = [(20, 20, 32), (7, 7, 64), (512,), (5,)]
 
@@ -117,7 +117,7 @@ def test_bfloat16_files_are_the_same_files():
 def test_a_normalized_network_of_vectors():
     brain = mlp(4, 2, hidden=(8, 8), normalization="layer", seed=0)
     assert [type(layer).__name__ for layer in brain.layers] == ["Dense", "LayerNormRelu"] * 2 + ["Dense"]
-    assert not NumpyForward.supports(brain)
+    assert acting_forward(brain) is None
     for layer in brain.layers[:-1:2]:
         assert layer.activation is keras.activations.linear
 

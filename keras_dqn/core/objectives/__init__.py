@@ -1,0 +1,1 @@
+"""What the outputs of a network mean, what they are moved towards, and how far off they are."""
