@@ -28,7 +28,7 @@ class Update(NamedTuple):
     """What K updates came to, each before it was made."""
 
     losses: np.ndarray  # [K] float32
-    errors: np.ndarray  # [K, B] float32, the loss of each transition
+    errors: Any  # [K, B] float32, the loss of each transition: an array, or a tensor that `np.asarray` makes one of
 
 
 class AnyLearner(Protocol):

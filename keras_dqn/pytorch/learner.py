@@ -115,7 +115,7 @@ class TorchLearner:
         save_weights(self.keras_model(), path)
 
     def load_weights(self, path: str | Path) -> None:
-        """Take the weights of brain and target network from an .h5 file of any Keras, as `Learner.load_weights` does."""
+        """Take the weights of brain and target network from an .h5 file, as `Learner.load_weights` does."""
         self.brain.load_state_dict(to_state_dict(read_weights(self.twin, path)))
         self.copy_to_target()
 
@@ -125,7 +125,7 @@ class TorchLearner:
 
     @torch.no_grad()
     def copy_to_target(self, tau: float = 1.0) -> None:
-        """Make the target network equal to the brain, as it is at construction; or move it there by the fraction tau."""
+        """Make the target network equal to the brain, as at construction; or move it there by the fraction tau."""
         if self.target_brain is not None:
             torch._foreach_lerp_(self._target_parameters, self._parameters, tau)
 

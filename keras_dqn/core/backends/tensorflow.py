@@ -38,14 +38,15 @@ class Updates:
         """So many updates have been made."""
         self._count.assign(count)
 
-    def __call__(self, batches: Transition, plainly: bool) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    def __call__(self, batches: Transition, plainly: bool) -> tuple[np.ndarray, "tf.Tensor", int, np.ndarray]:
         """Make K updates from a `Transition` of arrays [K, B, ...], until one is not finite.
 
         Args:
             plainly: one update (K = 1) by a plain graph: it is ready in a tenth of the time, and costs a fifth more.
 
         Returns:
-            Losses, [K]; errors, [K, B]; how many updates were made; all weights after them, [parameters]. All float32.
+            Losses, [K]; errors, [K, B], a tensor, as few ask for them; how many updates were made; and all weights after
+            them, [parameters]. All float32.
         """
         # With small networks the call costs as much as the arithmetic: so one array where that can be, made into a
         # tensor here, and a function that is looked up by layout and not by all its arguments.
@@ -55,10 +56,8 @@ class Updates:
         if layout not in self._traced:
             function = self._update_plainly if plainly else self._update
             self._traced[layout] = function.get_concrete_function(*fields)
-        results, made, flat_weights = self._traced[layout](*fields)
-        results = results.numpy()
-        flat_weights = flat_weights.numpy() if self._jit_compile else self.read_weights()
-        return results[:, 0], results[:, 1:], int(made), flat_weights
+        losses, errors, made, flat_weights = self._traced[layout](*fields)
+        return losses.numpy(), errors, int(made), flat_weights.numpy() if self._jit_compile else self.read_weights()
 
     def q_values(self, states: np.ndarray) -> np.ndarray:
         """Q-values, float32 [N, actions], of states [N, *state_shape]."""
@@ -73,27 +72,30 @@ class Updates:
         batches = _unpacked(fields, self._loss.bootstraps)
         count, size = batches.reward.shape
 
-        def gradient_step(k, finite, results):
-            result, finite = self._gradient_step(batches.each(lambda field: field[k]), self._apply)
-            return k + tf.cast(finite, tf.int32), finite, results.write(k, result)
+        def gradient_step(k, finite, losses, errors):
+            loss, error, finite = self._gradient_step(batches.each(lambda field: field[k]), self._apply)
+            return k + tf.cast(finite, tf.int32), finite, losses.write(k, loss), errors.write(k, error)
 
-        results = tf.TensorArray(tf.float32, size=count, element_shape=(1 + size,))
-        made, _, results = tf.while_loop(
-            lambda k, finite, _: (k < count) & finite, gradient_step, (0, True, results), maximum_iterations=count
+        losses, errors = (tf.TensorArray(tf.float32, size=count, element_shape=shape) for shape in ((), (size,)))
+        made, _, losses, errors = tf.while_loop(
+            lambda k, finite, *_: (k < count) & finite,
+            gradient_step,
+            (0, True, losses, errors),
+            maximum_iterations=count,
         )
-        return results.stack(), made, self._flat() if self._jit_compile else tf.zeros(0)
+        return losses.stack(), errors.stack(), made, self._flat() if self._jit_compile else tf.zeros(0)
 
     def _updated_plainly(self, *fields):
         """The same for K = 1, without a loop and with nothing in it that XLA compiles."""
         batch = _unpacked(fields, self._loss.bootstraps).each(lambda field: field[0])
-        result, finite = self._gradient_step(batch, self._applied)
-        return result[tf.newaxis], tf.cast(finite, tf.int32), self._flat()
+        loss, errors, finite = self._gradient_step(batch, self._applied)
+        return loss[tf.newaxis], errors[tf.newaxis], tf.cast(finite, tf.int32), self._flat()
 
     def _gradient_step(self, batch, apply_gradients):
         """One update from one minibatch [B, ...]; nothing is assigned unless loss and gradients are finite.
 
         Returns:
-            The loss and the errors as one vector, [1 + B], and whether the update was made.
+            The loss, the errors, [B], and whether the update was made.
         """
         brain = self._loss.brain
         targets = self._loss.targets(batch)
@@ -111,7 +113,7 @@ class Updates:
             self._move_target()
             return True
 
-        return tf.concat([loss[tf.newaxis], errors], 0), tf.cond(finite, apply, lambda: False)
+        return loss, errors, tf.cond(finite, apply, lambda: False)
 
     def _applied(self, gradients):
         self._optimizer.apply(gradients, self._loss.brain.trainable_variables)

@@ -5,7 +5,6 @@ no TensorFlow starts in a second and takes a fifth of the memory.
 """
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 if TYPE_CHECKING:
     from keras_dqn.backend import keras
 
+_FLOAT32 = np.dtype(np.float32)
 _ZERO = np.zeros((), np.float32)  # a Python 0 would be converted in every call
 # Multiplications in a product that NumPy's OpenBLAS makes on one thread. It shares larger ones out among several, which
 # at the size of these networks wait for each other thirty times as long as the product takes.
@@ -38,7 +38,16 @@ class NumpyForward:
     """
 
     def __init__(self, layers: list[Layer]):
-        self.layers, self._operations = layers, []
+        self.layers, self._operations, self._views, position = layers, [], [], 0
+        for layer in layers:
+            views = []
+            for shape in layer.shapes:
+                part = slice(position, position + math.prod(shape))
+                views.append(
+                    (part, (1, *shape) if layer.kind in _SMALL and len(shape) == 1 else shape)
+                )  # no broadcasting
+                position = part.stop
+            self._views.append((OPERATIONS[layer.kind](**layer.options), views))
         small = all(layer.kind in _SMALL for layer in layers)
         largest = max((math.prod(shape) for layer in layers for shape in layer.shapes), default=1)
         self._rows = max(_ONE_THREAD // largest // 4, 1) * 4 if small else 2**62  # by fours the numbers stay the same
@@ -46,102 +55,115 @@ class NumpyForward:
 
     def refresh(self, flat_weights: np.ndarray) -> None:
         """Take over new weights: all of the brain's, in order, as one float32 vector."""
-        position, operations = 0, []  # this runs every update
-        for kind, shapes, options, _ in self.layers:
-            weights = []
-            for shape in shapes:
-                end = position + math.prod(shape)
-                weights.append(flat_weights[position:end].reshape(shape))
-                position = end
-            operations.append((OPERATIONS[kind], (*weights, *options.values())))
-        self._operations = operations
+        self._operations = [  # this runs every update
+            (operation, [flat_weights[part].reshape(shape) for part, shape in views])
+            for operation, views in self._views
+        ]
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
         """Q-values, float32 [N, actions], of states [N, *state_shape]."""
-        if not self._takes_bytes and states.dtype != np.float32:
+        if not self._takes_bytes and states.dtype is not _FLOAT32:
             states = states.astype(np.float32)
         if len(states) <= self._rows:
             return self._forward(states)
         return np.concatenate([self._forward(states[i : i + self._rows]) for i in range(0, len(states), self._rows)])
 
     def _forward(self, x):
-        for operation, arguments in self._operations:
-            x = operation(x, *arguments)
+        for operation, weights in self._operations:
+            x = operation(x, *weights)
         return x
 
 
-# -------------------------------------------------------------------- operations
+# -------------------------------------------------------------------- operations, functions of x and a layer's weights
 
 
-def _relu(x):
+def _dense_linear(x, kernel, bias):
+    """[N, inputs] to [N, outputs]."""
+    x = x.dot(kernel)  # at this size half the cost of `@`
+    x += bias
+    return x
+
+
+def _dense_relu(x, kernel, bias):
+    x = x.dot(kernel)
+    x += bias
     return np.maximum(x, _ZERO, out=x)
 
 
-def _sigmoid(x):
-    return 1 / (1 + np.exp(-x))
+def _then(function):
+    return lambda x, kernel, bias: function(_dense_linear(x, kernel, bias))
 
 
 def _elu(x):
     return np.where(x > 0, x, np.expm1(np.minimum(x, _ZERO)))
 
 
-ACTIVATIONS: dict[str, Callable | None] = {
-    "linear": None,
-    "relu": _relu,
-    "tanh": np.tanh,
-    "sigmoid": _sigmoid,
-    "elu": _elu,
+_DENSE = {  # by activation
+    "linear": _dense_linear,
+    "relu": _dense_relu,
+    "tanh": _then(np.tanh),
+    "sigmoid": _then(lambda x: 1 / (1 + np.exp(-x))),
+    "elu": _then(_elu),
 }
 
 
-def _dense(x, kernel, bias, activation):
-    """[N, inputs] to [N, outputs]."""
-    x = x.dot(kernel)  # at this size half the cost of `@`
-    x += bias
-    return x if activation == "linear" else ACTIVATIONS[activation](x)
+def _dense(activation):
+    return _DENSE[activation]
 
 
-def _dense_without_bias(x, kernel, activation):
-    return _dense(x, kernel, _ZERO, activation)
+def _dense_without_bias(activation):
+    return lambda x, kernel: _DENSE[activation](x, kernel, _ZERO)
 
 
-def _rescaling(x, scale, offset):
-    return x * scale + offset
+def _rescaling(scale, offset):
+    return lambda x: x * scale + offset
 
 
-def _dueling(x):
+def _dueling():
     """Advantages and a value, [N, actions + 1], to Q-values; see `heads.Dueling`."""
-    advantages, value = x[:, :-1], x[:, -1:]
-    return value + advantages - np.mean(advantages, axis=-1, keepdims=True)
+
+    def q_values(x):
+        advantages, value = x[:, :-1], x[:, -1:]
+        return value + advantages - np.mean(advantages, axis=-1, keepdims=True)
+
+    return q_values
 
 
-def _frames(x):
+def _frames():
     """Stacks, uint8 [N, stack, height, width], as [N, height, width, stack] from 0 to 1; see `layers.ScaledFrames`."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) * np.float32(1 / 255)
+    return lambda x: np.ascontiguousarray(x.transpose(0, 2, 3, 1)) * np.float32(1 / 255)
 
 
-def _convolution(x, kernel, bias, stride, activation):
+def _convolution(stride, activation):
     """[N, height, width, channels] to [N, height', width', filters]; no padding."""
-    high, wide, channels, filters = kernel.shape
-    count, height, width = len(x), (x.shape[1] - high) // stride + 1, (x.shape[2] - wide) // stride + 1
-    by_state, by_row, by_column, by_channel = x.strides
-    # Each row of a patch, its columns and channels, lies in one piece: these are what is copied.
-    shape = count, height, width, high, wide * channels
-    patches = as_strided(x, shape, (by_state, stride * by_row, stride * by_column, by_row, by_channel))
-    outputs = _dense(patches.reshape(count * height * width, -1), kernel.reshape(-1, filters), bias, activation)
-    return outputs.reshape(count, height, width, filters)
+
+    def convolved(x, kernel, bias):
+        high, wide, channels, filters = kernel.shape
+        count, height, width = len(x), (x.shape[1] - high) // stride + 1, (x.shape[2] - wide) // stride + 1
+        by_state, by_row, by_column, by_channel = x.strides
+        # Each row of a patch, its columns and channels, lies in one piece: these are what is copied.
+        shape = count, height, width, high, wide * channels
+        patches = as_strided(x, shape, (by_state, stride * by_row, stride * by_column, by_row, by_channel))
+        outputs = _DENSE[activation](patches.reshape(count * height * width, -1), kernel.reshape(-1, filters), bias)
+        return outputs.reshape(count, height, width, filters)
+
+    return convolved
 
 
-def _layer_norm_relu(x, gamma, beta, epsilon):
+def _layer_norm_relu(epsilon):
     """relu of the normalization over all axes but the first; see `layers.LayerNormRelu`."""
-    axes = tuple(range(1, x.ndim))
-    centered = x - x.mean(axes, keepdims=True)
-    scale = 1 / np.sqrt(np.square(centered).mean(axes, keepdims=True) + np.float32(epsilon))
-    return np.maximum(centered * scale * gamma + beta, 0)
+
+    def normalized(x, gamma, beta):
+        axes = tuple(range(1, x.ndim))
+        centered = x - x.mean(axes, keepdims=True)
+        scale = 1 / np.sqrt(np.square(centered).mean(axes, keepdims=True) + np.float32(epsilon))
+        return np.maximum(centered * scale * gamma + beta, 0)
+
+    return normalized
 
 
-def _flatten(x):
-    return x.reshape(len(x), -1)
+def _flatten():
+    return lambda x: x.reshape(len(x), -1)
 
 
 OPERATIONS = {
@@ -154,6 +176,7 @@ OPERATIONS = {
     "layer_norm_relu": _layer_norm_relu,
     "rescaling": _rescaling,
 }
+ACTIVATIONS = tuple(_DENSE)
 
 
 # -------------------------------------------------------------------- from Keras
