@@ -1,21 +1,31 @@
 # Two commands do everything from nothing:
 #   make demo   environment, install, train CartPole, evaluate, record the MP4
-#   make test   environment, install, lint, the whole test suite; and the tests of weight files with the oldest versions
-# and two are for those who change it:
-#   make gif    the moving picture that the README shows, from films of this repository and one that it records
+#   make test   environment, install, lint, and the tests: six minutes on two cores
+# and the others are for those who change it:
+#   make test-long    what `make test` leaves out: PyTorch, Ray, Stable-Baselines3, long trainings, the other notebooks,
+#                     and the tests of weight files with the oldest versions
+#   make bench        how fast it is: all measurements of benchmarks/
+#   make notebooks    every notebook, executed whole
+#   make gif          the moving picture that the README shows, from films of this repository and one that it records
 #   make same-bytes OTHER=path    do short trainings here and in another checkout end with the same weights?
 PYTHON ?= python3
 # The oldest TensorFlow that requirements.txt admits runs on Python 3.11 and 3.12.
-OLDEST_PYTHON ?= $(firstword $(foreach python,$(PYTHON) python3.12 python3.11,$(shell \
+OLDEST_PYTHON ?= $(firstword $(foreach python,python3.11 $(wildcard $(HOME)/.pyenv/versions/3.11.*/bin/python) $(PYTHON),$(shell \
 	$(python) -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) and print("$(python)")' 2>/dev/null)))
 BIN := .venv/bin
+JOIN := $(BIN)/python tools/join_films.py
 DEMO := demo
 
 OLDEST := tensorflow==2.18.* keras==3.8.* tf-keras==2.18.* numpy==1.26.* h5py==3.11.* psutil==5.9.* \
-	gymnasium==1.1.* pytest hypothesis
+	gymnasium==1.1.* pytest pytest-timeout hypothesis
 FILE_TESTS := tests/test_weights.py tests/test_weight_layouts.py tests/test_hostile_files.py
 
-.PHONY: demo test test-oldest same-bytes gif clean
+LONG := long or torch or ray or peers or notebooks
+# The tests of a file share fixtures, and all that start Ray are in one. A process that dies is not replaced: the next one
+# would die of the same test.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
+
+.PHONY: demo test test-long test-oldest notebooks same-bytes bench gif clean
 
 demo: .venv/installed
 	mkdir -p $(DEMO)
@@ -28,29 +38,38 @@ demo: .venv/installed
 test: .venv/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not ($(LONG))"
+
+test-long: .venv/installed-for-long-tests
+	$(PYTEST) -m "$(LONG)"
 	$(MAKE) test-oldest
 
 # Without conftest.py, which imports what the file tests do not need.
 ifeq ($(OLDEST_PYTHON),)
 test-oldest:
-	@echo "Left out: the file tests with the oldest versions need Python 3.11 or 3.12: make test OLDEST_PYTHON=python3.12"
+	@echo "The tests of weight files with the oldest versions need Python 3.11 or 3.12: make $@ OLDEST_PYTHON=python3.11"; exit 1
 else
 test-oldest: .venv-oldest/installed
 	PYTHONPATH=. .venv-oldest/bin/python -m pytest --noconftest -p no:cacheprovider $(FILE_TESTS)
 endif
 
+notebooks: .venv/installed-for-long-tests
+	$(BIN)/python -m pytest tests/test_notebooks.py
+
 same-bytes: .venv/installed
 	$(BIN)/python tools/same_bytes.py $(OTHER)
+
+bench: .venv/installed-for-long-tests
+	for part in small breakout peers ray; do $(BIN)/python -m benchmarks $$part || exit 1; done
 
 gif: .venv/installed
 	mkdir -p $(DEMO)
 	$(BIN)/keras-dqn run breakout --weights pretrained --epsilon 0.01 --seed 1 --inside --video $(DEMO)/inside.mp4
-	$(BIN)/keras-dqn film --compare =$(DEMO)/inside.mp4 --start 100 --seconds 10 --width 602 --out $(DEMO)/wall.mp4
-	$(BIN)/keras-dqn film --compare "random actions=videos/cartpole_random.mp4" \
-		"pretrained=videos/cartpole_pretrained.mp4" --columns 1 --width 300 --seconds 10 --out $(DEMO)/poles.mp4
-	$(BIN)/keras-dqn film --compare CartPole=$(DEMO)/poles.mp4 "Breakout, pretrained, and its Q-values=$(DEMO)/wall.mp4" \
-		--width 760 --frames-per-second 10 --out videos/keras_dqn.gif
+	$(JOIN) $(DEMO)/wall.mp4 =$(DEMO)/inside.mp4 --start 100 --seconds 10 --width 602
+	$(JOIN) $(DEMO)/poles.mp4 "random actions=videos/cartpole_random.mp4" pretrained=videos/cartpole_pretrained.mp4 \
+		--columns 1 --width 300 --seconds 10
+	$(JOIN) videos/keras_dqn.gif CartPole=$(DEMO)/poles.mp4 "Breakout, pretrained, and its Q-values=$(DEMO)/wall.mp4" \
+		--width 760 --fps 10
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("keras_dqn needs Python 3.11 or newer: make PYTHON=python3.12" * (sys.version_info < (3, 11)) or None)'
@@ -63,6 +82,10 @@ gif: .venv/installed
 
 .venv/installed-for-tests: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv/installed-for-long-tests: .venv/installed-for-tests
+	$(BIN)/python -m pip install --quiet --editable '.[dev,long]'
 	touch $@
 
 .venv-oldest/installed: Makefile requirements.txt

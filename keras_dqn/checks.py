@@ -1,6 +1,13 @@
 """Arguments checked once, with an error that names them and ends with what was received."""
 
+import difflib
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from functools import partial
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,25 +35,84 @@ def seed_sequence(seed: Seed) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed)
 
 
+def check_number(
+    name: str, value: float, wanted: str = "a number", accepts: Callable[[float], bool] = math.isfinite
+) -> float:
+    """Return `value` if it is a finite number that is accepted; else raise a ValueError that says what is wanted."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not (math.isfinite(value) and accepts(value)):
+        raise ValueError(f"`{name}` must be {wanted}. Received: {value!r}")
+    return value
+
+
 def check_fraction(name: str, value: float) -> float:
     """Return `value` if it is a number from 0 to 1; else raise a ValueError that names it."""
-    if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
-        raise ValueError(f"`{name}` must be a number from 0 to 1. Received: {value!r}")
-    return value
+    return check_number(name, value, "a number from 0 to 1", lambda number: 0 <= number <= 1)
 
 
 def check_above_zero(name: str, value: float) -> float:
     """Return `value` if it is above 0; else raise a ValueError that names it."""
-    if not value > 0:
-        raise ValueError(f"`{name}` must be above 0. Received: {value!r}")
-    return value
+    return check_number(name, value, "a number above 0", lambda number: number > 0)
+
+
+def check_not_negative(name: str, value: float) -> float:
+    """Return `value` if it is 0 or more; else raise a ValueError that names it."""
+    return check_number(name, value, "a number, 0 or more", lambda number: number >= 0)
 
 
 def check_integer(name: str, value: int, least: int = 1) -> int:
     """Return `value` if it is a whole number, `least` or more; else raise a ValueError that names it."""
-    if not isinstance(value, int | np.integer) or value < least:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least:
         raise ValueError(f"`{name}` must be a whole number, {least} or more. Received: {value!r}")
     return int(value)
+
+
+# What a number may be, as a type: the fields of settings say it, and the command line reads it there.
+PositiveInt = Annotated[int, check_integer]
+NonNegativeInt = Annotated[int, partial(check_integer, least=0)]
+PositiveFloat = Annotated[float, check_above_zero]
+NonNegativeFloat = Annotated[float, check_not_negative]
+Fraction = Annotated[float, check_fraction]  # from 0 to 1
+
+
+def members(annotation: Any) -> tuple:
+    """The types that an annotation joins: (int, NoneType) of `int | None`; of a single type itself."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def check_type(name: str, annotation: Any, value: Any) -> Any:
+    """Return `value` if it is what an annotation says: a text, True or False, a number or None.
+
+    Raises:
+        ValueError: it is not; the message names it. Of other types, and where there are several, nothing is checked.
+    """
+    kinds = members(annotation)
+    if (value is None and NoneType in kinds) or len(set(kinds) - {NoneType}) > 1:
+        return value
+    kind, *check = get_args(kinds[0]) if get_origin(kinds[0]) is Annotated else kinds[:1]
+    if check:
+        return check[0](name, value)
+    if kind is float:
+        return check_number(name, value)
+    if (kind is bool and not isinstance(value, bool | np.bool_)) or (kind is str and not isinstance(value, str)):
+        raise ValueError(f"`{name}` must be {'True or False' if kind is bool else 'a text'}. Received: {value!r}")
+    return value
+
+
+def check_fields(settings: Any) -> None:
+    """Check each field of a dataclass by its type; see `check_type`."""
+    for field in fields(settings):
+        check_type(field.name, field.type, getattr(settings, field.name))
+
+
+def check_name(name: str, known: Iterable[str], what: str) -> str:
+    """Return a name that is known; else raise a ValueError with the nearest, or with all of them if they are few."""
+    known = sorted(known)
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"; the nearest is {near[0]}" if near else f"; there are {', '.join(known)}" if len(known) < 20 else ""
+        raise ValueError(f"There is no {what} of that name{hint}. Received: {name}")
+    return name
 
 
 def as_batch(state: ArrayLike, shape: tuple[int, ...], name: str) -> np.ndarray:

@@ -100,17 +100,17 @@ class Chromium:
             self.requests.append(facts["request"]["url"])
 
     def open(self, path, width=800, height=900, dark=False, touch=False):
-        """Open a file in a window of that size (CSS pixels) and colour scheme, perhaps one for fingers."""
+        """Open a file in a window of that size (CSS pixels) and color scheme, perhaps one for fingers."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch)
         self.send("Emulation.setTouchEmulationEnabled", enabled=touch)
-        self.colour_scheme("dark" if dark else "light")
+        self.color_scheme("dark" if dark else "light")
         self.send("Page.navigate", url="about:blank")
         self.problems.clear()
         self.requests.clear()
         self.send("Page.navigate", url=f"file://{path}")
         self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
 
-    def colour_scheme(self, scheme):
+    def color_scheme(self, scheme):
         """Make the system "light" or "dark"."""
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 

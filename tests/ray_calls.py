@@ -6,20 +6,19 @@ import time
 from pathlib import Path
 
 
-def names_itself(number, tell):
+def names_itself(number):
     """Return its number, its process and where it ran."""
-    tell(0.5)
     import ray
 
     return number, os.getpid(), ray.get_runtime_context().get_node_id()
 
 
-def raises(tell):
+def raises():
     """Raise."""
     raise ValueError("a game\nthat is broken")
 
 
-def dies(marker, times, tell):
+def dies(marker, times):
     """Kill the process that it runs in, so many times; then return how often it has begun."""
     begun = len(marker.read_text()) if marker.exists() else 0
     marker.write_text("x" * (begun + 1))
@@ -28,7 +27,7 @@ def dies(marker, times, tell):
     return begun + 1
 
 
-def stays(folder, head, number, tell):
+def stays(folder, head, number):
     """Wait for the end, the first time, unless on the head node; then return where it ran."""
     import ray
 

@@ -1,13 +1,16 @@
 """Actors without Ray: what they send is what happened, memories take it from several of them, networks act alike."""
 
+import importlib.util
+import pickle
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from keras_dqn.backend import keras
+from keras_dqn import CartPole, train_seeds
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.loop import collect
 from keras_dqn.core.memory.frames import FrameMemory
@@ -20,7 +23,7 @@ from keras_dqn.core.transition import StepBatch
 from keras_dqn.environments.atari import AtariGames
 from keras_dqn.environments.vector import make_vector_env
 from keras_dqn.ray.actors import Games, steps_of
-from keras_dqn.ray.fleet import _rounds
+from keras_dqn.ray.fleet import rounds_of as chunk_rounds
 from keras_dqn.ray.forward import KerasForward, NumpyForward, forward_of
 from tests.ray_games import Odd, Stacks
 
@@ -32,9 +35,7 @@ def test_an_actor_needs_neither_tensorflow_nor_ray():
 
 
 def test_nothing_imports_ray_unasked():
-    code = (
-        "import sys, keras_dqn.commands, keras_dqn.training.runner, keras_dqn.experiment\nprint('ray' in sys.modules)"
-    )
+    code = "import sys, keras_dqn.cli, keras_dqn.training.runner, keras_dqn.experiment\nprint('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
@@ -43,11 +44,10 @@ def test_nothing_imports_ray_unasked():
 
 def played(make_envs, games, stack, rounds, actions, hold=1):
     """The steps of some chunks, as an actor sends them and a learner reads them."""
-    actor = Games(3, 1, np.random.SeedSequence(5), make_envs, games, Odd(actions), actions, hold, stack=stack)
+    actor = Games(np.random.SeedSequence(5), make_envs, games, Odd(actions), actions, hold, stack=stack)
     for number, length in enumerate(rounds):
         chunk = actor.play(np.array([number], np.float32), 10 * number, 0.3, length)
-        assert (chunk.actor, chunk.life, chunk.number, chunk.updates) == (3, 1, number, 10 * number)
-        assert chunk.steps == chunk.played.sum() and chunk.bytes >= chunk.frames.nbytes
+        assert chunk.updates == 10 * number and chunk.steps == chunk.played.sum() and chunk.bytes >= chunk.frames.nbytes
         steps = list(steps_of(chunk, 6, stack, valued=True))
         assert len(steps) == length
         yield from steps
@@ -103,7 +103,7 @@ def test_atari_comes_out_of_chunks_as_it_was():
 
 
 def test_rewards_are_shaped_where_they_are_learned_from():
-    actor = Games(0, 0, np.random.SeedSequence(1), Stacks, 2, Odd(3), 3, stack=3)
+    actor = Games(np.random.SeedSequence(1), Stacks, 2, Odd(3), 3, stack=3)
     chunk = actor.play(np.zeros(1, np.float32), 0, 0.0, 20)
     for steps in steps_of(
         chunk, 0, 3, lambda states, actions, rewards, next_states: next_states[:, -1, 1, 0] + actions
@@ -116,50 +116,29 @@ def test_rewards_are_shaped_where_they_are_learned_from():
     ("games", "stack", "rounds"), [(1, None, 32), (8, None, 32), (1, 4, 128), (4, 4, 128), (8, 4, 64), (100, 4, 32)]
 )
 def test_chunks_of_frames_are_the_longer_the_fewer_games_there_are(games, stack, rounds):
-    assert _rounds(games, stack) == rounds
+    assert chunk_rounds(games, stack) == rounds
 
 
 # ---------------------------------------------------------------- networks
 
 
 @pytest.mark.parametrize(
-    ("make", "shape"),
+    ("make", "kind"),
     [
-        (partial(nature_cnn, (4, 84, 84), 4), (4, 84, 84)),
-        (partial(nature_cnn, (4, 84, 84), 4, normalization="layer"), (4, 84, 84)),
-        (partial(mlp, 4, 2, scale=(2.4, 3.0, 0.21, 3.0)), (4,)),
-        (partial(mlp, 4, 2, dueling=True, center=1.0), (4,)),
-        (partial(mlp, 4, 2, normalization="layer"), (4,)),
+        (partial(nature_cnn, (4, 84, 84), 4, normalization="layer"), NumpyForward),
+        (partial(mlp, 4, 2, dueling=True, center=1.0), NumpyForward),
+        (partial(difference_cnn, (2, 165, 140, 3), 3), KerasForward),
     ],
 )
-def test_numpy_has_the_q_values_of_the_network(make, shape):
+def test_what_travels_to_an_actor_has_the_q_values_of_the_network(make, kind):
     brain = make(seed=1)
-    forward = forward_of(brain)
-    assert isinstance(forward, NumpyForward)
-    random = np.random.default_rng(0)
-    for count in (1, 3):
-        vectors = random.normal(size=(count, *shape)).astype(np.float32)
-        states = vectors if len(shape) == 1 else random.integers(256, size=(count, *shape), dtype=np.uint8)
-        forward.refresh(np.concatenate([weight.ravel() for weight in brain.get_weights()]))
-        q_values = forward(states)
-        assert q_values.dtype == np.float32 and q_values.shape[0] == count
-        np.testing.assert_allclose(q_values, brain(states, training=False), atol=2e-5)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        partial(difference_cnn, (2, 165, 140, 3), 3),
-        lambda seed: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(2)]),
-    ],
-)
-def test_other_networks_act_through_keras(make):
-    brain = make(seed=0)
-    forward = forward_of(brain)
-    assert isinstance(forward, KerasForward)
-    states = np.random.default_rng(0).integers(0, 9, (2, *brain.input_shape[1:])).astype(np.uint8)
+    forward = pickle.loads(pickle.dumps(forward_of(brain)))
+    assert isinstance(forward, kind)
+    states = np.random.default_rng(0).integers(0, 9, (3, *brain.input_shape[1:])).astype(np.uint8)
     forward.refresh(np.concatenate([weight.ravel() for weight in brain.get_weights()]))
-    np.testing.assert_allclose(forward(states), brain(states, training=False), atol=1e-6)
+    q_values = forward(states)
+    assert q_values.dtype == np.float32
+    np.testing.assert_allclose(q_values, brain(states, training=False), atol=2e-5)
 
 
 # ---------------------------------------------------------------- memories
@@ -225,16 +204,16 @@ def test_the_frames_of_a_lost_actor_are_closed_and_others_are_not():
     for number in range(6):
         for game in range(2):
             memory.remember(StepBatch(frames + number, no, no, frames + number + 1, no, no, np.array([game]), no))
-    before = memory.snapshot()["kinds"].copy()
+    before = memory.snapshot()["slot_type"].copy()
     memory.begin_episodes(np.array([1]))
-    after = memory.snapshot()["kinds"]
+    after = memory.snapshot()["slot_type"]
     assert np.array_equal(before[0], after[0]) and after[1, :6].tolist() == [0, 0, 0, 0, 1, 2]
     with pytest.raises(ValueError, match="a ring for each of 2 games. Received: 3 games"):
         memory.expect(3)
 
 
 def test_pending_steps_of_a_lost_actor_are_forgotten():
-    memory = ReplayMemory(100, returns=NStep(3, 1.0))
+    memory = ReplayMemory(100, n_step=NStep(3, 1.0))
     steps = [one._replace(terminal=np.zeros(2, bool), done=np.zeros(2, bool)) for one in rounds_of(4, 2)]
     for one in steps[:2]:
         memory.remember(one)
@@ -248,3 +227,39 @@ def test_an_agent_takes_steps_of_some_environments():
     steps = next(rounds_of(1, 4))
     agent.remember_batch(some(steps, np.array([1, 3])))
     assert len(agent.memory) == 2 and agent.steps == 2
+
+
+# ---------------------------------------------------------------- what is refused, before Ray is needed
+
+
+@pytest.mark.parametrize("address", ["here", "ray://head:10001", "head:port", 6379, ""])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(ValueError, match='^`ray` must be "auto" or the host:port .*Received: '):
+        train_seeds(CartPole, ray=address, seeds=1)
+    assert not Path("results").exists()
+
+
+def test_ray_that_is_not_installed_is_said(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else found(name))
+    with pytest.raises(ImportError, match=r"needs Ray: pip install 'keras_dqn\[ray\]'. Received: no module named ray$"):
+        train_seeds(CartPole, seeds=2, ray="auto")
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"actors": 0}, "^`actors` must be a whole number, 1 or more. Received: 0$"),
+        ({"actors": 1, "ahead": 0}, "^`ahead` must be a whole number"),
+        ({"actors": 1, "record_every": 5}, "^`record_every` films an environment that is here. Received: actors=1$"),
+        ({"ray": "auto"}, "^`ray` needs `actors`. Received: ray='auto'"),
+        ({"in_order": True}, "^`in_order` needs `actors`. Received: in_order=True"),
+        ({"actors": 1, "ray": "nowhere"}, '^`ray` must be "auto" or'),
+    ],
+)
+def test_what_actors_cannot_do_is_refused(options, message):
+    runner = CartPole(weights=None)
+    with pytest.raises(ValueError, match=message):
+        runner.train(progress=False, **options)
+    assert list(Path().iterdir()) == []

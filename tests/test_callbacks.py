@@ -2,18 +2,18 @@
 
 import csv
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_dqn import CartPole, Checkpoints
 from keras_dqn.backend import keras
-from keras_dqn.training import callbacks as module
 from keras_dqn.training.callbacks import KeepBest, TrainingCallback
 
 LOGS = {
-    *("score", "length", "mean_score", "epsilon", "loss", "steps", "frames", "updates"),
-    *("steps_per_second", "learning_rate"),
+    *("score", "length", "mean_score", "evaluation_score", "epsilon", "loss", "learning_rate"),
+    *("steps", "frames", "episodes", "updates", "steps_per_second", "seconds"),
 }
 
 
@@ -62,11 +62,36 @@ def test_an_epoch_is_an_episode_and_a_batch_a_replay():
     )
 
 
-def test_where_steps_are_counted_an_epoch_is_so_many(monkeypatch):
-    monkeypatch.setattr(module, "STEPS_PER_EPOCH", 100)
-    heard = Heard()
-    cartpole(steps=350).train([heard], progress=False)
-    assert [(epoch, logs["steps"]) for epoch, logs in heard.ended] == [(0, 100), (1, 200), (2, 300)]
+@pytest.mark.parametrize(
+    ("steps", "num_envs", "ends"),
+    [(300, 1, range(30, 301, 30)), (25, 1, [*range(3, 25, 3), 25]), (7, 1, range(1, 8)), (30, 4, None)],
+)
+def test_where_steps_are_counted_an_epoch_is_a_tenth_of_them(steps, num_envs, ends):
+    """And the last ends with the training."""
+    heard, game = Heard(), cartpole(steps=steps, num_envs=num_envs, weight_backup="w.h5")
+    game.train([heard], progress=False, evaluate_every=None if steps < 300 else 150)
+    epochs, logs = zip(*heard.ended, strict=True)
+    assert list(epochs) == heard.begun[: len(epochs)] == list(range(len(epochs)))
+    assert logs[-1]["steps"] == game.agent.steps >= steps
+    if ends is not None:
+        assert [one["steps"] for one in logs] == list(ends)
+    scores = [one["evaluation_score"] for one in logs]
+    assert np.isnan(scores[:4]).all() and np.isnan(scores).all() == (steps < 300), "there from the first row on"
+    size = logs[0]["steps"] if num_envs == 1 else 3
+    assert heard.params == {"epochs": -(-steps // size), "steps": None, "verbose": 0}
+
+
+def test_an_epoch_has_10_000_steps_at_most():
+    heard, game = Heard(), cartpole(steps=10**6)
+    game.train([heard, Stop()], progress=False)
+    assert heard.params["epochs"] == 100 and [logs["steps"] for _, logs in heard.ended] == [1]
+
+
+class Stop(TrainingCallback):
+    """Ends a training with its first step."""
+
+    def on_step(self, step):
+        self.training.stop()
 
 
 def test_a_callback_of_the_users_ends_the_training():
@@ -75,10 +100,21 @@ def test_a_callback_of_the_users_ends_the_training():
             self.model.stop_training = logs["steps"] > 100
 
     game = cartpole(1000)
-    history = game.train([Enough()], progress=False)
+    history = game.train(Enough(), progress=False, verbose=True)  # one, without a list
     assert 100 < history.lengths.sum() < 700 and len(history) < 50
-    game.episodes = 3
-    assert len(game.train(progress=False)) == 3, "the next training is not stopped"
+    game.episodes, heard = 3, Heard()
+    assert len(game.train((one for one in [heard]), progress=False, verbose=True)) == 3, "the next is not stopped"
+    assert heard.params == {"epochs": 3, "steps": None, "verbose": 1}
+
+
+def test_weights_that_a_callback_assigns_are_acted_on():
+    class Assign(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.set_weights([weight * 0 for weight in self.model.get_weights()])
+
+    game = cartpole(1, exploration_rate=0.0)
+    game.train(Assign(), progress=False)
+    assert not game.agent.learner.q_values(np.ones((1, 4), np.float32)).any()
 
 
 def test_csv_logger_and_lambda_callback():
@@ -126,7 +162,6 @@ def test_model_checkpoint():
 
 
 def test_tensorboard_where_it_is_installed(tmp_path):
-    pytest.importorskip("tensorboard")
     cartpole(4).train([keras.callbacks.TensorBoard(tmp_path / "board", write_graph=False)], progress=False)
     assert list((tmp_path / "board").rglob("events.out.tfevents.*"))
 
@@ -168,24 +203,30 @@ def test_the_order_in_which_they_hear_of_a_step():
     assert [evaluation.steps for evaluation in resumed.history.evaluations] == [10, 20, 30]
 
 
-def test_nothing_is_called_that_no_callback_overrides():
-    game = cartpole()
+def test_nothing_is_called_that_no_callback_overrides(monkeypatch):
     calls = []
+
+    class Spy(keras.callbacks.CallbackList):
+        def __getattribute__(self, name):
+            if name.startswith("on_"):
+                calls.append(name)
+            return super().__getattribute__(name)
 
     class Counts(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
             calls.append("end")
 
-    listening = module.Epochs([Counts()], game.agent.brain)
-    assert not listening._hears_batches and not listening._hears_epochs
-    assert module.Epochs([Heard()], game.agent.brain)._hears_batches
+    monkeypatch.setattr(keras.callbacks, "CallbackList", Spy)
+    game = cartpole()
     game.train([Counts()], progress=False)
-    assert calls == ["end"]
+    assert calls == ["on_train_begin", "on_train_end", "end"]
+    game.train([Heard()], progress=False)
+    assert {"on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_train_batch_end"} <= {*calls}
 
 
 def test_keeping_the_best_is_a_callback_too():
     game = cartpole(20, weight_backup="w.h5")
-    game.train([], progress=False, evaluate_every=100)
-    assert game.best_weights.path.name == "w_best.h5" and game.best_weights.score == game.best_score
+    game.train(KeepBest(100), progress=False)
+    assert Path("w_best.h5").exists() and game.best_score == max(one.score for one in game.history.evaluations)
     with pytest.raises(ValueError, match="`evaluate_every`.* Received: 0"):
         KeepBest(0)

@@ -1,6 +1,6 @@
-"""Checkpoints and the log: what is saved, what goes on, and what a kill at any instant leaves."""
+"""Checkpoints: all of a training comes back, whole or not at all, whatever the files hold and however it was ended."""
 
-import csv
+import contextlib
 import errno
 import hashlib
 import json
@@ -10,281 +10,361 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from keras_dqn import CartPole, CheckpointError, Checkpoints, WeightFileError, play
-from keras_dqn.__main__ import main
-from keras_dqn.backend import keras, tf
-from keras_dqn.games.breakout import Breakout
-from keras_dqn.training import checkpointing as records
-from keras_dqn.training import log as training_log
-from keras_dqn.training.checkpoint import bytes_needed, check_integer_folder
-from keras_dqn.training.checkpointing import Records
-from keras_dqn.training.saved_training import REQUIRED
-from tests.test_breakout import TINY, tiny
+from keras_dqn import Agent, CartPole, CheckpointError, Checkpoints, MountainCar, play
+from keras_dqn.backend import keras
+from keras_dqn.training import checkpoint
+from keras_dqn.training.checkpoint import Progress, SaveCheckpoints, bytes_needed
+from tests.test_breakout import tiny
 
 
-def cartpole(steps=None, **options):
-    """A CartPole whose training is over in a moment, and learns every step."""
-    options = {"weights": None, "weight_backup": None, "recipe": "pytorch", "seed": 0, "memory_size": 300, **options}
-    return CartPole(5, steps=steps, **options)
+def made(steps=None, **options):
+    """A training with all that a checkpoint can hold: n steps, a target model, held actions, a memory that is full."""
+    own = {"recipe": "fast", "weights": None, "weight_backup": None, "seed": 0, "memory_size": 300}
+    return MountainCar(10**6, steps=steps, wait_for_terminal=False, **{**own, **options})
 
 
-def everything(agent):
-    """All that an agent is: a list of arrays and texts."""
-    learner = agent.learner
-    variables = [*agent.brain.weights, *learner.target_brain.weights, *learner.optimizer.variables]
-    generators = {name: generator.bit_generator.state for name, generator in agent.generators.items()}
-    return [*map(np.asarray, variables), *agent.memory.snapshot().values(), str(generators), str(agent.counters())]
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The folder of a training of 310 steps that went on to 330, a checkpoint each."""
+    folder = tmp_path_factory.mktemp("saved")
+    made(310).train(progress=False, checkpoints=Checkpoints(folder, memory=True))
+    made(330).train(progress=False, checkpoints=Checkpoints(folder, memory=True), resume=True)
+    return folder
 
 
-def assert_same(one, other):
-    for a, b in zip(everything(one), everything(other), strict=True):
-        np.testing.assert_array_equal(a, b)
+@pytest.fixture(scope="module")
+def runner():
+    """One that the checkpoints of `saved` fit."""
+    return made()
 
 
-def go_on(runner, steps):
-    """Play and learn so many steps more, as the runner's training does."""
-    envs = runner.make_envs(runner.num_envs)
-    for step in play(runner.agent, envs, runner.replay_every, runner._next_seed(), shape_reward=runner.shape_reward):
-        if step.steps >= steps:
-            break
-    envs.close()
+@pytest.fixture
+def copied(saved):
+    """A copy of that folder, "saved"."""
+    shutil.copytree(saved, "saved")
+    return Path("saved")
 
 
-# ---------------------------------------------------------------- going on
+def digest(runner):
+    """sha256 of all that a checkpoint may change, and of what is acted on."""
+    agent, learner = runner.agent, runner.agent.learner
+    arrays = [array for arrays in learner.snapshot().values() for array in arrays]
+    arrays += [*agent.memory.snapshot().values(), learner.q_values(np.ones((1, *agent.state_shape), np.float32))]
+    generators = {**agent.generators, **runner.generators}
+    states = [generators[name].bit_generator.state for name in sorted(generators)]
+    whole = hashlib.sha256(str([states, agent.counters()]).encode())
+    for array in arrays:
+        whole.update(np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()
 
 
-@pytest.mark.parametrize("make", [lambda **options: tiny(num_envs=2, **options), lambda **options: cartpole(**options)])
-def test_what_goes_on_is_bit_for_bit_what_would_have_gone_on(make, capsys):
-    """From the same memory, weights and generators; the environments begin new episodes in both, with the same seed."""
-    first = make(steps=500)
-    first.train(progress=False, checkpoints=Checkpoints("saved", memory=True))
-    second = make(steps=500, seed=99)
-    Records(second, Checkpoints("saved", memory=True), resume=True)
-    assert_same(first.agent, second.agent)
-    assert first.agent.learner.updates > 0
-    np.testing.assert_array_equal(second.history, first.history)
-    np.testing.assert_array_equal(second.history.update_losses, first.history.update_losses)
-    for runner in (first, second):
-        go_on(runner, 300)
-    assert_same(first.agent, second.agent)
-    out = capsys.readouterr().out
-    assert "Restored saved/checkpoint_000001: 50" in out and "No memory" not in out
-    assert "Each checkpoint in saved takes " in out
-
-
-def test_steps_and_episodes_count_what_was_done_before(capsys):
-    cartpole(300).train(progress=False, checkpoints="saved")
-    history = cartpole(500).train(checkpoints="saved", resume=True)
-    out, err = capsys.readouterr()
-    assert "500/500" in err or "/500" in err
-    assert "No memory was saved: 128 steps are played before learning goes on" in out
-    assert "`memory_size`" not in out
-    assert sorted(history.times) == list(history.times)
-    runner = cartpole(500)
-    np.testing.assert_array_equal(runner.train(progress=False, checkpoints="saved", resume=True), history)
-    assert runner.agent.steps == 500 and "nothing left to train" in capsys.readouterr().out
-    runner = cartpole(gamma=0.5)
-    runner.episodes = len(history) + 3
-    assert len(runner.train(progress=False, checkpoints="saved", resume=True)) == len(history) + 3
-    assert "`gamma` was 0.99 and is 0.5 now" in capsys.readouterr().out
-
-
-def test_a_training_goes_on_at_another_learning_rate():
-    cartpole(300).train(progress=False, checkpoints="saved", learning_rate=0.5)
-    runner = cartpole(500)
-    runner.train(progress=False, checkpoints="saved", resume=True)
-    assert runner.agent.learner.learning_rate == 0.5, "the checkpoint's, not the recipe's"
-    updates, weights = runner.agent.learner.updates, runner.agent.brain.get_weights()
-    runner = cartpole(700)
-    runner.train(progress=False, checkpoints="saved", resume=True, learning_rate=1e-9)
-    assert runner.agent.learner.updates > updates, "it learned"
-    for before, after in zip(weights, runner.agent.brain.get_weights(), strict=True):
-        np.testing.assert_allclose(after, before, atol=1e-5, rtol=1e-5)
-
-
-def test_without_its_memory_a_training_plays_before_it_learns(capsys):
-    tiny(steps=300).train(progress=False)
-    again = tiny(steps=400, seed=5)
-    again.train(progress=False, resume=True)
-    out = capsys.readouterr().out
-    assert "Restored breakout_checkpoints/checkpoint_000001: 300 steps (1,200 frames)" in out
-    assert "No memory was saved: 100 steps are played before learning goes on" in out
-    assert again.agent.steps == 400
-    saved = json.loads(Path("breakout_checkpoints/checkpoint_000001/state.json").read_text())["counters"]
-    assert again.agent.learner.updates <= saved["updates"] + 2  # 100 steps fill the memory, at its edges are some more
-
-
-def test_the_best_score_survives():
-    runner = cartpole(100)
-    runner.train(progress=False, checkpoints="saved")
-    runner.best_score, state = 123.5, Path("saved/checkpoint_000001/state.json")
-    other = Records(runner, "other")
-    other.on_train_begin()
-    other.close(None)
-    second = cartpole(101)
-    Records(second, "other", resume=True)
-    assert second.best_score == 123.5 and json.loads(state.read_text())["best_score"] is None
-
-
-def test_two_are_kept():
-    cartpole(30).train(progress=False, checkpoints=Checkpoints("saved", minutes=0))
-    names = sorted(path.name for path in Path("saved").iterdir())
-    assert len(names) == 3 and names[2] == "log.csv"
-    numbers = [int(name.removeprefix("checkpoint_")) for name in names[:2]]
-    assert numbers[1] == numbers[0] + 1 >= 30  # one each step, and one at the end
-
-
-def test_weights_of_every_so_many_steps_are_all_kept():
-    runner = cartpole(350, recipe="fast")
-    runner.train(progress=False, checkpoints=Checkpoints("saved", weights_every=100))
-    assert sorted(path.name for path in Path("saved").glob("*.h5")) == [f"weights_000000{n}00.h5" for n in (1, 2, 3)]
-    further = cartpole(500, recipe="fast")
-    further.train(progress=False, checkpoints=Checkpoints("saved", weights_every=100), resume=True)
-    assert sorted(path.name for path in Path("saved").glob("*.h5"))[3:] == [
-        "weights_000000400.h5",
-        "weights_000000500.h5",
-    ]
-    last = CartPole(recipe="fast", weights="saved/weights_000000500.h5", weight_backup=None)
-    np.testing.assert_array_equal(last.agent.learner.read_weights(), further.agent.learner.read_weights())
-    with pytest.raises(ValueError, match="`weights_every`.* Received: 0"):
-        Checkpoints("saved", weights_every=0)
-
-
-def test_ctrl_c_leaves_a_checkpoint_of_a_whole_step(capsys, monkeypatch):
-    runner, replays = cartpole(100_000), 0
-    replay = runner.agent.replay
-
-    def interrupted():
-        nonlocal replays
-        replays += 1
-        if replays == 200:
-            signal.raise_signal(signal.SIGINT)  # in the middle of a step
-            assert True  # and it goes on
-        return replay()
-
-    runner.agent.replay = interrupted
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        runner.train(progress=False, checkpoints=Checkpoints("saved", memory=True))
-    assert signal.getsignal(signal.SIGINT) is before
-    second = cartpole(1000, seed=4)
-    Records(second, Checkpoints("saved"), resume=True)
-    assert second.agent.steps == 200
-    assert_same(runner.agent, second.agent)
-
-
-# ---------------------------------------------------------------- what is refused, with nothing changed
+def restore(runner, folder="saved"):
+    return Checkpoints(folder).restore(runner.agent, runner.settings, runner.generators)
 
 
 def contents(folder):
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
-def test_a_training_from_the_start_pushes_no_checkpoint_out():
-    cartpole(100).train(progress=False, checkpoints="saved")
-    before = contents("saved")
+# ---------------------------------------------------------------- what goes on
+
+
+@pytest.mark.parametrize("make", [made, tiny, lambda **options: made(brain=bfloat16(), **options)])
+def test_what_goes_on_is_bit_for_bit_what_would_have_gone_on(make, capsys):
+    """From the same memory, weights and generators; environments begin new episodes in both, with the same seed."""
+    first, second = make(steps=330), make(steps=330, seed=99)
+    first.train(progress=False, checkpoints=Checkpoints("saved", memory=True))
+    first.history.evaluations.append((20, 4.5, 0.5))
+    Checkpoints("saved", memory=True).save(
+        first.agent, first.settings, first.generators, Progress(first.history, 12.5, 3.25)
+    )
+    assert digest(second) != digest(first) and first.agent.learner.updates > 0
+    path, (history, seconds, best_score), remarks = restore(second)
+    assert path == Path("saved/checkpoint_000002.npz") and remarks[-1].startswith("The memory goes on with ")
+    assert digest(second) == digest(first) and (seconds, best_score) == (12.5, 3.25)
+    assert repr(list(history)) == repr(list(first.history)) and history.evaluations == [(20, 4.5, 0.5)]
+    np.testing.assert_array_equal(history.update_losses, first.history.update_losses)
+    for one in (first, second):
+        envs = one.make_envs(one.num_envs)
+        for step in play(one.agent, envs, one.replay_every, seed=7, shape_reward=one.shape_reward):
+            if step.steps >= 60:
+                break
+        envs.close()
+    assert digest(second) == digest(first)
+
+
+def bfloat16():
+    """A network with weights of a kind that NumPy has no name for."""
+    layers = [keras.layers.Dense(4, "tanh", dtype="bfloat16"), keras.layers.Dense(3, dtype="float32")]
+    return keras.Sequential([keras.Input((2,)), *layers])
+
+
+def test_steps_and_episodes_count_what_was_done_before(copied, capsys):
+    runner = made(400, gamma=0.5)
+    history = runner.train(checkpoints=copied, resume=True)
+    out, err = capsys.readouterr()
+    assert runner.agent.steps == 400 and "400/400" in err and sorted(history.times) == list(history.times)
+    assert "Restored saved/checkpoint_000002.npz: 330 steps, 1 episodes, " in out
+    assert "`gamma` was 0.99 and is 0.5 now\nThe memory goes on with 300 steps\n" in out
+    again = made(400)
+    again.train(progress=False, checkpoints=copied, resume=True)
+    out = capsys.readouterr().out
+    assert "No memory was saved: 128 steps are played before learning goes on\nThere is nothing left to train" in out
+    assert again.agent.steps == 400 and again.agent.learner.updates == runner.agent.learner.updates
+    again = made()
+    again.episodes = len(history) + 1
+    assert len(again.train(progress=False, checkpoints=copied, resume=True)) == len(history) + 1
+
+
+def test_a_training_goes_on_at_another_learning_rate(copied):
+    for steps, rate, expected in [(450, 0.5, 0.5), (451, None, 0.5), (600, 1e-12, 1e-12)]:
+        runner = made(steps)
+        runner.train(progress=False, checkpoints=Checkpoints(copied, memory=True), resume=True, learning_rate=rate)
+        assert runner.agent.learner.learning_rate == pytest.approx(expected), "the checkpoint's, not the recipe's"
+        weights = runner.agent.learner.read_weights()
+    restore(before := made())
+    np.testing.assert_allclose(before.agent.learner.read_weights(), weights, atol=1e-6)
+
+
+def test_frames_are_counted_and_what_is_not_saved_is_played_first(capsys):
+    tiny(steps=300).train(progress=False)
+    again = tiny(steps=400, seed=5)
+    again.train(progress=False, resume=True)
+    out = capsys.readouterr().out
+    assert "Restored breakout_checkpoints/checkpoint_000001.npz: 300 steps (1,200 frames)" in out
+    assert "No memory was saved: 100 steps are played before learning goes on" in out and again.agent.steps == 400
+
+
+def test_the_two_newest_are_kept_and_weights_of_every_so_many_steps():
+    runner = made(140, memory_size=100, sample_batch_size=32, minibatch_size=32)
+    runner.train(progress=False, checkpoints=Checkpoints("saved", minutes=0, weights_every=40))
+    names = sorted(path.name for path in Path("saved").iterdir())
+    weights = [f"weights_000000{n}.h5" for n in ("040", "080", "120")]
+    assert names == ["checkpoint_000140.npz", "checkpoint_000141.npz", "log.csv", "training.lock", *weights]
+    last = made(weights="saved/weights_000000120.h5")  # read by its own loader
+    assert not np.array_equal(last.agent.learner.read_weights(), runner.agent.learner.read_weights())
+
+
+def test_one_is_due_so_many_minutes_after_the_last(monkeypatch, runner):
+    now = [1000.0]
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    checkpoints, due = Checkpoints("saved", minutes=2), []
+    for seconds in (119, 1):
+        now[0] += seconds
+        due.append(checkpoints.due)
+    checkpoints.save(runner.agent, runner.settings, {}, Progress(runner.history, 0.0, None))
+    assert [*due, checkpoints.due] == [False, True, False]
+
+
+# ---------------------------------------------------------------- what is refused, with nothing changed
+
+
+def test_a_training_from_the_start_pushes_no_checkpoint_out(copied):
+    before, trained = contents(copied), made(400)
     with pytest.raises(
-        CheckpointError, match=r"saved holds the checkpoints of a training.* Received: saved/checkpoint_"
+        CheckpointError, match="saved holds the checkpoints of a training.* Received: saved/checkpoint_"
     ):
-        cartpole(100).train(progress=False, checkpoints="saved")
-    assert contents("saved") == before
+        trained.train(progress=False, checkpoints=copied)
+    with pytest.raises(CheckpointError, match="no checkpoint to go on from in this folder. Received: nowhere"):
+        trained.train(progress=False, checkpoints="nowhere", resume=True)
+    assert contents(copied) == before and trained.agent.steps == 0 and not Path("nowhere").exists()
+    for options, message in [({"minutes": -1}, "`minutes`.* -1"), ({"weights_every": 0}, "`weights_every`.* 0")]:
+        with pytest.raises(ValueError, match=message):
+            Checkpoints("saved", **options)
 
 
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (lambda: tiny(game="pong"), "a checkpoint of game 'breakout'.* Received: 'pong'"),
-        (lambda: Breakout(recipe="hackathon2018", weights=None), "of recipe 'nature'.* Received: 'hackathon2018'"),
-        (lambda: Breakout(weights=None), r"brain.h5: .* Received: "),
-        (lambda: tiny(optimizer=keras.optimizers.SGD), "optimizer.npz: expected the 2 variables of SGD .* Received: 6"),
+        (lambda: CartPole(recipe="fast", weights=None, weight_backup=None), "of shape .* Received: float32, "),
+        (lambda: made(network={"hidden": (8, 8)}), r"brain_0: expected float32 of shape \(2, 8\). Received: float32, "),
+        (lambda: made(optimizer=keras.optimizers.SGD), r"others in \['optimizer_10', 'optimizer_11'"),
+        (lambda: made(target_update=None, tau=1.0, double=False), r"others in \['target_0'"),
+        (lambda: made(memory_size=250), "`memory_size` must be what it was: 300 steps are saved.* Received: 250"),
+        (lambda: tiny(weight_backup=None), "the arrays of this training"),
     ],
 )
-def test_a_checkpoint_of_another_training_is_refused(other, message):
-    tiny(steps=50).train(progress=False)
-    runner, before = other(), contents("breakout_checkpoints")
-    weights = runner.agent.learner.read_weights()
-    with pytest.raises((CheckpointError, WeightFileError), match=message):
-        runner.train(progress=False, checkpoints="breakout_checkpoints", resume=True)
-    np.testing.assert_array_equal(runner.agent.learner.read_weights(), weights)
-    assert contents("breakout_checkpoints") == before and runner.agent.steps == 0
+def test_a_checkpoint_of_another_training_is_refused(other, message, copied):
+    runner, before = other(), contents(copied)
+    had = digest(runner)
+    with pytest.raises(CheckpointError, match=f"^No checkpoint in saved can be gone on from; the newest: .*{message}"):
+        restore(runner)
+    assert digest(runner) == had and contents(copied) == before
 
 
-def test_a_saved_memory_of_another_size_is_refused():
-    for make, sizes in [(tiny, (2000, 1800)), (cartpole, (150, 80))]:
-        folder = f"saved_{sizes[0]}"
-        make(steps=90, memory_size=sizes[0]).train(progress=False, checkpoints=Checkpoints(folder, memory=True))
-        runner = make(steps=180, sample_batch_size=64, minibatch_size=64, memory_size=sizes[1])
-        weights = runner.agent.learner.read_weights()
-        with pytest.raises(ValueError, match=rf"`memory_size` must be what it was: .* Received: {sizes[1]}"):
-            runner.train(progress=False, checkpoints=folder, resume=True)
-        np.testing.assert_array_equal(runner.agent.learner.read_weights(), weights)
-        assert runner.agent.steps == 0
+@pytest.mark.parametrize("name", ["game", "recipe"])
+def test_a_checkpoint_of_another_game_or_recipe_is_refused(name, runner, copied):
+    had = digest(runner)
+    with pytest.raises(CheckpointError, match=f"a checkpoint of {name} '.*', not of this one. Received: 'other'"):
+        Checkpoints(copied).restore(runner.agent, runner.settings | {name: "other"}, runner.generators)
+    assert digest(runner) == had
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-1])
+def rewritten(change, savez=np.savez):
+    """A change of the arrays of a checkpoint, or of its JSON."""
+
+    def apply(path):
+        with np.load(path) as file:
+            arrays = dict(file)
+        content = json.loads(arrays["progress"].tobytes())
+        change(arrays, content)
+        arrays["progress"] = np.frombuffer(json.dumps(content).encode(), np.uint8)
+        with open(path, "wb") as file:
+            savez(file, **arrays)
+
+    return apply
 
 
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+def arrays(**new):
+    return rewritten(lambda arrays, content: arrays.update(new))
 
 
-@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
-@pytest.mark.parametrize("file", ["brain.h5", "optimizer.npz", "state.json", "manifest.json", "history.csv"])
-def test_a_damaged_checkpoint_is_skipped_and_that_is_said(saved_twice, damage, file, capsys):
-    shutil.copytree(saved_twice, "saved")
-    damage(Path("saved/checkpoint_000002") / file)
-    if damage is flip and file == "manifest.json":
-        check_json("saved/checkpoint_000002/manifest.json")
-    runner = cartpole()
-    Records(runner, "saved", resume=True)
+def plain(change):
+    return rewritten(lambda arrays, content: change(content))
+
+
+def saying(text):
+    """Other bytes in the place of the JSON."""
+
+    def apply(path):
+        with np.load(path) as file, open(path.with_suffix(".new"), "wb") as new:
+            np.savez(new, **{**file, "progress": np.frombuffer(text, np.uint8)})
+        path.with_suffix(".new").rename(path)
+
+    return apply
+
+
+def declaring(shape):
+    """An array that declares another shape than it has bytes for."""
+
+    def apply(path):
+        with zipfile.ZipFile(path) as file:
+            members = {name: file.read(name) for name in file.namelist()}
+        with zipfile.ZipFile(path, "w") as file:
+            for name, content in members.items():
+                if name == "episodes.npy":
+                    content = content.replace(b"'shape': (1, 5), ", f"'shape': {shape}, ".encode())
+                file.writestr(name, content)
+
+    return apply
+
+
+def no_regular_file(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+HOSTILE = {
+    "objects": arrays(update_losses=np.array([{}, []], object)),
+    "objects in memory": arrays(memory_action=np.array([{}, []], object)),
+    "another dtype": arrays(brain_0=np.zeros((2, 128))),
+    "another shape": arrays(brain_0=np.zeros((2, 127), np.float32)),
+    "a weight NaN": arrays(brain_1=np.full(128, np.nan, np.float32)),
+    "a moment of infinity": arrays(optimizer_3=np.full(128, np.inf, np.float32)),
+    "a reward NaN": arrays(memory_reward=np.full(300, np.nan, np.float32)),
+    "losses in a table": arrays(update_losses=np.zeros((2, 2), np.float32)),
+    "episodes of text": arrays(episodes=np.array([["5"] * 5])),
+    "an endless episode": arrays(episodes=np.array([[1.0, np.inf, 0, 0, 0]])),
+    "one array less": rewritten(lambda arrays, content: arrays.pop("target_3")),
+    "one array more": arrays(more=np.zeros(3)),
+    "half a memory": rewritten(lambda arrays, content: arrays.pop("memory_discount")),
+    "memory of fewer": arrays(memory_action=np.zeros(299, int)),
+    "memory of other states": arrays(memory_state=np.zeros((300, 3), np.float32)),
+    "a row elsewhere": arrays(memory_next_row=np.array(10**6)),
+    "compressed": rewritten(lambda arrays, content: None, np.savez_compressed),
+    "a bomb": rewritten(lambda arrays, content: arrays.update(memory_more=np.zeros(10**8)), np.savez_compressed),
+    "more than there is": declaring("(10**12, 5)"),
+    "more than anywhere": declaring((10**13, 5)),
+    "fewer than there are": declaring((0, 5)),
+    "no zip": lambda path: path.write_bytes(b"not a zip"),
+    "nothing": lambda path: path.write_bytes(b""),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "half of it": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "no JSON": saying(b"{"),
+    "deep JSON": saying(b"[" * 100_000),
+    "no settings": plain(lambda content: content.pop("settings")),
+    "no counters": plain(lambda content: content.pop("counters")),
+    "no such counter": plain(lambda content: content["counters"].pop("updates")),
+    "too many updates": plain(lambda content: content["counters"].update(updates=2**70)),
+    "a generator that is a number": plain(lambda content: content["generators"].update(memory=5)),
+    "another bit generator": plain(lambda content: content["generators"]["memory"].update(bit_generator="MT19937")),
+    "no generator": plain(lambda content: content["generators"].pop("environments")),
+    "seconds of text": plain(lambda content: content.update(seconds="long")),
+    "evaluations of text": plain(lambda content: content.update(evaluations=[["a", "b", "c"]])),
+    "short evaluations": plain(lambda content: content.update(evaluations=[[1, 2]])),
+    "a best score of text": plain(lambda content: content.update(best_score="high")),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_one_that_is_not_whole_is_named_and_the_one_before_is_used(kind, runner, copied, capsys):
+    HOSTILE[kind](copied / "checkpoint_000002.npz")
+    memory = psutil.Process().memory_info().rss
+    path, *_ = restore(runner)
+    assert path.name == "checkpoint_000001.npz" and runner.agent.steps == 310
     out = capsys.readouterr().out
-    assert out.startswith("Not used: saved/checkpoint_000002") and "Restored saved/checkpoint_000001: 60 " in out
-    cut(Path("saved/checkpoint_000001/target.h5"))
-    with pytest.raises(CheckpointError, match="no whole checkpoint to go on from in saved; .*saved/checkpoint_000002"):
-        Records(cartpole(), "saved", resume=True)
+    assert out.startswith("Not used: saved/checkpoint_000002.npz: ") and "Received: " in out and len(out) < 1200
+    (copied / "checkpoint_000002.unused").rename(path)  # now there is none before it
+    had = digest(runner)
+    with pytest.raises(CheckpointError, match="can be gone on from; the newest: saved/checkpoint_000001.npz: "):
+        restore(runner)
+    assert digest(runner) == had
+    assert psutil.Process().memory_info().rss - memory < 2**28, "a bomb is not blown up"
 
 
-def check_json(path):
-    """A flipped bit may leave a manifest as good as it was: then spoil it for certain."""
-    Path(path).write_text(Path(path).read_text()[:40])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_one_changed_bit_anywhere_is_seen_or_changes_nothing(position, bit, runner, saved, tmp_path):
+    content = bytearray((saved / "checkpoint_000002.npz").read_bytes())
+    content[int(position * len(content))] ^= 1 << bit
+    path = tmp_path / "flipped" / "checkpoint_000001.npz"
+    path.parent.mkdir(exist_ok=True)
+    restore(runner, saved)
+    whole = digest(runner)
+    path.write_bytes(content)
+    with contextlib.suppress(CheckpointError):
+        restore(runner, path.parent)
+    assert digest(runner) == whole
 
 
-@pytest.fixture(scope="module")
-def saved_twice(tmp_path_factory):
-    """The checkpoints of a training of 60 steps that went on to 100."""
-    folder = tmp_path_factory.mktemp("twice") / "saved"
-    cartpole(60).train(progress=False, checkpoints=folder)
-    cartpole(100).train(progress=False, checkpoints=folder, resume=True)
-    return folder
+def test_what_is_no_regular_file_is_no_checkpoint(runner, copied):
+    no_regular_file(copied / "checkpoint_000002.npz")
+    (copied / "checkpoint_000009.npz").mkdir()
+    (copied / "checkpoint_٠٠٠٠٠٩.npz").write_text("")
+    assert restore(runner)[0].name == "checkpoint_000001.npz"
 
 
-def test_a_manifest_names_no_file_elsewhere():
-    folder = Path("checkpoint_000001")
-    folder.mkdir()
-    elsewhere = json.dumps({"files": {"../x": 1, **dict.fromkeys(REQUIRED, 1)}})
-    for text in ["[]", elsewhere, '{"files": 3}', "", "{}", '{"files": {}}']:
-        (folder / "manifest.json").write_text(text)
-        with pytest.raises(CheckpointError, match=r"checkpoint_000001(/manifest.json)?: .*Received: "):
-            check_integer_folder(folder)
+@pytest.mark.parametrize("number", range(1, 3))
+def test_an_interrupted_restoring_changes_nothing(number, runner, copied, monkeypatch):
+    restore(runner)
+    had, count, learner = digest(runner), 0, runner.agent.learner
+    (copied / "checkpoint_000002.npz").unlink()
 
+    def interrupting(function):
+        def call(*arguments):
+            nonlocal count
+            function(*arguments)
+            count += 1
+            if count == number:
+                raise KeyboardInterrupt
 
-@pytest.mark.parametrize("options", [{"resume": True}, {"tensorboard": "tb"}])
-def test_resume_and_tensorboard_need_checkpoints(options):
-    with pytest.raises(ValueError, match="need `checkpoints`. Received: "):
-        cartpole(10).train(progress=False, **options)
-    with pytest.raises(CheckpointError, match="Received: nowhere"):
-        cartpole(10).train(progress=False, checkpoints="nowhere", resume=True)
-    with pytest.raises(ValueError, match="`minutes`.* Received: -1"):
-        Checkpoints("saved", minutes=-1)
+        return call
+
+    monkeypatch.setattr(runner.agent, "restore_counters", interrupting(runner.agent.restore_counters))
+    monkeypatch.setattr(learner, "restore", interrupting(learner.restore))
+    with pytest.raises(KeyboardInterrupt):
+        restore(runner)
+    assert digest(runner) == had
 
 
 # ---------------------------------------------------------------- room
@@ -292,232 +372,127 @@ def test_resume_and_tensorboard_need_checkpoints(options):
 
 def test_a_memory_that_does_not_fit_is_refused_before_training(monkeypatch):
     free = 2e9
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Free", (), {"available": free}))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
     message = r"400000 steps needs 2.8 GB, 2.0 GB are free; `memory_size=(\d+)` .* Received: 400000"
     with pytest.raises(ValueError, match=message) as error:
-        Breakout(weights=None, seed=0).train(progress=False)
+        tiny(memory_size=400_000).train(progress=False)
     fits = int(str(error.value).split("memory_size=")[1].split("`")[0])
     assert 0.85 * free < fits * (84 * 84 + 11) <= 0.9 * free and fits % 1000 == 0
-    Breakout(weights=None, seed=0, memory_size=fits).agent.memory.check_fits((4, 84, 84))
     assert list(Path().iterdir()) == []
-    with pytest.raises(ValueError, match="`learning_starts` must be at most 5000 .* Received: 20000"):
-        Breakout(weights=None, memory_size=10_000)
 
 
-def test_a_disk_without_room_is_found_before_training(monkeypatch):
-    runner = tiny()
+def test_a_disk_without_room_is_found_before_training(monkeypatch, capsys):
+    runner = tiny(steps=1200, memory_size=1000)
     size = bytes_needed(runner.agent, memory=True)
-    assert size > runner.agent.memory_bytes > 2000 * 84 * 84
     usage = shutil.disk_usage(".")._replace(free=3 * size - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match=r"takes 0.0\d GB.* Received: 0.0\d GB free"):
         runner.train(progress=False, checkpoints=Checkpoints("saved", memory=True))
-    Checkpoints("saved").check_space(runner.agent)  # without its memory there is
-
-
-def test_a_checkpoint_takes_as_much_as_was_said():
-    runner = tiny(steps=1200, memory_size=1000)
-    runner.train(progress=False, checkpoints=Checkpoints("saved", memory=True))
-    size = sum(file.stat().st_size for file in Path("saved/checkpoint_000001").iterdir())
-    assert bytes_needed(runner.agent, memory=True) == pytest.approx(size, rel=0.02)
+    Checkpoints(".").check_space(runner.agent)  # without its memory there is
+    usage = usage._replace(free=10**12)
+    runner.train(progress=False, checkpoints=Checkpoints("other", memory=True))
+    assert "Each checkpoint in other takes 7 MB once the memory is full; there are up to 3" in capsys.readouterr().out
+    assert size == pytest.approx(Path("other/checkpoint_000001.npz").stat().st_size, rel=0.02)
 
 
 def test_a_full_disk_stops_no_training(monkeypatch, capsys):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    runner, replace = made(60), os.replace
 
-    runner = cartpole(100)
-    save = Checkpoints.save
-    monkeypatch.setattr(Checkpoints, "save", lambda *a: full() if runner.agent.steps < 100 else save(*a))
+    def full(source, target):
+        if runner.agent.steps < 60 and str(target).endswith(".npz"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
     runner.train(progress=False, checkpoints=Checkpoints("saved", minutes=0))
     out = capsys.readouterr().out
     assert out.count("The checkpoint was not written; training goes on and tries again. Received: [Errno 28]") == 1
-    assert len(Checkpoints("saved").paths()) == 2  # at the last step, and at the end
-    monkeypatch.setattr("keras_dqn.training.whole_folder._sync", full)
-    with pytest.raises(OSError, match="No space left"):
-        save(Checkpoints("saved"), runner.agent, runner.settings, {}, records.Progress(runner.history, 1.0, None))
     names = sorted(path.name for path in Path("saved").iterdir())
-    assert names == ["checkpoint_000001", "checkpoint_000002", "log.csv"]
+    assert names == ["checkpoint_000001.npz", "checkpoint_000002.npz", "log.csv", "training.lock"]
+    assert restore(made())[1].history == runner.history
+
+
+def test_checkpoints_are_of_keras_agents():
+    class Other(Agent):
+        brain = property(lambda self: object())
+
+    with pytest.raises(ValueError, match="agents with a Keras brain. Received: Other"):
+        SaveCheckpoints(SimpleNamespace(agent=Other(4, 2, weight_backup=None)), "saved")
 
 
 # ---------------------------------------------------------------- kills
 
-WRITER = """
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-from keras_dqn.training import checkpoint
-
-def write(folder, agent, settings, generators, progress, memory):
-    for name in "abc":
-        (folder / name).write_bytes(progress.to_bytes(4, "big") * 250_000)
-
-checkpoint.write_training = write
-checkpoints = checkpoint.Checkpoints("saved")
-agent = SimpleNamespace(generators={})
+TRAINING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
+from keras_dqn import Checkpoints
+from tests.test_checkpoint import made
 print("ready", flush=True)
-while True:
-    number = int(checkpoints.paths()[0].name[-6:]) + 1 if checkpoints.paths() else 1
-    checkpoints.save(agent, {}, {}, number)
+saved = Checkpoints("saved", minutes=0, memory=True)
+made(10**6, weight_backup="weights.h5").train(progress=False, checkpoints=saved, resume=sys.argv[1] == "True")
 """
 
 
-def killed_after(code, seconds, *arguments):
-    """Run Python code and kill it so long after it is ready; where it has arguments, after its first checkpoint."""
-    before = Checkpoints("saved").paths()
-    command = [sys.executable, "-u", "-c", code, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}  # for what the tests share
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout.readline() == "ready\n"
-        while arguments and Checkpoints("saved").paths() == before and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(seconds)
-        process.kill()
+def newest():
+    paths = Checkpoints("saved").paths()
+    return int(paths[0].stem[-6:]) if paths else 0
 
 
-def check_files(folder):
-    """Raise unless the files of a checkpoint are those of its manifest."""
-    files = json.loads((folder / "manifest.json").read_text())["files"]
-    assert files.keys() == {"a", "b", "c"} == {file.name for file in folder.iterdir()} - {"manifest.json"}
-    for name, expected in files.items():
-        content = (folder / name).read_bytes()
-        assert expected == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+def test_a_training_ended_at_any_instant_goes_on_from_a_whole_checkpoint(capfd):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    steps = 0
+    for number, status in [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 1), (signal.SIGINT, -signal.SIGINT)]:
+        before, command = newest(), [sys.executable, "-c", TRAINING, str(steps > 0)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+            deadline = time.monotonic() + 60
+            while newest() < before + 5 and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(np.random.default_rng().uniform(0, 0.3))
+            process.send_signal(number)
+            process.communicate(timeout=60)
+        assert process.returncode == status
+        path, *_ = restore(again := made())
+        assert "Not used" not in capfd.readouterr().out and int(path.stem[-6:]) == newest() >= before + 5
+        assert again.agent.steps > steps and len(again.agent.memory) > 0
+        steps = again.agent.steps
+    last = made(weights="weights.h5")  # of the one that was interrupted, as its last checkpoint
+    np.testing.assert_array_equal(last.agent.learner.read_weights(), again.agent.learner.read_weights())
 
 
-def test_a_kill_at_any_instant_leaves_a_whole_checkpoint():
-    random, last = np.random.default_rng(0), 0
-    for attempt in range(12):
-        # first at any instant, then at any instant after another whole one, however slow the disk
-        killed_after(WRITER, random.uniform(0, 0.15), *["goes on"] * (attempt >= 3))
-        if not (paths := Checkpoints("saved").paths()):
-            assert last == 0
-            continue
-        newest = paths[0]
-        check_files(newest)  # a folder with that name is whole
-        number = int(newest.name.removeprefix("checkpoint_"))
-        assert number >= last
-        for name in "abc":
-            assert (newest / name).read_bytes() == number.to_bytes(4, "big") * 250_000
-        last = number
-    assert last >= 9
-    killed_after(WRITER, 0.3)
-    assert len(Checkpoints("saved").paths()) in (2, 3)
-
-
-def test_what_killed_processes_left_is_removed_when_the_training_goes_on():
-    cartpole(50, weight_backup="w.h5").train(progress=False, checkpoints="saved")
-    others = ["saved/mine", "saved/.0123456789abcdef", ".0123456789abcdef-other.h5", "saved/.123-checkpoint_000009"]
-    left = [".0123456789abcdef-w.h5", ".0123456789abcdef-w_best.h5", "saved/.0123456789abcdef-log.csv"]
-    left += ["saved/.0123456789abcdef-weights_000000010.h5", "saved/.0123456789abcdef-checkpoint_000009/brain.h5"]
+def test_what_killed_processes_left_is_removed_when_the_training_goes_on(copied):
+    left = ["saved/.0123456789abcdef-checkpoint_000009.npz", "saved/.0123456789abcdef-log.csv"]
+    others = ["saved/mine", "saved/.0123456789abcdef", "saved/.123-checkpoint_000009.npz"]
     for name in [*left, *others]:
-        Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("half")
-    with pytest.raises(CheckpointError, match="holds the checkpoints"):
-        cartpole(60, weight_backup="w.h5").train(progress=False, checkpoints="saved")
-    assert Path(left[0]).exists(), "another training may be writing it"
-    cartpole(60, weight_backup="w.h5", weights="backup").train(progress=False, checkpoints="saved", resume=True)
-    assert not any(Path(name).exists() for name in left)
-    assert not Path("saved/.0123456789abcdef-checkpoint_000009").exists()
-    assert all(Path(name).exists() for name in others), "nobody's temporary files"
+    made(335).train(progress=False, checkpoints=copied, resume=True)
+    assert not any(Path(name).exists() for name in left) and all(Path(name).exists() for name in others)
 
 
-TRAINING = """
+HOLDER = """
 import sys
 from keras_dqn import Checkpoints
-from tests.test_breakout import tiny
-print("ready", flush=True)
-tiny(steps=10**6, memory_size=600).train(
-    progress=False, checkpoints=Checkpoints("saved", minutes=0, memory=True), resume=sys.argv[1] == "True"
-)
+with Checkpoints("saved").locked():
+    print("held", flush=True)
+    sys.stdin.read()
 """
 
 
-def test_a_killed_training_goes_on(capsys):
-    steps = 0
-    for resume, seconds in [("False", 0.7), ("True", 1.1)]:
-        killed_after(TRAINING, seconds, resume)
-        runner = tiny(steps=1, memory_size=600)
-        Records(runner, "saved", resume=True)
-        assert "Restored saved/checkpoint_" in capsys.readouterr().out
-        assert runner.agent.steps > steps  # the checkpoints before were gone on from, and are behind
-        steps = runner.agent.steps
-    assert read_log() == []  # these were no 10,000 steps
-
-
-# ---------------------------------------------------------------- the log
-
-
-def read_log(path="saved/log.csv"):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_the_log_has_a_row_every_so_many_steps_and_none_twice(monkeypatch):
-    monkeypatch.setattr(training_log.TrainingLog.__init__, "__defaults__", (100, None, None))
-    cartpole(350).train(progress=False, checkpoints="saved")
-    assert [row["steps"] for row in read_log()] == ["100", "200", "300"]
-    with open("saved/log.csv", "a") as file:  # later than the checkpoint, and one that a kill cut off
-        file.write("400,9,9,9,9,9,9,9\n450,9,9")
-    history = cartpole(600).train(progress=False, checkpoints="saved", resume=True)
-    rows = read_log()
-    assert [row["steps"] for row in rows] == ["100", "200", "300", "400", "500", "600"]
-    assert "frames" not in rows[0] and rows[3]["updates"] != "9"
-    assert float(rows[0]["loss"]) == float(rows[0]["loss"]) or int(rows[0]["updates"]) == 0
-    assert int(rows[-1]["episodes"]) == len(history)
-    assert float(rows[-1]["mean_score_100"]) == pytest.approx(history.mean_score(), rel=1e-4)
-    seconds = [float(row["seconds"]) for row in rows]
-    assert seconds == sorted(seconds)
-
-
-def test_the_log_counts_frames_and_tensorboard_gets_the_same(monkeypatch):
-    monkeypatch.setattr(training_log.TrainingLog.__init__, "__defaults__", (100, None, None))
-    tiny(steps=250).train(progress=False, tensorboard="board")
-    rows = read_log("breakout_checkpoints/log.csv")
-    assert [(row["steps"], row["frames"]) for row in rows] == [("100", "400"), ("200", "800")]
-    (file,) = Path("board").iterdir()
-    values = {}
-    for event in tf.compat.v1.train.summary_iterator(str(file)):
-        for value in event.summary.value:
-            assert value.metadata.plugin_data.plugin_name == "scalars"
-            values[value.tag.removeprefix("training/"), event.step] = float(tf.make_ndarray(value.tensor))
-    assert {steps for _, steps in values} == {100, 200}
-    for row in rows:
-        for name in row.keys() - {"steps"}:
-            np.testing.assert_allclose(values[name, int(row["steps"])], float(row[name]), rtol=1e-4)
-
-
-# ---------------------------------------------------------------- from the shell
-
-
-def test_train_and_resume_from_the_shell(capsys, monkeypatch):
-    monkeypatch.setitem(Breakout.recipes, "nature", {**Breakout.recipes["nature"], **TINY_RECIPE})
-    train = ("train", "breakout", "--game", "pong", "--seed", "1", "--memory-size", "3000", "--quiet")
-    assert main((*train, "--steps", "400")) == 0
-    assert main((*train, "--steps", "500", "--resume")) == 0
-    out, err = capsys.readouterr()
-    assert "Restored pong_checkpoints/checkpoint_000001: 40" in out and "Weights: pong_weight.h5" in out and err == ""
-    assert main((*train, "--steps", "500")) == 2
-    assert "--resume" in capsys.readouterr().err
-    games = ("--games", "2", "--sticky", "0.25", "--epsilon", "1", "--seed", "3", "--weights", "none")
-    assert main(("evaluate", "breakout", *games)) == 0
-    assert "mean " in (out := capsys.readouterr().out) and "2 episodes" in out
-    for arguments, message in [
-        (("train", "breakout", "--game", "pog"), "nearest are ['pong'"),
-        (("evaluate", "cartpole", "--sticky", "0.25"), "are for breakout. Received: cartpole"),
-        (("evaluate", "breakout", "--sticky", "3"), "--sticky must be a number from 0 to 1. Received: 3"),
-        (("train", "cartpole", "--checkpoint-memory"), "needs --checkpoints FOLDER. Received: cartpole"),
-        (
-            ("train", "cartpole", "--weights-every", "100"),
-            "--weights-every needs --checkpoints FOLDER. Received: cartpole",
-        ),
-        (("train", "breakout", "--resume", "--weights", "x.h5"), "from the checkpoint. Received: --weights x.h5"),
-        (("train", "cartpole", "--resume"), "--resume needs --checkpoints FOLDER. Received: cartpole"),
-        (("train", "cartpole", "--checkpoint-minutes", "3"), "--checkpoint-minutes needs --checkpoints FOLDER."),
-        (("train", "breakout", "--resume"), "whole checkpoint to go on from in breakout_checkpoints. Received: break"),
-    ]:
-        assert main(arguments) == 2
-        err = capsys.readouterr().err
-        assert err.startswith("keras_dqn: error: ") and err.count("\n") == 1 and message in err
-
-
-TINY_RECIPE = {name: value for name, value in TINY.items() if name not in ("num_envs", "seed", "memory_size")}
+def test_two_trainings_do_not_share_a_folder():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    runner, message = made(10), "saved: another training writes its checkpoints there. Received: "
+    with subprocess.Popen([sys.executable, "-c", HOLDER], env=environment, **pipes) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(CheckpointError, match=message):
+            runner.train(progress=False, checkpoints="saved")
+        process.kill()
+        process.wait(timeout=60)
+    with Checkpoints("saved").locked(), pytest.raises(CheckpointError, match=message):
+        runner.train(progress=False, checkpoints="saved")
+    assert runner.agent.steps == 0
+    replay, runner.agent.replay = runner.agent.replay, lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        runner.train(progress=False, checkpoints="saved")
+    runner.agent.replay = replay
+    runner.train(progress=False, checkpoints="saved")  # the folder was given back
+    assert len(Checkpoints("saved").paths()) == 1

@@ -1,83 +1,21 @@
 """Trainings in files: what is left of one does it again, the command line wins, and what is wrong is named."""
 
+import inspect
 import re
 import sys
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from keras_dqn import CartPole, MountainCar, game_for
+from keras_dqn import CartPole, MountainCar
 from keras_dqn.__main__ import main
-from keras_dqn.commands.config import agent_settings, description
-from keras_dqn.commands.parser import make_parser
+from keras_dqn.cli import parse
+from keras_dqn.config import MLP, checked, description, keywords
 from keras_dqn.core.exploration import Linear, Pieces
 from keras_dqn.core.networks.atari import nature_cnn
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.games.breakout import Breakout, clipped
-
-
-def options_of(*arguments):
-    return make_parser().parse_args(["train", *arguments])
-
-
-@pytest.mark.parametrize(
-    ("game", "name", "recipe"),
-    [
-        *(("cartpole", CartPole, recipe) for recipe in CartPole.recipes),
-        *(("mountaincar", MountainCar, recipe) for recipe in MountainCar.recipes),
-        ("breakout", Breakout, "nature"),
-        ("breakout", Breakout, "parallel"),
-    ],
-)
-def test_every_setting_of_a_recipe_comes_back_from_its_file(game, name, recipe):
-    small = {"memory_size": 50_000} if recipe == "nature" else {}
-    runner = name(recipe=recipe, weights=None, seed=0, **small)
-    text, left_out = description(options_of(game, "--recipe", recipe), runner)
-    said = tomllib.loads(text)
-    assert (said["game"], said["recipe"], said["episodes"], left_out) == (game, recipe, 200, [])
-    assert (said["num_envs"], said["max_steps"]) == (runner.num_envs, runner.max_steps)
-    assert said.get("shape_reward") == ("clipped" if game == "breakout" else None)
-    given = {name for name, value in runner.agent.settings.flat().items() if value is not None}
-    assert said["agent"].keys() >= given - {"learning_rate"}
-    again = name(recipe=recipe, weights=None, seed=0, **agent_settings(said["agent"], "a.toml"))
-    assert again.settings == runner.settings
-
-
-def test_a_training_is_done_again_by_what_it_left(capsys):
-    typed = ["--steps", "250", "--seed", "3", "--weights", "none", "--memory-size", "2000", "--quiet"]
-    assert main(["train", "cartpole", "--recipe", "fast", *typed]) == 0
-    assert "Settings: cartpole_fast_weight.toml\n" in capsys.readouterr().out
-    said = tomllib.loads(Path("cartpole_fast_weight.toml").read_text())
-    assert (said["steps"], said["seed"], said["agent"]["memory_size"], said["quiet"]) == (250, 3, 2000, True)
-    assert "episodes" not in said and said["agent"]["exploration"]["schedule"] == "Linear"
-    assert main(["train", "--config", "cartpole_fast_weight.toml", "--out", "again.h5"]) == 0
-    assert Path("again.h5").read_bytes() == Path("cartpole_fast_weight.h5").read_bytes()
-    assert main(["train", "--config", "again.toml", "--out", "third.h5", "--seed", "4"]) == 0
-    assert Path("third.h5").read_bytes() != Path("again.h5").read_bytes()
-
-
-@pytest.mark.parametrize("recipe", ["pytorch", "fast"])
-def test_the_file_alone_says_all_of_a_network_and_its_learning(recipe):
-    runner = CartPole(recipe=recipe, weights=None)
-    table = tomllib.loads(description(options_of("cartpole"), runner)[0])["agent"]
-    bare = CartPole(recipe="juvin", weights=None, **agent_settings(table, "a.toml"))
-    assert {**bare.settings, "recipe": recipe} == runner.settings
-
-
-@pytest.fixture
-def asked(monkeypatch):
-    """What the runner of a training would have been made with: options, weights, settings."""
-    made = []
-
-    def make(options, weights, **settings):
-        made.append((options, weights, settings))
-        raise ValueError("made")
-
-    monkeypatch.setattr("keras_dqn.commands.train.make_runner", make)
-    return made
-
 
 FILE = """
 game = "cartpole"
@@ -89,85 +27,149 @@ stop_score = -5.5
 verbose = true
 quiet = false
 weights = "none"
+max_steps = 50
+num_envs = 3
+shape_reward = "clipped"
 
 [agent]
 gamma = 0.9
 network = {hidden = [8]}
-exploration = {schedule = "Linear", start = 1.0, end = 0.05, steps_to_end = 3000}
+exploration = {class = "Linear", start = 1.0, end = 0.05, steps_to_end = 3000}
 optimizer = {class = "SGD", learning_rate = 0.5}
 """
 
 
-def test_a_file_is_read_as_it_stands(asked):
-    Path("run.toml").write_text(FILE)
-    assert main(["train", "--config", "run.toml"]) == 2
-    ((options, weights, settings),) = asked
-    assert (options.game, options.recipe, options.seed, options.stop_score) == ("cartpole", "fast", 7, -5.5)
-    assert options.verbose and not options.quiet and weights is None
+def given(*typed, text=FILE):
+    """What a training is told by a file and by what is typed beside it."""
+    Path("run.toml").write_text(text)
+    return parse(["train", "--config", "run.toml", *typed]).given
+
+
+def again(text):
+    """What such a text says, as keywords of a game."""
+    content = tomllib.loads(text)
+    names = {"num_envs", "max_steps", "shape_reward"} & content.keys()
+    return keywords({**content["agent"], **{name: content[name] for name in names}})
+
+
+# ---------------------------------------------------------------- written
+
+
+@pytest.mark.parametrize(
+    ("game", "recipe"),
+    [
+        *((game, recipe) for game in (CartPole, MountainCar) for recipe in game.recipes),
+        (Breakout, "nature"),
+        (Breakout, "parallel"),
+    ],
+)
+def test_every_setting_of_a_recipe_comes_back_from_its_file(game, recipe):
+    small = {"memory_size": 50_000} if recipe == "nature" else {}
+    runner = game(recipe=recipe, weights=None, seed=0, **small)
+    text, left_out = description({"quiet": True, "config": "a.toml", "resume": True}, runner)
+    said = tomllib.loads(text)
+    assert (said["recipe"], said["episodes"], said["quiet"], left_out) == (recipe, 200, True, [])
+    assert not {"config", "resume"} & said.keys()
+    settled = {name for name, value in runner.agent.settings.flat().items() if value is not None}
+    assert said["agent"].keys() >= settled - {"learning_rate"}
+    assert game(recipe=recipe, weights=None, seed=0, **again(text)).settings == runner.settings
+    if game is CartPole:  # the file alone says all of it
+        bare = CartPole(recipe="juvin", weights=None, **again(text))
+        assert {**bare.settings, "recipe": recipe} == runner.settings
+
+
+def test_a_training_is_done_again_by_what_it_left(capsys):
+    typed = "--recipe fast --steps 250 --seed 3 --weights none --memory-size 2000 --quiet --target-update none --tau 1"
+    assert main(["train", "cartpole", *typed.split(), "--no-double", "--learning-rate", "0.002"]) == 0
+    assert "Settings: cartpole_fast_weight.toml\n" in capsys.readouterr().out
+    said = tomllib.loads(Path("cartpole_fast_weight.toml").read_text())
+    assert (said["steps"], said["seed"], said["agent"]["memory_size"], said["quiet"]) == (250, 3, 2000, True)
+    assert said["agent"]["target_update"] == "none" and said["learning_rate"] == 0.002 and "episodes" not in said
+    assert main(["train", "--config", "cartpole_fast_weight.toml", "--out", "again.h5"]) == 0
+    assert Path("again.h5").read_bytes() == Path("cartpole_fast_weight.h5").read_bytes()
+    assert main(["train", "--config", "again.toml", "--out", "third.h5", "--seed", "4"]) == 0
+    assert Path("third.h5").read_bytes() != Path("again.h5").read_bytes()
+
+
+def test_functions_without_a_name_are_left_out():
+    runner = CartPole(weights=None, shape_reward=lambda *arrays: arrays[2], network=lambda *a, seed: None or mlp(4, 2))
+    text, left_out = description({}, runner)
+    assert left_out == ["shape_reward", "network"]
+    assert text.count("# not in here, as it has no name: ") == 2
+    assert "network" not in tomllib.loads(text)["agent"] and "shape_reward" not in tomllib.loads(text)
+
+
+# ---------------------------------------------------------------- read
+
+
+def test_a_file_is_read_as_it_stands():
+    told = given()
+    settings = keywords({name: told[name] for name in ("gamma", "network", "exploration", "optimizer", "shape_reward")})
+    assert (told["game"], told["recipe"], told["seed"], told["stop_score"]) == ("cartpole", "fast", 7, -5.5)
+    assert told["verbose"] and not told["quiet"] and told["weights"] == "none" and told["steps"] == 300
     optimizer = settings.pop("optimizer")()
     assert type(optimizer).__name__ == "SGD" and float(optimizer.learning_rate) == 0.5
     assert settings == {
-        "episodes": 200,
-        "steps": 300,
         "gamma": 0.9,
         "network": {"hidden": [8]},
         "exploration": Linear(1.0, 0.05, 3000),
+        "shape_reward": clipped,
     }
+    points = {"class": "Pieces", "points": [[0, 1.0], [100, 0.1]]}
+    assert keywords({"exploration": points}) == {"exploration": Pieces((0, 1.0), (100, 0.1))}
+    assert keywords({"network": "nature_cnn", "optimizer": None}) == {"network": nature_cnn, "optimizer": None}
 
 
-def test_the_file_in_the_guide_is_one(asked):
+def test_the_file_in_the_guide_is_one():
     guide = (Path(__file__).parents[1] / "docs" / "guide.md").read_text()
-    (block,) = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))*^ {4}\[agent\]\n(?:^ {4}.*\n)+", guide, re.MULTILINE)
-    Path("run.toml").write_text(re.sub("^ {4}", "", block, flags=re.MULTILINE))
-    assert main(["train", "--config", "run.toml"]) == 2
-    ((options, _, settings),) = asked
-    assert (options.game, options.stop_score, settings["gamma"]) == ("cartpole", 490, 0.99)
+    (block,) = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))*^ {4}\[agent\]\n(?:^ {4}.*\n|^\n(?= {4}))+", guide, re.MULTILINE)
+    told = given(text=re.sub("^ {4}", "", block, flags=re.MULTILINE))
+    assert (told["game"], told["stop_score"], told["gamma"]) == ("cartpole", 490, 0.99)
+    assert keywords(told)["exploration"] == Linear(1.0, 0.05, 3000)
 
 
-def test_what_is_typed_wins(asked):
-    Path("run.toml").write_text(FILE)
-    for typed in (["--episodes", "9", "--memory-size", "77"], ["--recipe", "juvin"], ["--env", "Acrobot-v1"]):
-        assert main(["train", "--config", "run.toml", *typed]) == 2
-    (first, _, settings), (recipe, _, others), (env, *_) = asked
-    assert (first.steps, settings["episodes"], settings["steps"]) == (None, 9, None)
-    assert settings["memory_size"] == 77 and settings["gamma"] == 0.9
-    assert recipe.recipe == "juvin" and others == {"episodes": 200, "steps": 300}, "the table is of another recipe"
-    assert (env.env, env.game, env.recipe) == ("Acrobot-v1", None, "fast")
+def test_what_is_typed_wins():
+    told = given("--episodes", "9", "--memory-size", "77", "--no-verbose")
+    assert (told["episodes"], told["memory_size"], told["gamma"], told["verbose"]) == (9, 77, 0.9, False)
+    assert "steps" not in told, "one takes the place of the other"
+    told = given("--recipe", "juvin", "--tau", "0.5")
+    of_the_recipe = {"gamma", "network", "exploration", "optimizer", "num_envs", "shape_reward"}
+    assert not of_the_recipe & told.keys() and (told["max_steps"], told["tau"]) == (50, 0.5)
+    told = given("--env", "Acrobot-v1")
+    assert (told["env"], told["recipe"]) == ("Acrobot-v1", "fast") and not {"game", "gamma"} & told.keys()
+    told = given("--precision", "mixed_bfloat16")
+    assert "network" not in told and told["gamma"] == 0.9, "it is a network of its own"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "game = 'cartpole'\neposides = 3",
-            "no setting of that name; the nearest is episodes. Received: eposides",
-        ),
-        ("game = 'cartpole'\n[agent]\ngama = 0.9", "the nearest is gamma. Received: gama"),
-        ("game = 'cartpole'\nepisodes = 0", "run.toml: --episodes must be a whole number, 1 or more. Received: 0"),
-        ("game = 'cartpole'\nepisodes = true", "run.toml: episodes is not true or false. Received: True"),
-        ("game = 'cartpole'\nquiet = 1", "run.toml: quiet must be true or false. Received: 1"),
-        ("game = 'cartpole'\nseed = [1]", "run.toml: seed must be a text or a number. Received: [1]"),
-        ("game = 'pong'", "invalid choice: 'pong'"),
+        ("eposides = 3", "run.toml: There is no setting of that name; the nearest is episodes. Received: eposides"),
+        ("[agent]\ngama = 0.9", "run.toml: There is no setting of that name; the nearest is gamma. Received: gama"),
+        ("resume = true", "run.toml: There is no setting of that name"),
+        ("episodes = true", "run.toml: --episodes must be a whole number, 1 or more. Received: True"),
+        ("quiet = 1", "run.toml: --quiet must be True or False. Received: 1"),
+        ("out = 3", "run.toml: --out must be a text. Received: 3"),
+        ("[agent]\ngamma = 2", "run.toml: --gamma must be a number from 0 to 1. Received: 2"),
+        ("stop_score = 9", "--stop-score needs --evaluate-every. Received: stop_score=9"),
+        ("episodes = 3\nsteps = 3", "--episodes takes the place of --steps. Received: both"),
         ("game = ", "run.toml: expected TOML. Received: "),
         ("agent = 3", "run.toml: [agent] must be a table. Received: 3"),
-        ("resume = true", "there is no setting of that name"),
-        ("stop_score = 9\ngame = 'cartpole'", "--stop-score needs --evaluate-every"),
-        ("game = 'cartpole'\n[agent]\ngamma = 2", "`gamma` must be a number from 0 to 1"),
-        (
-            "game = 'cartpole'\n[agent.exploration]\nschedule = 'eval'",
-            "as schedule one of Blocks, Exponential, Linear, OverT",
-        ),
-        ("game = 'cartpole'\n[agent.exploration]\nschedule = 'Linear'", "must have the fields of Linear"),
-        ("game = 'cartpole'\n[agent]\noptimizer = {class = 'get'}", "optimizer must have as class one of"),
-        ("game = 'cartpole'\n[agent]\noptimizer = {class = 'Adam', lr = 1}", "optimizer must be one of Keras's"),
+        ("[agent]\noptimizer.class = {class = 'Adam'}", "--optimizer must be a class with numbers. Received: {'class'"),
+        ("[agent]\nnetwork = {function = 'nature_cnn', depth = 3}", "--network must be a function of state_shape, act"),
+        ("[agent]\nnetwork = {function = 3}", "--network must be a function: nature_cnn, difference_cnn, clipped, or "),
+        ("shape_reward = 'eval'", "--shape-reward must be a function: nature_cnn, difference_cnn, clipped, or module:"),
+        ("shape_reward = 'raises:f'", "The module 'raises' cannot be imported. Received: ZeroDivisionError"),
+        ("shape_reward = 'mine:number'", "--shape-reward must be a function: there is no number in mine. Received: "),
+        ("shape_reward = 'mine:two'", "--shape-reward must be a function of states, actions, rewards, next_states. R"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_in_one_line(text, message, capsys, tmp_path):
-    Path("run.toml").write_text(text)
-    assert main(["train", "--config", "run.toml"]) == 2
+def test_what_is_wrong_with_a_file_is_said_in_one_line(text, message, mine, capsys):
+    Path("run.toml").write_text(f"weights = 'none'\n{text}\n")
+    assert main(["train", "cartpole", "--config", "run.toml"]) == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+    assert not [*Path().glob("*.h5")]
 
 
 def test_a_missing_file_is_named(capsys):
@@ -175,15 +177,21 @@ def test_a_missing_file_is_named(capsys):
     assert "none.toml" in capsys.readouterr().err
 
 
-def test_schedules_of_several_pieces():
-    table = {"exploration": {"schedule": "Pieces", "points": [[0, 1.0], [100, 0.1]]}}
-    assert agent_settings(table, "a.toml") == {"exploration": Pieces((0, 1.0), (100, 0.1))}
+def test_the_options_of_a_network_are_those_of_mlp():
+    parameters = inspect.signature(mlp).parameters
+    assert [*MLP] == [*parameters][2:-1]
+    defaults = {name: parameters[name].default for name in MLP}
+    assert checked({**defaults, "hidden": [24, 24]}, MLP) == {**defaults, "hidden": [24, 24]}
+
+
+# ---------------------------------------------------------------- functions of a user
 
 
 @pytest.fixture
-def my_module(monkeypatch):
-    """A module of a user's own."""
-    Path("my_settings_module.py").write_text(
+def mine(monkeypatch):
+    """Modules of a user's own."""
+    Path("raises.py").write_text("1 / 0")
+    Path("mine.py").write_text(
         "from keras_dqn.core.networks.mlp import mlp\n\n\n"
         "def half(states, actions, rewards, next_states):\n    return rewards / 2\n\n\n"
         "def small(state_shape, action_size, seed=None, width=4):\n"
@@ -193,15 +201,15 @@ def my_module(monkeypatch):
         "def two(one, other):\n    return one\n"
     )
     monkeypatch.syspath_prepend(str(Path.cwd()))
-    yield "my_settings_module"
-    sys.modules.pop("my_settings_module", None)
+    yield
+    sys.modules.pop("mine", None)
 
 
-def test_functions_and_several_environments_are_in_the_file(my_module, capsys):
+def test_functions_and_several_environments_are_in_the_file(mine, capsys):
     Path("run.toml").write_text(
-        f'game = "cartpole"\nsteps = 130\nseed = 1\nweights = "none"\nquiet = true\nnum_envs = 2\n'
-        f'shape_reward = "{my_module}:half"\nmax_steps = 60\n\n'
-        f'[agent]\nnetwork = {{function = "{my_module}:small", width = 5}}\n'
+        'game = "cartpole"\nrecipe = "fast"\nsteps = 150\nseed = 1\nweights = "none"\nquiet = true\nnum_envs = 2\n'
+        'shape_reward = "mine:half"\nmax_steps = 60\n\n'
+        '[agent]\nnetwork = {function = "mine:small", width = 5}\n'
     )
     assert main(["train", "--config", "run.toml", "--out", "one.h5"]) == 0
     assert "Settings: one.toml\n" in capsys.readouterr().out
@@ -210,82 +218,8 @@ def test_functions_and_several_environments_are_in_the_file(my_module, capsys):
     assert said["agent"]["network"] == asked["agent"]["network"] and said["out"] == "one.h5"
     assert main(["train", "--config", "one.toml", "--out", "two.h5"]) == 0
     assert Path("two.h5").read_bytes() == Path("one.h5").read_bytes()
-    assert main(["train", "--config", "one.toml", "--out", "three.h5", "--num-envs", "1"]) == 0
-    assert tomllib.loads(Path("three.toml").read_text())["num_envs"] == 1
+    typed = ["--num-envs", "1", "--shape-reward", "mine:nameless"]
+    assert main(["train", "--config", "one.toml", "--out", "three.h5", *typed]) == 0
+    said = tomllib.loads(Path("three.toml").read_text())
+    assert (said["num_envs"], said["shape_reward"]) == (1, "mine:nameless"), "it is found by the name that was typed"
     assert Path("three.h5").read_bytes() != Path("one.h5").read_bytes()
-
-
-def test_a_function_without_a_name_is_said_in_one_line():
-    runner = CartPole(weights=None, shape_reward=lambda *arrays: arrays[2], network=lambda *a, seed: None or mlp(4, 2))
-    text, left_out = description(options_of("cartpole"), runner)
-    assert left_out == ["shape_reward", "network"]
-    assert text.count("# not in here, as it has no name: ") == 2
-    assert "network" not in tomllib.loads(text)["agent"] and "shape_reward" not in tomllib.loads(text)
-
-
-def test_that_is_said_where_the_training_ends(my_module, capsys):
-    typed = ["--steps", "40", "--weights", "none", "--quiet", "--shape-reward", f"{my_module}:nameless"]
-    assert main(["train", "cartpole", *typed]) == 0
-    out = capsys.readouterr().out
-    assert "Settings: cartpole_weight.toml\n" in out, "it is found by the name that was typed"
-    assert tomllib.loads(Path("cartpole_weight.toml").read_text())["shape_reward"] == f"{my_module}:nameless"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "shape_reward = 'eval'",
-            "--shape-reward must be a function: clipped, or module:name. Received: 'eval'",
-        ),
-        ("shape_reward = 'no_such_module:f'", "no_such_module"),
-        ("shape_reward = 'my_settings_module:number'", "there is no number in my_settings_module"),
-        (
-            "shape_reward = 'my_settings_module:two'",
-            "--shape-reward must take states, actions, rewards and next_states",
-        ),
-        ("num_envs = 0", "run.toml: --num-envs must be a whole number, 1 or more. Received: 0"),
-        ("agent.network = {function = 'nature_cnn', depth = 3}", "network must be what nature_cnn takes"),
-        (
-            "agent.network = {function = 3}",
-            "network must be a function: nature_cnn, difference_cnn, or module:name. Received: 3",
-        ),
-        ("agent.network = {hiden = [3]}", "there is no option of that name; the nearest is hidden. Received: hiden"),
-        ("agent.network = {hidden = 3}", "hidden has another value. Received: 3"),
-        ("agent.network = 3", "network must be options. Received: 3"),
-    ],
-)
-def test_a_function_that_is_none_is_refused(text, message, my_module, capsys):
-    Path("run.toml").write_text(f"game = 'cartpole'\nweights = 'none'\n{text}\n")
-    assert main(["train", "--config", "run.toml"]) == 2
-    err = capsys.readouterr().err
-    assert message in err and err.count("\n") == 1
-
-
-def test_another_recipe_has_its_own_number_of_environments(asked):
-    Path("run.toml").write_text(
-        FILE.replace("seed = 7", "seed = 7\nnum_envs = 3\nshape_reward = 'clipped'\nmax_steps = 50")
-    )
-    for typed in ([], ["--recipe", "parallel"]):
-        assert main(["train", "--config", "run.toml", *typed]) == 2
-    (_, _, same), (_, _, other) = asked
-    assert (same["num_envs"], same["shape_reward"], same["max_steps"]) == (3, clipped, 50)
-    assert "num_envs" not in other and "shape_reward" not in other and other["max_steps"] == 50
-
-
-def test_a_precision_that_is_typed_goes_before_the_network_of_the_file(asked):
-    Path("run.toml").write_text('game = "breakout"\nweights = "none"\n[agent]\nnetwork = {function = "nature_cnn"}\n')
-    for typed in ([], ["--precision", "mixed_bfloat16"]):
-        assert main(["train", "--config", "run.toml", *typed]) == 2
-    (_, _, same), (_, _, other) = asked
-    assert same["network"] is nature_cnn and "network" not in other
-
-
-def test_texts_survive():
-    runner = SimpleNamespace(recipe='qu"ote\\\n', episodes=3, settings={}, max_steps=9)
-    assert tomllib.loads(description(options_of("cartpole"), runner)[0])["recipe"] == runner.recipe
-
-
-def test_an_environment_by_its_id_is_in_the_file():
-    runner = game_for("Acrobot-v1")(3, weights=None)
-    assert tomllib.loads(description(options_of("--env", "Acrobot-v1"), runner)[0])["env"] == "Acrobot-v1"

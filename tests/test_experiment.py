@@ -1,6 +1,8 @@
-"""Experiments over seeds: what the folder, the tables and the figure hold, and that they can be gone on with."""
+"""Experiments over seeds: what the folder, the tables and the figure hold, and that they can be gone on with.
 
-import csv
+Those beside PyTorch are in test_pytorch.py, those on Ray in test_ray.py.
+"""
+
 import json
 import subprocess
 import sys
@@ -8,31 +10,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-import keras_dqn
-from keras_dqn import CartPole, MountainCar, compare, game_for, load_weights, train_seeds
+from keras_dqn import CartPole, MountainCar, game_for, load_weights, train_seeds
 from keras_dqn.__main__ import main
-from keras_dqn.backend import keras, tf
+from keras_dqn.backend import keras
 from keras_dqn.core.exploration import Linear
 from keras_dqn.core.learner import Learner
 from keras_dqn.core.networks.mlp import mlp
-from keras_dqn.experiment.report import Experiment
-from keras_dqn.experiment.results import Result
-from keras_dqn.experiment.seeds import _Training
+from keras_dqn.experiment import Experiment, Result, Sweep
+from keras_dqn.experiment.seeds import Plan
 from keras_dqn.games.breakout import Breakout
-from keras_dqn.training.evaluation import Evaluation
-from tests.test_checkpoint import TINY_RECIPE
+from keras_dqn.training.evaluate import Evaluation
+
+FEW = {"steps": 200, "network": {"hidden": (16,)}, "evaluate_every": 100, "progress": False}
+TINY = {"memory_size": 3000, "learning_starts": 32, "exploration": Linear(1.0, 0.1, 200)}
 
 
 def result(framework="Keras", seed=0, score=400.0, steps_to_solve=2000, **fields):
     """A `Result` as training leaves it, of 100 steps a second."""
-    known = {"best_score": score + 10, "steps": 3000, "seconds": 30.0, "evaluation_seconds": 5.0, "error": None}
-    evaluations = [[1000, score / 2], [2000, score]]
-    curves = {"evaluations": evaluations, "scores": [20.0, 30.0], "lengths": [20, 30]}
-    return Result(
-        **{**known, **curves, **fields}, framework=framework, seed=seed, score=score, steps_to_solve=steps_to_solve
-    )
+    known = {"best_score": score + 10, "steps": 3000, "seconds": 30.0, "evaluation_seconds": 5.0}
+    curves = {"evaluations": [[1000, score / 2], [2000, score]], "scores": [20.0, 30.0], "lengths": [20, 30]}
+    return Result(framework, seed, score, steps_to_solve=steps_to_solve, **{**known, **curves, **fields})
 
 
 @pytest.fixture
@@ -40,63 +38,35 @@ def trained(monkeypatch):
     """Instead of training: the list of what would have been trained, (framework, seed)."""
     calls = []
 
-    def run(self, framework, seed, folder, progress):
+    def train(self, framework, seed, progress):
         calls.append((framework, seed))
-        return result(framework, seed, score=400.0 + seed)
+        made = json.dumps(result(framework, seed, score=400.0 + seed)._asdict())
+        return {f"{framework.lower()}_seed_{seed}.json": made.encode()}
 
-    monkeypatch.setattr(_Training, "run", run)
+    monkeypatch.setattr(Plan, "train", train)
     return calls
 
 
 # ---------------------------------------------------------------- the real thing
 
 
-COMPARE = ["compare", "cartpole", "--recipe", "pytorch", "--seeds", "2", "--steps", "300", "--evaluate-every", "150"]
-
-
-def test_compare_trains_both_and_leaves_tables_plot_and_weights(capsys, monkeypatch):
-    assert main(COMPARE) == 0
-    out, err = capsys.readouterr()
-    assert "cartpole, seed 1, PyTorch: 100%" in err and "4/4" in err and "training" in err  # a bar, with time left
-    folder = Path("results/cartpole_pytorch_comparison")
-    assert out.endswith(f"Results: {folder}\n") and (folder / "table.md").read_text() in out
-    assert out.startswith("|  | Keras | PyTorch |\n") and "| failures | 2 of 2 | 2 of 2 |" in out
-    assert f"PyTorch on one thread. keras_dqn {keras_dqn.__version__}, tensorflow {tf.__version__}, " in out
-
-    with open(folder / "results.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["framework"], row["seed"]) for row in rows] == [
-        ("Keras", "0"), ("PyTorch", "0"), ("Keras", "1"), ("PyTorch", "1"),
-    ]  # fmt: skip
-    assert all(row["steps"] == "300" and float(row["steps_per_second"]) > 0 for row in rows)
-    assert (folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
-    for framework in "keras", "pytorch":
-        for end in "", "_best":
-            load_weights(mlp(4, 2, (128, 128)), folder / f"{framework}_seed_1_weight{end}.h5")
-        done = json.loads((folder / f"{framework}_seed_1.json").read_text())
-        assert [steps for steps, _ in done["evaluations"]] == [150, 300] and done["evaluation_seconds"] > 0
-        assert sum(done["lengths"]) <= 300 and done["scores"] == done["lengths"]
-
-    monkeypatch.setattr(_Training, "run", None)  # would raise
-    assert main(COMPARE) == 0
-    assert capsys.readouterr().out == out
-
-
-def test_a_seed_gives_what_a_single_training_with_it_gives():
-    budget = {"steps": 200, "network": {"hidden": (16,)}}
-    experiment = train_seeds(
-        CartPole, "fast", seeds=1, seed=3, evaluate_every=100, folder="here", progress=False, **budget
-    )
+def test_a_seed_gives_what_a_single_training_with_it_gives(capsys):
+    experiment = train_seeds(CartPole, "fast", seeds=1, seed=3, folder="here", **{**FEW, "progress": True})
+    assert "cartpole, seed 3, Keras: 100%" in capsys.readouterr().err
     (done,) = experiment.results
-    single = CartPole(recipe="fast", seed=3, weights=None, **budget)
+    single = CartPole(recipe="fast", seed=3, weights=None, steps=FEW["steps"], network=FEW["network"])
     history = single.train(progress=False, evaluate_every=100)
-    assert (done.seed, done.steps, done.episodes) == (3, 200, len(history))
-    assert done.scores == history.scores.tolist()
+    assert (done.seed, done.steps, done.episodes, done.error) == (3, 200, len(history), None)
+    assert done.scores == history.scores.tolist() and done.lengths == history.lengths.tolist()
     assert done.score == single.evaluate(100).mean
     single.agent.load_model(single.best_backup)
     assert done.best_score == single.evaluate(100).mean
     assert done.evaluations == [[made.steps, made.score] for made in history.evaluations]
     assert Path("here/keras_seed_3_weight.h5").read_bytes() == Path("cartpole_fast_weight.h5").read_bytes()
+    load_weights(mlp(4, 2, (16,)), "here/keras_seed_3_weight_best.h5")
+    kept = {"results.csv", "table.md", "learning_curves.png", "settings.json", "keras_seed_3.json"}
+    assert {path.name for path in Path("here").iterdir()} > kept
+    assert Path("here/table.md").read_text() == str(experiment)
 
 
 def test_a_training_that_breaks_off_is_a_failure_and_stays(monkeypatch):
@@ -111,72 +81,51 @@ def test_a_training_that_breaks_off_is_a_failure_and_stays(monkeypatch):
     assert "| failures | 1 of 1 |" in str(experiment)
 
 
-def test_torch_runs_on_one_thread_and_gets_its_own_back(monkeypatch):
-    threads = []
-    monkeypatch.setattr(
-        _Training, "_result", lambda self, *_: threads.append(torch.get_num_threads()) or result("PyTorch")
-    )
-    monkeypatch.setattr(CartPole, "train", lambda self, **_: None)
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        train_seeds(CartPole, seeds=1, frameworks=["PyTorch"], progress=False)
-        assert threads == [1] and torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
+def test_the_checkpoints_of_one_training_are_not_in_the_way_of_the_next(monkeypatch):
+    monkeypatch.setitem(Breakout.recipes, "nature", {**Breakout.recipes["nature"], **TINY})
+    monkeypatch.setattr(Breakout, "evaluate", lambda *_, **__: Evaluation(np.zeros(5), np.ones(5, int)))
+    assert [one.steps for one in train_seeds(Breakout, seeds=2, steps=64, progress=False).results] == [64, 64]
+    assert not list(Path().glob("*checkpoints*"))
 
 
 # ---------------------------------------------------------------- going on
 
 
-def test_frameworks_take_turns(trained):
-    compare(CartPole, seeds=2, seed=5, progress=False)
-    assert trained == [("Keras", 5), ("PyTorch", 5), ("Keras", 6), ("PyTorch", 6)]
-
-
 def test_after_an_interruption_the_same_call_goes_on(trained, monkeypatch, capsys):
-    run = _Training.run
+    train = Plan.train
 
     def interrupted(self, framework, seed, *arguments):
         if seed == 2:
             raise KeyboardInterrupt
-        return run(self, framework, seed, *arguments)
+        return train(self, framework, seed, *arguments)
 
-    monkeypatch.setattr(_Training, "run", interrupted)
-    train = ["train", "cartpole", "--seeds", "4", "--out", "mine"]
-    assert main(train) == 130
+    monkeypatch.setattr(Plan, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_seeds(CartPole, seeds=4, folder="mine")
     assert "2 of 4 trainings are kept in mine; the same call goes on from there" in capsys.readouterr().out
     assert Path("mine/table.md").read_text().count("| Keras | ") == 2
-    monkeypatch.setattr(_Training, "run", run)
-    assert main(train) == 0
+    monkeypatch.setattr(Plan, "train", train)
+    assert len(train_seeds(CartPole, seeds=4, folder="mine").results) == 4
     assert trained == [("Keras", seed) for seed in (0, 1, 2, 3)]
     assert "2/4" in capsys.readouterr().err  # the bar begins where the first one ended
-
-
-def test_more_seeds_join_those_there_are(trained):
-    train_seeds(CartPole, seeds=2, folder="mine", progress=False)
-    assert len(train_seeds(CartPole, seeds=3, folder="mine", progress=False).results) == 3
-    assert trained == [("Keras", 0), ("Keras", 1), ("Keras", 2)]
+    assert len(train_seeds(CartPole, seeds=5, folder="mine", progress=False).results) == 5  # more join them
+    assert len(trained) == 5
 
 
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"recipe": "fast"}, "recipe 'juvin': give another folder. Received: recipe 'fast'"),
-        ({"episodes": 7}, "episodes 200: give another folder. Received: episodes 7"),
-        ({"evaluate_every": 500}, "evaluate_every 1000: .* Received: evaluate_every 500"),
-        (
-            {"game": MountainCar, "recipe": "fast"},
-            "environment 'CartPole-v1': .* Received: environment 'MountainCar-v0'",
-        ),
-        ({"gamma": 0.9}, "gamma None: .* Received: gamma 0.9"),
-        ({"frameworks": ["Keras", "PyTorch"]}, "torch None: .* Received: torch '2"),
+        ({"recipe": "fast"}, '"recipe": "juvin".*. Give another folder. Received: "recipe": "fast"'),
+        ({"episodes": 7}, '"episodes": 200. Give another folder. Received: "episodes": 7$'),
+        ({"evaluate_every": 500}, '"evaluate_every": 1000. .* Received: "evaluate_every": 500$'),
+        ({"game": MountainCar, "recipe": "fast"}, '"CartPole-v1".* Received: "environment": "MountainCar-v0"'),
+        ({"gamma": 0.9}, 'nothing else. .* Received: "gamma": 0.9$'),
     ],
 )
 def test_a_folder_of_other_settings_is_refused(trained, other, message):
     settings = {"game": CartPole, "seeds": 1, "folder": "mine", "progress": False}
     train_seeds(**settings)
-    with pytest.raises(ValueError, match=f"mine holds results of other settings, {message}"):
+    with pytest.raises(ValueError, match=f"mine holds results of other settings: .*{message}"):
         train_seeds(**{**settings, **other})
     assert len(trained) == 1
 
@@ -185,32 +134,41 @@ def test_functions_are_told_apart_by_what_they_were_made_of(trained):
     settings = {"game": CartPole, "seeds": 1, "folder": "mine", "progress": False}
     for _ in range(2):
         train_seeds(**settings, exploration=Linear(1.0, 0.05, 3000))
-    with pytest.raises(ValueError, match=r"exploration .* Received: exploration .*0.1"):
+    with pytest.raises(ValueError, match=r"0.05. Give another folder. Received: .*0.1"):
         train_seeds(**settings, exploration=Linear(1.0, 0.1, 3000))
     assert len(trained) == 1
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"seed": 1}'])
-def test_a_damaged_result_is_named(trained, content):
+def test_a_damaged_result_is_named(trained):
     train_seeds(CartPole, seeds=1, folder="mine", progress=False)
-    Path("mine/keras_seed_0.json").write_text(content)
-    with pytest.raises(ValueError, match="keras_seed_0.json: expected the result of a training; remove it. Received: "):
-        train_seeds(CartPole, seeds=1, folder="mine", progress=False)
+    for content in "", "[]", '{"seed": 1}':
+        Path("mine/keras_seed_0.json").write_text(content)
+        with pytest.raises(ValueError, match="keras_seed_0.json: expected the result of a training; remove it"):
+            train_seeds(CartPole, seeds=1, folder="mine", progress=False)
+
+
+def test_a_sweep_is_an_experiment_for_every_combination(trained):
+    sweep = {"tau": [0.5, 0.25], "recipe": ["fast", "pytorch"]}
+    made = train_seeds(CartPole, seeds=2, sweep=sweep, progress=False)
+    assert made.folder == Path("results/cartpole_sweep") and len(made.results) == 8 == len(trained)
+    assert list(made.experiments) == [f"tau={tau},recipe={recipe}" for tau in (0.5, 0.25) for recipe in sweep["recipe"]]
+    for name, experiment in made.experiments.items():
+        assert f"| {name} | Keras | 2 | 400.5 (min 400.0, max 401.0) |" in made.table()
+        assert experiment.folder == made.folder / name and f"tau={experiment.settings['options']['tau']}" in name
+        assert Path(experiment.folder, "table.md").read_text() == str(experiment)
+    rows = Path(made.folder, "results.csv").read_text().splitlines()
+    assert rows[0].startswith("settings,framework,seed,score") and len(rows) == 9
+    assert rows[1].startswith('"tau=0.5,recipe=fast",Keras,0,400.0')
+    assert Path(made.folder, "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len(made.figure().axes[0].get_legend().get_texts()) == 5  # four curves, and the score that solves it
 
 
 # ---------------------------------------------------------------- tables and figure
 
 
 def experiment(results, goal=475):
-    options = {"episodes": 600, "steps": None}
-    settings = {
-        "environment": "CartPole-v1",
-        "recipe": "fast",
-        "evaluate_every": 1000,
-        "goal": goal,
-        "options": options,
-    }
-    made = Experiment(Path("mine"), {**settings, "versions": {"keras": "3"}})
+    asked = {"environment": "CartPole-v1", "recipe": "fast", "evaluate_every": 1000, "goal": goal}
+    made = Experiment(Path("mine"), {**asked, "options": {"episodes": 600, "steps": None}, "versions": {"keras": "3"}})
     made.results.extend(results)
     return made
 
@@ -254,6 +212,16 @@ def test_one_seed_has_no_interval_and_no_goal_no_failures():
     assert "| score | 400.0 |" in summary and "| failures | – |" in summary and "median | – |" in summary
 
 
+def test_one_that_raised_has_not_solved_it_and_counts_nowhere_else():
+    made = experiment([result(), Result("Keras", 1, error="RuntimeError: the screen went dark")])
+    assert "| score | 400.0 |" in made.summary() and "| failures | 1 of 2 |" in made.summary()
+    assert "| Keras | 1 | – | – | not solved | 0 | 0 | 0.0 | – |" in made.table()
+    assert str(made).endswith("\n\nKeras, seed 1: RuntimeError: the screen went dark\n")
+    assert len(made.figure().axes[0].lines) > 0
+    sweep = Sweep(Path("mine"), {"tau=0.5": made})
+    assert str(sweep).endswith("\n\ntau=0.5, Keras, seed 1: RuntimeError: the screen went dark\n")
+
+
 def test_after_the_end_of_training_its_score_stays_in_the_curve():
     short = result(seed=0, evaluations=[[1000, 100.0], [2000, 480.0]])
     long = result(seed=1, evaluations=[[1000, 20.0], [2000, 40.0], [3000, 60.0]])
@@ -283,16 +251,8 @@ def test_a_notebook_shows_tables_and_figure(monkeypatch):
     ("arguments", "message"),
     [
         (("compare", "cartpole", "--seeds", "0"), "--seeds must be a whole number, 1 or more. Received: 0"),
-        (("train", "cartpole", "--seeds", "-2"), "--seeds must be a whole number, 1 or more. Received: -2"),
         (("train", "cartpole", "--seeds", "2", "--evaluate-every", "0"), "--evaluate-every must be a whole number"),
-        (
-            ("train", "cartpole", "--seeds", "2", "--recipe", "x"),
-            "--recipe must be one of juvin, pytorch",
-        ),
-        (("train", "cartpole", "--seeds", "2", "--plot", "p.png"), "--plot is for a single training"),
-        (("train", "cartpole", "--seeds", "2", "--verbose"), "--verbose is for a single training"),
         (("train", "cartpole", "--seeds", "2", "--weights", "pretrained"), "starts afresh. Received: pretrained"),
-        (("compare", "mountaincar", "--steps", "0"), "--steps must be a whole number, 1 or more. Received: 0"),
         (("compare", "--env", "Blackjack-v1"), "must be a vector of numbers"),
     ],
 )
@@ -313,11 +273,17 @@ def test_errors_are_one_line_and_leave_no_folder(arguments, message, capsys, tmp
         (lambda: train_seeds(CartPole, seed=None), "`seed`.* Received: None"),
         (lambda: train_seeds(CartPole, brain=mlp(4, 2)), "no object may go from seed to seed. Received: <Sequential"),
         (lambda: train_seeds(CartPole, optimizer=keras.optimizers.SGD()), "no object .* Received: <keras"),
+        (lambda: train_seeds(CartPole, record_every=5), "`record_every` is for a single training. Received: .*=5$"),
+        (lambda: train_seeds(CartPole, live=True), "`live` is for a single training. Received: live=True$"),
+        (lambda: train_seeds(CartPole, sweep={"gamma": []}), r"list of different values for gamma. Received: \[\]$"),
+        (lambda: train_seeds(CartPole, sweep={"gamma": [0.9, 0.9]}), "different values for gamma"),
+        (lambda: train_seeds(CartPole, sweep={"gamma": 0.9}), "a list of different values for gamma. Received: 0.9$"),
     ],
 )
 def test_refuses_arguments_out_of_range(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+    assert not list(Path().iterdir())
 
 
 def test_any_environment_can_be_trained_from_several_seeds(trained):
@@ -325,24 +291,20 @@ def test_any_environment_can_be_trained_from_several_seeds(trained):
     assert made.folder == Path("results/Acrobot-v1_fast") and made.settings["goal"] == -100
 
 
-def test_the_checkpoints_of_one_training_are_not_in_the_way_of_the_next(monkeypatch):
-    monkeypatch.setitem(Breakout.recipes, "nature", {**Breakout.recipes["nature"], **TINY_RECIPE})
-    monkeypatch.setattr(Breakout, "evaluate", lambda *_, **__: Evaluation(np.zeros(5), np.ones(5, int)))
-    options = {"steps": 64, "memory_size": 3000, "progress": False}
-    assert [one.steps for one in train_seeds(Breakout, seeds=2, **options).results] == [64, 64]
-    assert not list(Path().glob("*checkpoints*"))
-
-
 WITHOUT_TORCH = """
-import sys
+import pathlib, sys, keras_dqn
 sys.modules["torch"] = None
-from keras_dqn.__main__ import main
-sys.exit(main(["compare", "cartpole", "--recipe", "pytorch"]))
+package = pathlib.Path(keras_dqn.__file__).parent
+for file in package.rglob("*.py"):
+    parts = file.relative_to(package).with_suffix("").parts
+    if parts[-1] not in ("pytorch", "__init__", "__main__"):
+        __import__(".".join(["keras_dqn", *parts]))
+keras_dqn.compare(keras_dqn.CartPole, "pytorch")
 """
 
 
-def test_a_missing_torch_is_said_before_anything_is_trained(tmp_path):
-    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "needs PyTorch: pip install torch. Received: " in done.stderr and done.stderr.count("\n") == 1
+def test_a_missing_torch_is_said_before_anything_is_trained_and_nothing_else_imports_it(tmp_path):
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, timeout=120)
+    expected = "ImportError: keras_dqn.pytorch needs PyTorch: pip install torch. Received: "
+    assert done.stderr.splitlines()[-1].startswith(expected)
     assert list(tmp_path.iterdir()) == []

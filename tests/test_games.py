@@ -18,7 +18,7 @@ def test_pytorch_recipe_is_the_tutorials():
     assert (agent.memory.capacity, agent.sample_batch_size, agent.minibatch_size) == (10_000, 128, 128)
     assert (type(optimizer).__name__, optimizer.amsgrad, optimizer.clipvalue) == ("AdamW", True, 100)
     assert float(optimizer.learning_rate) == pytest.approx(1e-4)
-    assert (agent.learner.tau, agent.learner.target_update, agent.learner.double) == (0.005, 1, False)
+    assert (agent.learner.target.tau, agent.learner.target.every, agent.learner.double) == (0.005, 1, False)
     assert agent.learner.objective.loss == "huber"
     assert cartpole.replay_every == 1 and agent.gamma == 0.99
     assert agent.exploration_rate == pytest.approx(0.9)
@@ -33,7 +33,7 @@ def test_notebook_recipe_is_the_mountain_car_notebooks():
     assert [layer.units for layer in agent.brain.layers] == [64, 64, 3]
     assert (agent.memory.capacity, agent.minibatch_size, car.replay_every) == (1000, 64, 5)
     assert (type(optimizer).__name__, optimizer.global_clipnorm) == ("Adam", 1)
-    assert (agent.learner.tau, agent.learner.target_update, agent.learner.double) == (1e-3, 1, True)
+    assert (agent.learner.target.tau, agent.learner.target.every, agent.learner.double) == (1e-3, 1, True)
     assert agent.learner.objective.loss == "mse"
     assert [agent.settings.exploration.exploration(steps) for steps in (0, 200, 10**6)] == pytest.approx(
         [1, 0.9, 0.001]

@@ -1,25 +1,29 @@
-"""SIGTERM, which saves as Ctrl-C does, and the lock that two trainings meet at."""
+"""Ctrl-C and SIGTERM: they wait for the end of a step, and leave all of it saved; the second does not wait."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
+import numpy as np
 import pytest
 
-from keras_dqn import CartPole, CheckpointError, Checkpoints, load_weights
-from keras_dqn.__main__ import main
+from keras_dqn import CartPole, Checkpoints, load_weights
+from keras_dqn.backend import keras
 from keras_dqn.core.networks.mlp import mlp
-from keras_dqn.training.checkpointing import Records
-from keras_dqn.training.folder_lock import FolderLock
-from keras_dqn.training.interruptions import Interruptions, Terminated
+from keras_dqn.training.training import Interruptions, Terminated
 
 
-def cartpole(steps=None, **options):
-    return CartPole(10**6, steps=steps, **{"weights": None, "seed": 0, "memory_size": 300, **options})
+@pytest.fixture(autouse=True)
+def usual_handlers():
+    """Those of a script in the foreground: where tests run in a shell's background, SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def cartpole(episodes=10**6, **options):
+    return CartPole(episodes, **{"weights": None, "seed": 0, "memory_size": 300, **options})
 
 
 def raising(runner, number, replays):
@@ -36,155 +40,94 @@ def raising(runner, number, replays):
     runner.agent.replay = replay_and_raise
 
 
-# ---------------------------------------------------------------- signals
-
-
 @pytest.mark.parametrize("checkpoints", [None, "saved"])
-def test_sigterm_saves_as_ctrl_c_does(checkpoints):
-    runner, before = cartpole(), signal.getsignal(signal.SIGTERM)
-    raising(runner, signal.SIGTERM, 5)
-    with pytest.raises(Terminated):
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_waits_for_the_end_of_the_step(number, error, checkpoints, capsys):
+    runner, before = cartpole(), signal.getsignal(number)
+    raising(runner, number, 5)
+    with pytest.raises(error):
         runner.train(progress=False, checkpoints=checkpoints)
-    assert signal.getsignal(signal.SIGTERM) is before is signal.SIG_DFL
-    brain = mlp(4, 2)
+    assert signal.getsignal(number) is before
+    brain, history = mlp(4, 2), runner.history
     load_weights(brain, "cartpole_weight.h5")
     assert (brain.get_weights()[0] == runner.agent.brain.get_weights()[0]).all()
-    assert len(runner.history) == 5 - (checkpoints is None), "with checkpoints, the end of the step is waited for"
+    assert len(history) == 5 and len({len(history.scores), len(history.times), len(history.losses)}) == 1
+    said = f"Interrupted after 5 episodes and {history.lengths.sum()} steps; weights: cartpole_weight.h5\n"
+    assert capsys.readouterr().out == said
     if checkpoints is not None:
         second = cartpole(weight_backup=None)
-        Records(second, checkpoints, resume=True)
+        Checkpoints(checkpoints).restore(second.agent, second.settings, second.generators)
         assert second.agent.learner.updates == runner.agent.learner.updates > 0
 
 
-TERMINATED = """
-import sys
-from keras_dqn.__main__ import main
-sys.exit(main(["train", "cartpole", "--episodes", "1000000", "--verbose", "--quiet", "--seed", "0"]))
-"""
-
-
-def test_a_terminated_command_leaves_its_weights_and_says_so():
-    command = [sys.executable, "-u", "-c", TERMINATED]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.startswith("Episode 20#"):
-                break
-        process.terminate()
-        _, err = process.communicate()
-    assert process.returncode == 130 and err == "Interrupted.\n"
-    load_weights(mlp(4, 2), "cartpole_weight.h5")
-
-
-def test_somebodys_own_handler_of_sigterm_stays():
-    received = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    try:
-        runner = cartpole(200)
-        raising(runner, signal.SIGTERM, 1)
-        runner.train(progress=False)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert received == [signal.SIGTERM] and runner.agent.steps == 200
-
-
-def test_two_that_are_held_do_not_wait():
-    with Interruptions(hold=True) as interruptions:
+def test_a_second_signal_does_not_wait_and_one_while_all_is_saved_is_not_lost():
+    with Interruptions() as interruptions:
         interruptions.raise_held()
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(Terminated):
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             interruptions.raise_held()
+        interruptions.raise_held()
+    runner = cartpole(3)
+    save = runner.agent.save_model
+    runner.agent.save_model = lambda: (signal.raise_signal(signal.SIGINT), save())
+    with pytest.raises(KeyboardInterrupt):
+        runner.train(progress=False)
+    load_weights(mlp(4, 2), "cartpole_weight.h5")
+
+
+def test_somebodys_own_handler_stays_and_so_does_one_that_is_ignored():
+    received = []
+    for number, handler in [(signal.SIGTERM, lambda *_: received.append(1)), (signal.SIGINT, signal.SIG_IGN)]:
+        before = signal.signal(number, handler)
+        try:
+            runner = cartpole(5, weight_backup=None)
+            raising(runner, number, 1)
+            assert len(runner.train(progress=False)) == 5 and signal.getsignal(number) is handler
+        finally:
+            signal.signal(number, before)
+    assert received == [1]
 
 
 def test_a_training_outside_of_the_main_thread_is_no_matter():
-    runner = cartpole(60, weight_backup=None)
+    runner = cartpole(3, weight_backup=None)
     thread = threading.Thread(target=lambda: runner.train(progress=False, checkpoints="saved"))
     thread.start()
-    thread.join()
-    assert runner.agent.steps == 60 and Checkpoints("saved").paths()
+    thread.join(timeout=60)
+    assert len(runner.history) == 3 and Checkpoints("saved").paths()
 
 
-# ---------------------------------------------------------------- the lock
+def test_a_callback_that_fails_at_the_start_leaves_nothing_locked():
+    class Fails(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            raise RuntimeError("no")
 
-HOLDER = """
-import sys
-from keras_dqn.training.folder_lock import FolderLock
-lock = FolderLock("saved")
-lock.acquire()
-print("held", flush=True)
-sys.stdin.read()
+    runner, before = cartpole(3), signal.getsignal(signal.SIGINT)
+    with pytest.raises(RuntimeError):
+        runner.train(Fails(), progress=False, checkpoints="saved")
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(runner.train(progress=False, checkpoints="saved")) == 3
+
+
+COMMAND = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from keras_dqn.__main__ import main
+sys.exit(main(["train", "cartpole", "--episodes", "1000000", "--verbose", "--quiet", "--seed", "0"]))
 """
 
 
-@pytest.fixture
-def holder():
-    """Another process that holds the lock of the folder "saved"."""
-    Path("saved").mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", HOLDER], text=True, env=environment, **pipes) as process:
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
-
-
-def test_a_second_training_in_the_folder_is_told_of_the_first(holder, capsys):
-    for options in ({}, {"resume": True}):
-        runner = cartpole(100, weight_backup=None)
-        with pytest.raises(CheckpointError, match=f"saved: another training .* process {holder.pid} on .*, since 20"):
-            runner.train(progress=False, checkpoints="saved", **options)
-        assert runner.agent.steps == 0 and [path.name for path in Path("saved").iterdir()] == ["training.lock"]
-    assert main(("train", "cartpole", "--checkpoints", "saved", "--quiet")) == 2
-    assert f"process {holder.pid} on" in (err := capsys.readouterr().err) and err.count("\n") == 1
-    holder.kill()
-    holder.wait()
-    assert Path("saved/training.lock").exists(), "left behind, it locks nothing"
-    cartpole(100, weight_backup=None).train(progress=False, checkpoints="saved")
-    assert not Path("saved/training.lock").exists() and Checkpoints("saved").paths()
-
-
-def test_a_training_that_fails_gives_the_folder_back():
-    runner = cartpole(100, weight_backup=None)
-    runner.agent.replay = lambda: 1 / 0
-    with pytest.raises(ZeroDivisionError):
-        runner.train(progress=False, checkpoints="saved")
-    assert list(Path("saved").glob("training.lock")) == []
-    cartpole(100, weight_backup=None).train(progress=False, checkpoints="saved")
-
-
-def test_while_it_trains_the_lock_names_this_process():
-    runner, seen = cartpole(100, weight_backup=None), []
-    act_batch = runner.agent.act_batch
-
-    def act(*arguments):
-        if not seen:
-            seen.append(json.loads(Path("saved/training.lock").read_text()))
-            with pytest.raises(BlockingIOError, match=f"It is in use by process {os.getpid()} on "):
-                FolderLock("saved").acquire()
-        return act_batch(*arguments)
-
-    runner.agent.act_batch = act
-    runner.train(progress=False, checkpoints="saved")
-    assert seen[0]["process"] == os.getpid()
-
-
-@pytest.mark.parametrize("content", ["", "not JSON", "[]", '{"process": "x", "host": 1, "since": 2}'])
-def test_whatever_the_lock_file_says_it_locks(holder, content):
-    Path("saved/training.lock").write_text(content)
-    with pytest.raises(CheckpointError, match="It is in use by another process"):
-        Checkpoints("saved").claim()
-
-
-def test_a_lock_that_was_removed_does_not_let_two_in():
-    Path("saved").mkdir()
-    first, second = FolderLock("saved"), FolderLock("saved")
-    first.acquire()
-    Path("saved/training.lock").unlink()
-    second.acquire()
-    first.release()
-    assert second.path.exists() and second.held and not first.held
-    with pytest.raises(BlockingIOError):
-        first.acquire()
-    second.release()
-    assert not second.path.exists()
+def test_an_interrupted_command_leaves_its_weights_and_says_so():
+    """At any instant; that of the first replay, when all is compiled, among them."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", COMMAND], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        episodes = np.random.default_rng().integers(1, 40)
+        while not process.stdout.readline().startswith(f"Episode {episodes}#") and process.poll() is None:
+            pass
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err == "Interrupted.\n"
+    load_weights(mlp(4, 2), "cartpole_weight.h5")

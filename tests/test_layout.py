@@ -1,191 +1,287 @@
-"""The plan of the house: which way imports run, how long things are, and that each setting stands once."""
+"""The plan of the house: how large it is, which way imports and calls run, and how long things are.
+
+Every module is read, and every import counts: at the top, in a function, for type checkers, or as a name in a string.
+"""
 
 import ast
-import inspect
-from dataclasses import fields
+import graphlib
+import io
+import re
+import sys
+import tokenize
+from collections import Counter
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
 import keras_dqn
-from keras_dqn import Agent, CartPole
-from keras_dqn.backend import keras
-from keras_dqn.core.exploration import Linear, Pieces
-from keras_dqn.core.settings import (
-    AgentKeywords,
-    ExplorationSettings,
-    LearnerSettings,
-    MemorySettings,
-    Settings,
-    described,
-)
-from keras_dqn.games.breakout import NATURE, Breakout
+from keras_dqn import CartPole
+from keras_dqn.core.loop import play
+
+MAX_CODE_LINES = 7_400  # without docstrings, comments and blanks
+MAX_LINES = 11_700
+MAX_MODULES = 78  # those that are empty apart
+MIN_SHARE_OF_CORE = 0.28
+MAX_CLASS = 250
+MAX_FUNCTION = 60
+MAX_ARGUMENTS = 11
+MAX_TEXT = 20  # lines of a string that is no docstring: what is written in another language has a file of its own
+MAX_CORRIDOR = 450
+FLOORS = [  # a module imports from its own floor and from lower ones
+    ["checks", "backend", "version"],
+    ["files", "environments"],
+    ["core"],
+    ["show", "ray", "pytorch"],
+    ["training"],
+    ["games"],
+    ["experiment", "playable", "config"],
+    ["cli"],
+    ["__main__"],
+    ["__init__"],  # offers the public names; nothing imports from it
+]
+APART = "conformance"  # has limits of its own
+
+FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
+NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+
+
+class Module:
+    """A module of the package, read."""
+
+    def __init__(self, path):
+        self.text = path.read_text()
+        self.tree = ast.parse(self.text)
+        self.nodes = list(ast.walk(self.tree))
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        self.folder = parts[0]  # or the module itself, where it lies in none
+        self.name = ".".join(["keras_dqn", *parts]).removesuffix(".__init__")
+        self.code = self._code()
+
+    def _code(self):
+        """The numbers of the lines that are neither docstring nor comment nor blank."""
+        lines = set()
+        for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
+            if token.type not in NO_CODE:
+                lines |= set(range(token.start[0], token.end[0] + 1))
+        return lines - {line for one in self.docstrings() for line in range(one.lineno, one.end_lineno + 1)}
+
+    def docstrings(self):
+        for node in self.nodes:
+            if isinstance(node, ast.Module | ast.ClassDef | FUNCTIONS) and ast.get_docstring(node, False) is not None:
+                yield node.body[0].value
+
+    def imports(self):
+        """The modules of keras_dqn that are imported here, as (line, name)."""
+        for node in self.nodes:
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                above = self.name.split(".")[: -node.level] if node.level else []
+                source = ".".join([*above, *filter(None, [node.module])])
+                names = [f"{source}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names = re.findall(r"^(keras_dqn(?:\.\w+)+)(?::\S+)?$", node.value)
+            else:
+                continue
+            for name in names:
+                if name.split(".")[0] == "keras_dqn":
+                    yield node.lineno, name if name in MODULES else name.rpartition(".")[0]
+
+
+def floor(name):
+    """How high a module lies."""
+    folder = name.split(".")[1] if "." in name else "__init__"
+    return {known: number for number, folders in enumerate(FLOORS) for known in folders}[folder]
+
 
 PACKAGE = Path(keras_dqn.__file__).parent
-# A folder imports those before it, and what lies in none.
-ORDER = [
-    *("environments", "files", "core", "ray", "show", "pytorch", "training", "games", "playable", "experiment"),
-    "commands",
-]
+MODULES = {}
+for path in sorted(PACKAGE.rglob("*.py")):
+    if APART not in path.parts:
+        module = Module(path)
+        MODULES[module.name] = module
 
 
-def modules():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield path.relative_to(PACKAGE), ast.parse(path.read_text())
+# ---------------------------------------------------------------- size
 
 
-def imported(tree):
-    """The folders of keras_dqn that a module imports when it is imported."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("keras_dqn."):
-            yield node.module.split(".")[1]
+def test_it_can_be_read_in_an_evening():
+    code = Counter()
+    for module in MODULES.values():
+        code[module.folder] += len(module.code)
+    sizes = f"{code.total()} lines of code: {dict(code.most_common())}"
+    assert code.total() <= MAX_CODE_LINES, sizes
+    assert code["core"] >= MIN_SHARE_OF_CORE * code.total() and code.most_common(1)[0][0] == "core", sizes
+    assert sum(module.text.count("\n") for module in MODULES.values()) <= MAX_LINES
+    assert sum(bool(module.code) for module in MODULES.values()) <= MAX_MODULES
 
 
-def for_type_checkers(tree):
-    return {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-
-
-def test_imports_run_one_way():
-    against = []
-    for path, tree in modules():
-        here = path.parts[0]
-        if here not in ORDER:
-            continue
-        skipped = for_type_checkers(tree)
-        for node in ast.walk(tree):
-            if id(node) in skipped or not isinstance(node, ast.ImportFrom):
-                continue
-            for there in imported(node):
-                if there in ORDER and ORDER.index(there) > ORDER.index(here):
-                    against.append(f"{path}:{node.lineno} imports {there}")
-    assert not against
+def written_arguments(function):
+    """Of a signature, without the object itself."""
+    own = function.args
+    named = [*own.posonlyargs, *own.args, *own.kwonlyargs, *filter(None, [own.vararg, own.kwarg])]
+    return [argument.arg for argument in named if argument.arg not in ("self", "cls")]
 
 
 def test_nothing_is_long():
     long = []
-    for path, tree in modules():
-        for node in ast.walk(tree):
-            most = 250 if isinstance(node, ast.ClassDef) else 60
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.end_lineno - node.lineno > most:
-                long.append(f"{path}: {node.name}")
-    assert not long
+    for module in MODULES.values():
+        docstrings = set(map(id, module.docstrings()))
+        for node in module.nodes:
+            lines = getattr(node, "end_lineno", 0) - getattr(node, "lineno", 0) + 1
+            if isinstance(node, ast.ClassDef) and lines > MAX_CLASS:
+                long.append(f"{module.name}: class {node.name} has {lines} lines")
+            if isinstance(node, FUNCTIONS) and lines > MAX_FUNCTION:
+                long.append(f"{module.name}: {node.name} has {lines} lines")
+            if isinstance(node, FUNCTIONS) and len(written_arguments(node)) > MAX_ARGUMENTS:
+                long.append(f"{module.name}: {node.name} has {len(written_arguments(node))} arguments")
+            if isinstance(node, ast.Constant | ast.JoinedStr) and lines > MAX_TEXT and id(node) not in docstrings:
+                long.append(f"{module.name}: a text of {lines} lines at {node.lineno}")
+    assert not long, "\n".join(long)
 
 
-def test_a_transition_is_followed_through_three_files():
-    """From the environment's step to the update of the weights, in at most 300 lines."""
-    way = {
-        "core/loop.py": ["collect", "play"],
-        "core/agent.py": ["remember_batch", "replay", "_replay"],
-        "core/memory/replay.py": ["Transition", "join", "remember", "ready", "add", "sample"],
-        "core/learner.py": ["q_learning_targets", "taken", "update", "_updated", "_gradient_step"],
-    }
-    way["core/learner.py"] += ["_applied", "bootstrapped"]
-    lines = 0
-    for path, names in way.items():
-        nodes = {}
-        for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names:
-                nodes[node.name] = max(
-                    node.end_lineno - node.lineno + 1, 1
-                )  # the last of that name: not the Protocol's
-        assert nodes.keys() == set(names)
-        lines += sum(nodes.values())
-    assert lines <= 300
+# ---------------------------------------------------------------- imports
 
 
-def test_every_setting_stands_once():
-    groups = MemorySettings, LearnerSettings, ExplorationSettings
-    names = [field.name for group in groups for field in fields(group)]
-    assert sorted(names) == sorted(set(names)) == sorted(AgentKeywords.__annotations__) == sorted(Settings.names())
-    own = [one for one in inspect.signature(Agent).parameters.values() if one.kind is not one.VAR_KEYWORD]
-    assert len(own) <= 9
+def test_imports_run_one_way():
+    against = [
+        f"{module.name}:{line} imports {name}"
+        for module in MODULES.values()
+        for line, name in module.imports()
+        if floor(name) > floor(module.name)
+    ]
+    assert not against, "\n".join(against)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: Agent(4, 2, None, gama=0.9), "^Agent has no keyword .* nearest is `gamma`. Received: gama$"),
-        (lambda: CartPole(200, gama=0.9), "^CartPole has no keyword .* nearest is `gamma`. Received: gama$"),
-        (lambda: CartPole(eposides=3), "^CartPole has no keyword .*Received: eposides$"),
-        (
-            lambda: Breakout(lerning_starts=3),
-            "^Breakout has no keyword .* `learning_starts`. ",
-        ),
-        (lambda: Settings().but(taus=3), "nearest is `tau`. Received: taus"),
-    ],
-)
-def test_an_unknown_keyword_is_refused_with_the_nearest(call, message):
-    with pytest.raises(TypeError, match=message):
-        call()
+def test_imports_run_in_no_circle():
+    graph = {module.name: {name for _, name in module.imports()} for module in MODULES.values()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, with the circle
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"learning_rate": 0.1, "optimizer": keras.optimizers.SGD()},
-            "has its own .*Received: learning_rate=0.1",
-        ),
-        ({"tau": 0.5}, "`tau` needs a target network: give `target_update`. Received: tau=0.5"),
-        ({"frame_padding": "reset"}, "`frame_padding` needs `store_frames=True`. Received: 'reset'"),
-    ],
-)
-def test_what_would_be_ignored_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        Agent(4, 2, None, **options)
+def names_made(module):
+    """What a module defines or assigns: functions, classes, variables and attributes."""
+    for node in module.nodes:
+        if isinstance(node, FUNCTIONS | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.id if isinstance(node, ast.Name) else node.attr
 
 
-def test_a_compiled_brain_has_its_own_rate():
-    brain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    brain.compile("sgd", "mse")
-    with pytest.raises(ValueError, match="compiled with an optimizer of its own. Received: learning_rate=0.1"):
-        Agent(4, 2, None, brain=brain, learning_rate=0.1)
+def names_used(module):
+    """What a module imports, or asks an object for, as (line, name)."""
+    for node in module.nodes:
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            yield node.lineno, node.attr
 
 
-def test_settings_leave_nothing_out():
-    one, other = (described(Settings().but(exploration=Linear(1.0, end, 9)).flat()) for end in (0.1, 0.2))
-    assert (
-        one["exploration"] == {"class": "Linear", "start": 1.0, "end": 0.1, "steps_to_end": 9} != other["exploration"]
-    )
-    assert described(Pieces((0, 1.0), (5, 0.5)))["points"] == [[0, 1.0], [5, 0.5]]
-    nature = Breakout(weights=None, weight_backup=None, memory_size=1000, learning_starts=0, precision="mixed_bfloat16")
-    assert nature.settings["optimizer"]["class"] == "Adam" and nature.settings["optimizer"]["epsilon"] == 1.5e-4
-    assert "mixed_bfloat16" in str(nature.settings["network"]) and nature.settings["exploration"]["class"] == "Pieces"
-    assert NATURE["exploration"] == Pieces(*nature.agent.settings.exploration.exploration.points)
+def test_no_private_name_is_taken_from_another_module():
+    """Nor a private attribute from an object or a base class of another module."""
+    makers = {name: set(names_made(module)) for name, module in MODULES.items()}
+    ours = {name for made in makers.values() for name in made if name.startswith("_") and not name.endswith("__")}
+    ours -= {"_replace"}  # of named tuples, where it is public
+    taken = [
+        f"{module.name}:{line} {name}"
+        for module in MODULES.values()
+        for line, name in names_used(module)
+        if name in ours - makers[module.name]
+    ]
+    assert not taken, "\n".join(taken)
 
 
-def test_resuming_with_another_schedule_or_network_is_reported(capsys):
-    def game(steps, **options):
-        options = {"weights": None, "weight_backup": None, "seed": 0, "network": {"activation": "tanh"}, **options}
-        return CartPole(steps=steps, **options)
-
-    game(30, exploration=Linear(1.0, 0.1, 50)).train(progress=False, checkpoints="saved")
-    other = {"exploration": Linear(1.0, 0.2, 50), "network": {"activation": "relu"}}
-    game(40, **other).train(progress=False, checkpoints="saved", resume=True)
-    out = capsys.readouterr().out
-    assert "`exploration` was" in out and "`network` was" in out
+# ---------------------------------------------------------------- the corridor
 
 
-def test_attributes_tell_the_truth():
-    agent = CartPole(recipe="pytorch", weights=None, weight_backup=None).agent
-    assert agent.learning_rate == 1e-4 and agent.exploration_decay is None
-    assert agent.exploration_min == pytest.approx(0.05)
-    agent = Agent(4, 2, None, learning_rate=0.002)
-    assert agent.learning_rate == 0.002 and agent.exploration_min == 0.01 and agent.exploration_decay == 0.995
+@pytest.fixture(scope="module")
+def corridor():
+    """The calls among our functions in the step of the first update, tracing included: (caller or None, callee).
+
+    Each is (module, line where it is defined); the caller is the nearest function of ours on the stack.
+    """
+    game = CartPole(recipe="fast", weights=None, weight_backup=None, seed=0)
+    names = {module.__file__: name for name, module in list(sys.modules.items()) if name in MODULES}
+    calls = set()
+
+    def ours(frame):
+        while frame is not None and (frame.f_code.co_filename not in names or frame.f_code.co_name.startswith("<")):
+            frame = frame.f_back
+        return frame and (names[frame.f_code.co_filename], frame.f_code.co_firstlineno)
+
+    def record(frame, event, _):
+        code = frame.f_code
+        if event == "call" and code.co_filename in names and not code.co_name.startswith("<"):  # "<lambda>"
+            calls.add((ours(frame.f_back), ours(frame)))
+
+    steps = play(game.agent, gym.make("CartPole-v1"), replay_every=1, seed=0)
+    while not game.agent.learner.updates:
+        calls.clear()
+        sys.setprofile(record)
+        try:
+            next(steps)
+        finally:
+            sys.setprofile(None)
+    return calls
+
+
+def functions_of(calls):
+    """The functions that were called, as (module, node)."""
+    for name, line in {callee for _, callee in calls}:
+        for node in MODULES[name].nodes:
+            if isinstance(node, FUNCTIONS) and line == min(one.lineno for one in [node, *node.decorator_list]):
+                yield MODULES[name], node
+
+
+def test_a_reader_follows_a_transition_in_few_lines(corridor):
+    """From the step of the environment to the new weights: the bodies of all functions, without their docstrings."""
+    lines = set()
+    for module, function in functions_of(corridor):
+        body = function.body[ast.get_docstring(function) is not None :]
+        lines |= {(module.name, line) for part in body for line in range(part.lineno, function.end_lineno + 1)}
+    walked = Counter(name for name, _ in lines)
+    assert len(lines) <= MAX_CORRIDOR, f"{len(lines)} lines in {len(walked)} files: {walked}"
+    assert {"keras_dqn.core.loop", "keras_dqn.core.agent", "keras_dqn.core.learner"} <= set(walked)
+
+
+def below(name):
+    """A module and all those that it imports, and those that they import."""
+    found, new = set(), {name}
+    while new:
+        found |= new
+        new = {inner for outer in new for _, inner in MODULES[outer].imports()} - found
+    return found
+
+
+def test_calls_run_down_the_order_of_imports(corridor):
+    up = {(caller[0], callee[0]) for caller, callee in corridor if caller and caller[0] != callee[0]}
+    up = {f"{caller} calls {callee}" for caller, callee in up if caller in below(callee)}
+    assert not up, "\n".join(sorted(up))
+
+
+def test_nobody_writes_into_what_was_handed_to_it(corridor):
+    written = []
+    for module, function in functions_of(corridor):
+        arguments = written_arguments(function)
+        for node in ast.walk(function):
+            if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
+                whole = node
+                while isinstance(whole, ast.Attribute | ast.Subscript):
+                    whole = whole.value
+                if isinstance(whole, ast.Name) and whole.id in arguments:
+                    written.append(f"{module.name}:{node.lineno} {ast.unparse(node)}")
+    assert not written, "\n".join(written)
+
+
+# ---------------------------------------------------------------- the public names
 
 
 def test_public_names_are_offered():
     assert {"CartPole", "Agent", "plots", "inside", "train_seeds"} <= set(dir(keras_dqn))
     assert all(getattr(keras_dqn, name) is not None for name in keras_dqn.__all__)
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
     for_checkers = {
         alias.asname
-        for node in ast.walk(tree)
+        for node in MODULES["keras_dqn"].nodes
         if isinstance(node, ast.If)
         for part in node.body
         if isinstance(part, ast.ImportFrom)

@@ -83,7 +83,7 @@ def test_samples_are_copies():
 def test_a_restored_memory_goes_on_as_the_other_would(capacity, before, after):
     memory, restored = ReplayMemory(capacity), ReplayMemory(capacity)
     memory.add(transitions(range(before)))
-    restored.restore(memory.snapshot(), (2,))
+    restored.restore({name: array.copy() for name, array in memory.snapshot().items()}, (2,))
     for one in (memory, restored):
         if after:
             one.add(transitions(range(before, before + after)))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import keras_dqn
-from keras_dqn import CartPole, MountainCar, WeightFileError, game_for, page, playable, weights
+from keras_dqn import CartPole, WeightFileError, game_for, page, playable, weights
 from keras_dqn.__main__ import main
 from keras_dqn.backend import keras
 from keras_dqn.core.networks.mlp import mlp
@@ -127,9 +127,9 @@ def test_every_step_up_to_the_time_limit_is_gymnasiums(browser, game):
     assert len(actions) == {"cartpole": 500, "playable-cartpole": 1000, "mountaincar": 200}[game]
 
 
-@pytest.mark.parametrize(
-    ("game", "state", "action", "ending"),
-    [
+def test_an_ending_has_a_reason(browser):
+    opened(browser, "cartpole")
+    for game, state, action, ending in (
         ("cartpole", [2.39, 1.0, 0.0, 0.0], 1, "left the track"),
         ("cartpole", [-2.39, -1.0, 0.0, 0.0], 0, "left the track"),
         ("cartpole", [0.0, 0.0, 0.2, 1.0], 1, "fell"),
@@ -137,25 +137,23 @@ def test_every_step_up_to_the_time_limit_is_gymnasiums(browser, game):
         ("playable-cartpole", [0.0, 0.0, 0.2, 1.0], 1, None),
         ("playable-cartpole", [0.0, 0.0, 1.04, 1.0], 1, "fell"),
         ("mountaincar", [0.49, 0.05], 1, "flag"),
-    ],
-)
-def test_an_ending_has_a_reason(browser, game, state, action, ending):
-    with gymnasium.make(ENVIRONMENTS[game]) as env:
-        env.reset()
-        env.unwrapped.state = np.array(state)
-        assert env.step(action)[2] is (ending is not None)
-    opened(browser, game)
-    assert browser.run(f"kerasDqn.step({game!r}, {state}, {action}).ending") == ending
+    ):
+        with gymnasium.make(ENVIRONMENTS[game]) as env:
+            env.reset()
+            env.unwrapped.state = np.array(state)
+            assert env.step(action)[2] is (ending is not None)
+        assert browser.run(f"kerasDqn.step({game!r}, {state}, {action}).ending") == ending
 
 
-@pytest.mark.parametrize("game", ENVIRONMENTS)
-def test_episodes_begin_where_gymnasiums_do(browser, game):
-    opened(browser, game)
-    states = np.array(browser.run(f"Array.from({{length: 400}}, () => kerasDqn.GAMES[{game!r}].reset(Math.random))"))
-    low, high = ([-0.6, 0], [-0.4, 0]) if game == "mountaincar" else ([-0.05] * 4, [0.05] * 4)
-    assert (states >= low).all() and (states <= high).all()
-    np.testing.assert_allclose(states.min(0), low, atol=0.01)
-    np.testing.assert_allclose(states.max(0), high, atol=0.01)
+def test_episodes_begin_where_gymnasiums_do(browser):
+    opened(browser, "cartpole")
+    for game in ENVIRONMENTS:
+        reset = f"kerasDqn.GAMES[{game!r}].reset(Math.random)"
+        states = np.array(browser.run(f"Array.from({{length: 400}}, () => {reset})"))
+        low, high = ([-0.6, 0], [-0.4, 0]) if game == "mountaincar" else ([-0.05] * 4, [0.05] * 4)
+        assert (states >= low).all() and (states <= high).all()
+        np.testing.assert_allclose(states.min(0), low, atol=0.01)
+        np.testing.assert_allclose(states.max(0), high, atol=0.01)
 
 
 # ---------------------------------------------------------------- the network
@@ -180,16 +178,6 @@ NETWORKS = {
 }
 
 
-def in_float64(brain):
-    """The brain in the page's precision: where large terms nearly cancel, Keras' own float32 is 2e-5 away from it."""
-    exact = keras.models.clone_model(
-        brain, clone_function=lambda layer: layer.from_config({**layer.get_config(), "dtype": "float64"})
-    )
-    exact.set_weights(brain.get_weights())
-    assert {layer.compute_dtype for layer in exact.layers} == {"float64"}
-    return exact
-
-
 def assert_same_q_values(browser, brain, states):
     states = states.astype(np.float32)
     expected = brain(states).numpy()
@@ -204,14 +192,6 @@ def test_q_values_are_those_of_keras(browser, name):
     brain = differently_weighted(NETWORKS[name](), random)
     opened(browser, CartPole(weights=None, brain=brain))
     assert_same_q_values(browser, brain, random.normal(0, 1, (200, 4)))
-
-
-@pytest.mark.parametrize(("runner", "scale"), [(CartPole, (2.4, 2, 0.2, 2)), (MountainCar, (0.9, 0.07))])
-def test_q_values_of_the_pretrained_agents(browser, runner, scale):
-    game = runner(weights="pretrained")
-    opened(browser, game)
-    states = np.random.default_rng(2).uniform(-1, 1, (300, len(scale))) * scale
-    assert_same_q_values(browser, in_float64(game.agent.brain), states)
 
 
 def test_observations_are_float32_as_gymnasiums(browser):
@@ -284,23 +264,19 @@ def test_the_clock_is_that_of_the_environment(browser):
             assert seconds * speed == pytest.approx(12 / rate, abs=0.02)
 
 
-@pytest.mark.parametrize(("key", "sign"), [("a", -1), ("D", 1), ("ArrowLeft", -1), ("ArrowRight", 1)])
-def test_a_key_moves_the_cart_until_it_is_released(browser, key, sign):
+def test_a_key_moves_the_cart_until_it_is_released_and_two_are_as_good_as_none(browser):
     opened(browser, "playable-cartpole")
-    browser.key("keyDown", key)
-    browser.wait(f"{sign} * {WIDGET}.episode.state[0] > 0.1")
-    assert value(browser, "game.actions[kerasDqn.widget.action]") == ("Left" if sign < 0 else "Right")
-    browser.key("keyUp", key)
-    assert value(browser, "game.actions[kerasDqn.widget.humanAction()]") == "Nothing"
-
-
-def test_both_keys_at_once_are_as_good_as_none(browser):
-    opened(browser, "mountaincar")
+    chosen = "game.actions[kerasDqn.widget.humanAction()]"
+    for key, name in (("a", "Left"), ("D", "Right"), ("ArrowLeft", "Left"), ("ArrowRight", "Right")):
+        browser.key("keyDown", key)
+        browser.wait(f"{WIDGET}.game.actions[{WIDGET}.action] === '{name}'")
+        browser.key("keyUp", key)
+        assert value(browser, chosen) == "Nothing"
     for key in ("ArrowLeft", "d"):
         browser.key("keyDown", key)
-    assert value(browser, "humanAction()") == NOTHING
+    assert value(browser, chosen) == "Nothing"
     browser.key("keyUp", "ArrowLeft")
-    assert value(browser, "humanAction()") == RIGHT
+    assert value(browser, chosen) == "Right"
     browser.key("keyUp", "d")
 
 
@@ -366,8 +342,7 @@ def beside_the_pole(browser, side):
     return x + 60 * side, y
 
 
-@pytest.mark.parametrize("game", ["cartpole", "playable-cartpole"])
-@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize(("game", "side"), [("cartpole", -1), ("playable-cartpole", 1)])
 def test_the_mouse_pushes_the_pole_away(browser, game, side):
     opened(browser, game)
     value(browser, "episode.state = [0, 0, 0, 0]")
@@ -379,29 +354,11 @@ def test_the_mouse_pushes_the_pole_away(browser, game, side):
     browser.wait(f"{WIDGET}.finger === null || {WIDGET}.phase === 'over'")
 
 
-def test_the_agent_holds_a_pole_that_is_pushed(browser):
-    opened(browser, "cartpole", "pretrained", speed=4)
-    browser.click("document.querySelector('[data-player=agent]')")
-    x, y = beside_the_pole(browser, 0)
-    for steps in (50, 100, 150, 200):
-        browser.wait(f"{WIDGET}.episode.steps > {steps}")
-        x = browser.run("document.querySelector('canvas').getBoundingClientRect().left") + value(
-            browser, "canvas.clientWidth / 2 + (kerasDqn.widget.episode.state[0] - 1) * 100"
-        )
-        browser.mouse("mousePressed", x, y)
-        browser.mouse("mouseReleased", x, y)
-    browser.wait(f"{WIDGET}.phase === 'over'")
-    assert value(browser, "episode.score") > 250
-
-
-def test_a_click_before_the_start_pushes_nothing(browser):
+def test_a_click_before_the_start_or_at_the_car_pushes_nothing(browser):
     opened(browser, "playable-cartpole")
-    browser.mouse("mousePressed", *beside_the_pole(browser, 1))
-    browser.mouse("mouseReleased", *beside_the_pole(browser, 1))
+    browser.click("document.querySelector('canvas')")
     assert value(browser, "finger") is None
-
-
-def test_a_car_is_not_to_be_pushed(browser):
+    assert "gent" not in browser.run("document.body.innerText"), "without an agent nothing speaks of one"
     opened(browser, "mountaincar")
     value(browser, "go()")
     browser.click("document.querySelector('canvas')")
@@ -422,20 +379,6 @@ def test_the_bars_are_named_by_action_and_follow_the_agent(browser):
     browser.click("document.querySelector('[data-player=agent]')")
     browser.wait(f"{WIDGET}.episode.steps > 20")
     assert browser.run(rows) != before
-
-
-@pytest.mark.parametrize(
-    ("values", "ends"), [([-99.0, -80.0], ["−103.8", "−75.2"]), ([20.001, 20.002], ["19.98", "20.02"])]
-)
-def test_the_ends_of_the_axis_are_two_different_numbers(browser, values, ends):
-    opened(browser, "cartpole", "pretrained")
-    shown = f"({WIDGET}.bars.clear(), {WIDGET}.bars.show({values}, 0), [...document.querySelectorAll('.axis span')])"
-    assert browser.run(f"{shown}.map((end) => end.textContent)") == ends
-
-
-def test_without_an_agent_nothing_speaks_of_one(browser):
-    opened(browser, "playable-cartpole")
-    assert "gent" not in browser.run("document.body.innerText")
 
 
 # ---------------------------------------------------------------- what is seen
@@ -469,13 +412,13 @@ def brightness(browser):
     )
 
 
-def test_the_page_follows_the_colour_scheme(browser):
+def test_the_page_follows_the_color_scheme(browser):
     opened(browser, "cartpole")
     assert min(brightness(browser)) > 180
-    browser.colour_scheme("dark")
+    browser.color_scheme("dark")
     browser.wait(f"{WIDGET}.colours.skyTop === '#0f1b2b'")
     assert max(brightness(browser)) < 90
-    browser.colour_scheme("light")
+    browser.color_scheme("light")
     browser.wait(f"{WIDGET}.colours.skyTop !== '#0f1b2b'")
     assert min(brightness(browser)) > 180
 
@@ -556,26 +499,27 @@ def network_with(layer):
     return keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(2)])
 
 
-@pytest.mark.parametrize(
-    ("layer", "received"),
-    [
-        (lambda: keras.layers.LayerNormalization(name="odd"), "'odd', LayerNormalization with None, float32"),
-        (lambda: keras.layers.Dense(8, "gelu", name="odd"), "'odd', Dense with gelu, float32"),
-        (lambda: keras.layers.Dense(8, lambda x: x, name="odd"), "'odd', Dense with <lambda>, float32"),
-        (lambda: keras.layers.Dense(8, dtype="mixed_bfloat16", name="odd"), "'odd', Dense with linear, bfloat16"),
-    ],
-)
-def test_a_layer_that_the_page_cannot_run_is_named(layer, received):
-    game = CartPole(weights=None, brain=network_with(layer()))
-    with pytest.raises(ValueError, match="The page runs layers of .*") as caught:
-        play_here(game)
-    assert str(caught.value).endswith(f"Received: {received}")
+def test_a_layer_that_the_page_cannot_run_is_named():
+    def relu(x):
+        return x
+
+    for layer in (
+        keras.layers.LayerNormalization(name="odd"),
+        keras.layers.Dense(8, "gelu", name="odd"),
+        keras.layers.Dense(8, relu, name="odd"),
+        keras.layers.Dense(8, dtype="mixed_bfloat16", name="odd"),
+    ):
+        game = CartPole(weights=None, brain=network_with(layer))
+        with pytest.raises(
+            ValueError, match=rf"The page runs .* Received: Sequential of .*{type(layer).__name__} 'odd'"
+        ):
+            play_here(game)
 
 
 def test_a_model_that_is_no_sequential_is_named():
     inputs = keras.Input((4,))
     brain = keras.Model(inputs, keras.layers.Dense(2)(inputs))
-    with pytest.raises(ValueError, match=r"keras.Sequential. Received: keras\..*\.Functional$"):
+    with pytest.raises(ValueError, match=r"keras.Sequential of .* Received: Functional of "):
         play_here(CartPole(weights=None, brain=brain))
 
 
@@ -592,28 +536,25 @@ class Acrobot(CartPole):
     environment = "Acrobot-v1"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_arguments_that_are_none():
+    for arguments, message in (
         ({"game": "pong"}, "The games of a page are cartpole, playable-cartpole, mountaincar. Received: 'pong'"),
         ({"game": None}, "Received: None"),
         ({"game": "cartpole", "speed": 0}, "`speed` must be a number above 0. Received: 0"),
         ({"game": "cartpole", "speed": "2"}, "`speed` must be a number above 0. Received: '2'"),
         ({"game": "cartpole", "speed": float("nan")}, "`speed` must be a number above 0. Received: nan"),
-        ({"game": "cartpole", "recipe": "fast"}, "Received: weights=None, recipe='fast'"),
+        ({"game": "cartpole", "recipe": "fast"}, "{'weights': None, 'recipe': 'fast', 'network': None}"),
         ({"game": "cartpole", "weights": "pretrained", "recipe": "x"}, "`recipe` must be one of"),
-    ],
-)
-def test_arguments_that_are_none(arguments, message):
-    with pytest.raises(ValueError, match="Received: ") as caught:
-        play_here(**arguments)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    ):
+        with pytest.raises(ValueError, match="Received: ") as caught:
+            play_here(**arguments)
+        assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_game_of_another_environment_or_with_two_agents_is_refused():
     with pytest.raises(ValueError, match=r"CartPole-v1, .*MountainCar-v0\. Received: 'Acrobot-v1'"):
         play_here(Acrobot(weights=None))
-    with pytest.raises(ValueError, match="Received: weights='pretrained', recipe=None"):
+    with pytest.raises(ValueError, match="Received: {'weights': 'pretrained', 'recipe': None"):
         play_here(CartPole(weights=None), weights="pretrained")
 
 
@@ -634,22 +575,13 @@ def test_the_command_writes_one_file_that_plays(browser, capsys):
     assert value(browser, "network") is None
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("pong",), "Received: 'pong'"),
-        (("cartpole", "--weights", "missing.h5"), "missing.h5"),
-        (("mountaincar", "--weights", str(weights.pretrained("cartpole"))), "Received: "),
-        (("cartpole", "--out", "no/folder/page.html"), "no/folder/page.html"),
-    ],
-)
-def test_errors_of_the_command_are_one_line_and_leave_an_older_page(arguments, message, capsys):
+def test_an_error_leaves_an_older_page():
     Path("page.html").write_text("older")
-    assert main(["export-html", "--out", "page.html", *arguments]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("keras_dqn: error: ") and err.count("\n") == 1 and message in err
-    assert Path("page.html").read_text() == "older"
-    assert len(list(Path.cwd().iterdir())) == 1
+    with pytest.raises(WeightFileError):
+        write_page("mountaincar", "page.html", weights=weights.pretrained("cartpole"))
+    with pytest.raises(OSError, match="no/folder/page.html"):
+        write_page("mountaincar", "no/folder/page.html")
+    assert [file.read_text() for file in Path.cwd().iterdir()] == ["older"]
 
 
 def test_the_page_is_whole_in_itself():
@@ -714,7 +646,7 @@ def test_the_page_runs_its_own_script_and_style_and_nothing_else(chromium, serve
 
 
 def test_a_page_without_an_agent_needs_no_tensorflow():
-    code = "import sys; from keras_dqn.commands import main\n"
+    code = "import sys; from keras_dqn.cli import main\n"
     code += "main(['export-html', 'cartpole', '--weights', 'none', '--out', 'page.html'])\n"
     code += "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

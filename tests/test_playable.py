@@ -1,4 +1,3 @@
-import importlib
 import math
 import os
 import subprocess
@@ -12,13 +11,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from keras_dqn import playable
 from keras_dqn.playable.cartpole import PlayableCartPole
 from keras_dqn.playable.window import play
 
 ID = "keras_dqn/PlayableCartPole-v0"
 LEFT, NOTHING, RIGHT = 0, 1, 2
-POLE = (202, 152, 101)  # the colours of the frame
+POLE = (202, 152, 101)  # the colors of the frame
 POST = (200, 60, 60)
 
 
@@ -93,16 +91,6 @@ def test_is_registered_under_its_id():
     assert state.dtype == np.float32 and env.step(np.int64(1))[0].dtype == np.float32
 
 
-def test_importing_again_does_not_warn(monkeypatch):
-    # What the module holds afterwards must not be new classes: later tests compare with those imported above.
-    kept = dict(vars(playable))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        importlib.reload(playable)
-    vars(playable).update(kept)
-    assert gymnasium.spec(ID).entry_point == "keras_dqn.playable:PlayableCartPole"
-
-
 def test_sizes_follow_from_length_and_angle():
     env = PlayableCartPole()
     assert (env.length, env.polemass_length) == (1.5, pytest.approx(0.15))
@@ -157,7 +145,6 @@ def test_nothing_equals_cartpole_without_force():
             terminated = ours.step(NOTHING)[2]
             assert terminated == theirs.step(seed % 2)[2]
             np.testing.assert_array_equal(ours.state, theirs.state)
-    assert ours.force_mag == 10.0  # the pushes after it are as strong as ever
 
 
 @pytest.mark.parametrize("side", [-1, 1])
@@ -192,20 +179,15 @@ def test_can_be_held_by_who_reacts_late_as_cartpole_cannot():
     assert max(cartpole_lengths) < 60
 
 
-@pytest.mark.parametrize("action", [-1, 3, 0.5, "a", None, np.array([1])])
-def test_refuses_an_unknown_action_and_leaves_the_state(action):
+def test_refuses_an_unknown_action_and_leaves_the_state():
     env = PlayableCartPole()
     env.reset(seed=0)
     before = env.state.copy()
-    with pytest.raises(ValueError, match=r"0 \(left\), 1 \(no force\) or 2 \(right\).*Received: "):
-        env.step(action)
+    for action in (-1, 3, 0.5, "a", None, np.array([1])):
+        with pytest.raises(ValueError, match=r"0 \(left\), 1 \(no force\) or 2 \(right\).*Received: "):
+            env.step(action)
     np.testing.assert_array_equal(env.state, before)
-
-
-def test_small_unsigned_actions_push_left_too():
-    env = PlayableCartPole()
-    env.reset(seed=0)
-    assert env.step(np.uint8(0))[0][1] < 0  # 0 - 1 would be 255 in uint8
+    assert env.step(np.uint8(0))[0][1] < 0, "0 - 1 would be 255 in uint8"
 
 
 def test_refuses_an_unknown_action_under_O():
@@ -214,14 +196,13 @@ def test_refuses_an_unknown_action_under_O():
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("ValueError: The action must be 0")
 
 
-@pytest.mark.parametrize(
-    "size, wrong",
-    [("half_length", wrong) for wrong in (0, -1.5, math.nan, math.inf)]
-    + [("failure_angle", wrong) for wrong in (0, -12, 90.1, math.nan)],
-)
-def test_refuses_impossible_poles(size, wrong):
-    with pytest.raises(ValueError, match=f"out of range. Received: .*{wrong}"):
-        PlayableCartPole(**{size: wrong})
+def test_refuses_impossible_poles():
+    for wrong in (0, -1.5, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"out of range. Received: {wrong}, 60"):
+            PlayableCartPole(half_length=wrong)
+    for wrong in (0, -12, 90.1, math.nan):
+        with pytest.raises(ValueError, match=f"out of range. Received: 1.5, {wrong}"):
+            PlayableCartPole(failure_angle=wrong)
 
 
 @pytest.mark.parametrize("sizes", [{}, {"half_length": 3.0, "failure_angle": 12}, {"failure_angle": 90}])
@@ -255,14 +236,9 @@ def test_posts_stand_where_the_middle_of_the_cart_ends_the_episode(unseen):
     env.close()
 
 
-def test_refuses_an_unknown_game():
-    with pytest.raises(ValueError, match="The games to play are cartpole, mountaincar. Received: 'pong'"):
-        play("pong")
-
-
 # A display that is not there, one that cannot be reached, and what filming without a display leaves behind.
 @pytest.mark.parametrize(
-    "display, driver, named", [(None, None, "None"), ("", "dummy", "''"), (":983", None, "':983'"), (":983", "x11", "")]
+    "display, driver, named", [(None, None, "None"), ("", "dummy", "''"), (":983", "x11", "':983'")]
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
 def test_without_a_display_says_so_before_anything_opens(display, driver, named):
@@ -278,9 +254,9 @@ def test_without_a_display_says_so_before_anything_opens(display, driver, named)
     """
     done = python(code, DISPLAY=display, WAYLAND_DISPLAY=None, SDL_VIDEODRIVER=driver, PYGAME_HIDE_SUPPORT_PROMPT="1")
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 1
-    assert "names none that can be reached: play on a computer with a desktop" in done.stdout
-    assert f"Received: DISPLAY={named}" in done.stdout and done.stdout.endswith("WAYLAND_DISPLAY=None\n")
+    (said,) = done.stdout.splitlines()
+    assert "names none that can be reached: play on a computer with a desktop" in said
+    assert said.endswith(f"Received: DISPLAY={named}, WAYLAND_DISPLAY=None")
 
 
 class Player:
@@ -338,7 +314,9 @@ def test_prints_and_returns_the_score_of_each_episode(window, no_waiting, capsys
     assert printed == [f"Episode {i}# Score: {score:g}" for i, score in enumerate(scores)]
 
 
-def test_mountaincar_scores_its_200_steps(window, no_waiting, capsys):
+def test_mountaincar_scores_its_200_steps_and_other_games_are_refused(window, no_waiting, capsys):
+    with pytest.raises(ValueError, match="The games to play are cartpole, mountaincar. Received: 'pong'"):
+        play("pong")
     assert play("mountaincar", Player(window, {}, last=210)) == [-200]
     assert "Episode 0# Score: -200\n" in capsys.readouterr().out
 

@@ -4,8 +4,6 @@ import ast
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -13,7 +11,8 @@ import numpy as np
 import pytest
 
 from keras_dqn.backend import keras
-from keras_dqn.commands.parser import make_parser
+from keras_dqn.cli import TYPES, make_parser
+from keras_dqn.config import checked
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -36,7 +35,9 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("command", commands())
 def test_a_command_is_one_that_the_program_knows(command):
-    make_parser().parse_args(shlex.split(command.replace("[", "").replace("]", "")))
+    typed, unknown = make_parser().parse_known_args(shlex.split(command.replace("[", "").replace("]", "")))
+    assert not unknown
+    checked({name: value for name, value in vars(typed).items() if name != "command"}, TYPES)
 
 
 def blocks():
@@ -60,24 +61,19 @@ def test_a_block_of_python_is_python_and_what_it_imports_is_there(path, block):
         exec(compile(ast.Module([line], []), path.name, "exec"), {})
 
 
-def run_block(block, folder):
-    """What the block prints in a process and folder of its own."""
-    done = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_an_environment_of_ones_own_learns_as_the_guide_says(tmp_path):
+def test_an_environment_of_ones_own_learns_as_the_guide_says(tmp_path, capsys):
     (block,) = [block for _, block in blocks() if "class Corridor" in block]
-    printed = run_block(block, tmp_path)
+    exec(compile(block, "guide.md", "exec"), {"__name__": "__main__"})
+    printed = capsys.readouterr().out
     assert re.search(r"^mean -1\d\.\d\d, .*, 10 episodes", printed, re.MULTILINE), printed
     assert (tmp_path / "Corridor-v0_fast_weight.h5").exists()
 
 
-def test_the_six_lines_solve_cartpole_as_the_readme_says(tmp_path):
+def test_the_six_lines_solve_cartpole_as_the_readme_says(tmp_path, capsys):
     (block,) = [block for path, block in blocks() if path.parent == REPOSITORY and "cartpole.evaluate(100)" in block]
     assert len(block.strip().splitlines()) == 6
-    printed = run_block(block, tmp_path)
+    exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+    printed = capsys.readouterr().out
     assert float(re.search(r"^mean (\S+), std .*, 100 episodes$", printed, re.MULTILINE)[1]) >= 475, printed
     assert (tmp_path / "videos" / "cartpole.mp4").exists()
 

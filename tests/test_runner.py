@@ -1,8 +1,5 @@
 """The loop, evaluation and the runner, on environments whose every number is known and on the real ones."""
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -14,7 +11,7 @@ from keras_dqn import Agent, CartPole, Evaluation, WeightFileError, evaluate, lo
 from keras_dqn.backend import keras
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.environments.vector import make_env, make_vector_env
-from keras_dqn.training.evaluation import mean_interval
+from keras_dqn.training.evaluate import mean_interval
 from keras_dqn.training.runner import Runner
 from tests.environments import Counter
 
@@ -241,11 +238,16 @@ def test_the_bar_shows_score_mean_and_epsilon(capsys):
     assert "100/100" in capsys.readouterr().err, "the steps of the last episode too, which is not over"
 
 
+def fast(steps=60, **options):
+    """A training that is over at once: nothing of it is compiled."""
+    return CartPole(10**6, recipe="fast", steps=steps, **{"weights": None, "seed": 0, "memory_size": 200, **options})
+
+
 def test_same_seed_same_bits():
     def bits(seed):
-        cartpole = CartPole(15, weights=None, weight_backup=None, seed=seed)
+        cartpole = fast(200, weight_backup=None, seed=seed)
         history = cartpole.train(progress=False)
-        return history.scores.tolist(), history.losses[-1], cartpole.agent.learner.read_weights().tobytes()
+        return history.scores.tolist(), cartpole.agent.learner.read_weights().tobytes()
 
     assert bits(1) == bits(1)
     assert bits(1) != bits(2)
@@ -263,23 +265,26 @@ def test_several_environments_train_too():
     assert len(history) == 20 and np.all(history.scores == history.lengths)
 
 
-def test_weights_that_were_not_loaded_are_not_lost(capsys):
-    CartPole(3, seed=0).train(progress=False)
-    with open("cartpole_weight.h5", "rb") as file:
-        before = file.read()
-    cartpole = CartPole(5, weights=None, seed=1)
+def test_weights_of_a_training_before_are_not_lost(capsys):
+    fast(200).train(progress=False, evaluate_every=150)
+    before, best = (Path(f"cartpole_fast_weight{name}.h5").read_bytes() for name in ("", "_best"))
+    cartpole = fast(200, seed=1)
     cartpole.train(progress=False)
-    assert "The weights in cartpole_weight.h5 are kept as cartpole_weight_before.h5" in capsys.readouterr().out
-    cartpole.train(progress=False)
-    assert "kept as" not in capsys.readouterr().out  # what it replaces is its own
-    second = Path("cartpole_weight.h5").read_bytes()
-    CartPole(5, seed=2).train(progress=False)  # begins with that file and, as the notebook does, explores anew
-    assert "are kept as cartpole_weight_before_2.h5" in capsys.readouterr().out
-    assert Path("cartpole_weight_before.h5").read_bytes() == before
-    assert Path("cartpole_weight_before_2.h5").read_bytes() == second
-    Path("cartpole_weight.h5").write_bytes(before)
-    CartPole(5, seed=2).train(progress=False)
-    assert "kept as" not in capsys.readouterr().out and not Path("cartpole_weight_before_3.h5").exists()
+    out = capsys.readouterr().out
+    assert out == "The weights in cartpole_fast_weight.h5 are kept as cartpole_fast_weight_before.h5\n"
+    cartpole.train(progress=False, evaluate_every=150)  # what it replaces is its own, but for the best
+    out = capsys.readouterr().out
+    assert out == "The weights in cartpole_fast_weight_best.h5 are kept as cartpole_fast_weight_best_before.h5\n"
+    cartpole.train(progress=False, evaluate_every=150)
+    assert capsys.readouterr().out == ""
+    second = Path("cartpole_fast_weight.h5").read_bytes()
+    fast(200, weights="backup", seed=2).train(progress=False)  # begins with it and, as the notebook does, explores anew
+    assert "are kept as cartpole_fast_weight_before_2.h5" in capsys.readouterr().out
+    for name, content in [("_before", before), ("_best_before", best), ("_before_2", second)]:
+        assert Path(f"cartpole_fast_weight{name}.h5").read_bytes() == content
+    Path("cartpole_fast_weight.h5").write_bytes(before)
+    fast(200, seed=2).train(progress=False)
+    assert "kept as" not in capsys.readouterr().out, "the same bytes are there"
 
 
 def test_films_every_nth_episode():
@@ -369,31 +374,6 @@ def test_a_number_that_is_none_still_leaves_weights_and_history(monkeypatch):
     brain = mlp(4, 2)
     load_weights(brain, "cartpole_weight.h5")  # finite, or this would raise
     np.testing.assert_array_equal(brain.get_weights()[0], cartpole.agent.brain.get_weights()[0])
-
-
-INTERRUPTED = """
-from keras_dqn import CartPole
-cartpole = CartPole(100_000, weights=None, seed=0)
-try:
-    cartpole.train(verbose=True, progress=False)
-except KeyboardInterrupt:
-    history = cartpole.history
-    assert len({len(history), len(history.scores), len(history.times), len(history.losses)}) == 1
-    print("interrupted after", len(history), flush=True)
-"""
-
-
-@pytest.mark.parametrize("episodes", [1, 40, 173])
-def test_ctrl_c_leaves_complete_weights_and_a_history(episodes):
-    command = [sys.executable, "-u", "-c", INTERRUPTED]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for _ in range(episodes):
-            assert process.stdout.readline().startswith("Episode ")
-        process.send_signal(signal.SIGINT)
-        *_, last = process.stdout.read().splitlines()
-    assert process.returncode == 0
-    assert last.startswith("interrupted after ") and int(last.split()[-1]) >= episodes
-    load_weights(mlp(4, 2), "cartpole_weight.h5")
 
 
 # ---------------------------------------------------------------- what it refuses

@@ -6,9 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("pyright")
 REPOSITORY = Path(__file__).parents[1]
 
 TYPOS = """
@@ -16,8 +13,6 @@ from keras_dqn import CartPole
 
 c = CartPole(200)
 c.trian()
-CartPole(eposides=3)
-CartPole(200, gama=.9)
 c.train().scoers
 """
 
@@ -30,7 +25,7 @@ from keras_dqn import (
     game_for,
     load_weights, play, play_here, save_weights, train_seeds,
 )
-from keras_dqn import bench, history, inside, page, playable, plots, pytorch, video, weights
+from keras_dqn import history, inside, page, playable, plots, pytorch, weights
 
 cartpole = CartPole(200, recipe="fast", gamma=0.99, network={"hidden": (64, 64)}, seed=0)
 told = cartpole.train([keras.callbacks.CSVLogger("log.csv")], verbose=True, evaluate_every=500, stop_score=490)
@@ -59,11 +54,11 @@ def errors(folder, script):
     return [(one["range"]["start"]["line"], one["message"].splitlines()[0]) for one in found]
 
 
-def test_it_finds_all_four_typos_and_nothing_else(tmp_path):
+def test_it_finds_typos_in_names_and_nothing_else(tmp_path):
+    """Those in keywords are refused when the program runs: see test_settings."""
     found = errors(tmp_path, TYPOS)
-    assert [line for line, _ in found] == [4, 5, 6, 7]
-    for (_, message), name in zip(found, ("trian", "eposides", "gama", "scoers"), strict=True):
-        assert name in message
+    assert [line for line, _ in found] == [4, 5]
+    assert "trian" in found[0][1] and "scoers" in found[1][1]
 
 
 def test_what_users_write_is_clean(tmp_path):

@@ -224,7 +224,8 @@ class Agent(NotebookNames, Resumable):
         shape = self.settings.minibatches(sample_batch_size)
         if self._awaits_first_terminal or not self.memory.ready(shape):
             return None
-        self._schedule_learning_rate()
+        if (rate := self.settings.learner.learning_rate_schedule) is not None:
+            self.learner.learning_rate = rate(self.steps)
         losses = []
         for _ in range(self.memory.epochs):
             batches = self.memory.sample(*shape)
@@ -233,10 +234,6 @@ class Agent(NotebookNames, Resumable):
             losses.append(update.losses)
         self.epsilon_schedule.after_replay()
         return losses[0] if len(losses) == 1 else np.concatenate(losses)
-
-    def _schedule_learning_rate(self):
-        if (rate := self.settings.learner.learning_rate_schedule) is not None:
-            self.learner.learning_rate = rate(self.steps)
 
     def reset_exploration(self) -> None:
         """Explore as at first, as a new training does."""
@@ -305,4 +302,4 @@ def _make_epsilon_schedule(settings):
     return ByReplays(settings.exploration_rate, settings.exploration_min, settings.exploration_decay)
 
 
-Agent.__signature__ = shown_signature(Agent.__init__, Settings().groups().values())
+Agent.__signature__ = shown_signature(Agent.__init__)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_dqn.checks import check_above_zero, check_fraction, check_integer
+from keras_dqn.checks import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, check_fields, check_integer
 
 # From states, actions, rewards and next states, [N, ...] each, to the rewards that are learned from, [N] float.
 ShapeReward = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -35,26 +35,21 @@ class MemorySettings:
         q_lambda: mixes the returns of a rollout, 0 for one-step targets (see `rollout.lambda_return`); by default 0.65.
     """
 
-    memory_size: int = 2000
+    memory_size: PositiveInt = 2000
     store_frames: bool = False
     frame_padding: str | None = None
-    n_step: int = 1
-    learning_starts: int = 0
+    n_step: PositiveInt = 1
+    learning_starts: NonNegativeInt = 0
     wait_for_terminal: bool = False
-    rollout: int | None = None
-    epochs: int | None = None
-    q_lambda: float | None = None
+    rollout: PositiveInt | None = None
+    epochs: PositiveInt | None = None
+    q_lambda: Fraction | None = None
 
     def __post_init__(self):
-        check_integer("memory_size", self.memory_size)
-        check_integer("n_step", self.n_step)
-        if self.rollout is not None:
-            check_integer("rollout", self.rollout)
-        for name, check in (("epochs", check_integer), ("q_lambda", check_fraction)):
-            if (value := getattr(self, name)) is not None:
-                check(name, value)
-                if self.rollout is None:
-                    raise ValueError(f"`{name}` needs a `rollout`. Received: {name}={value}")
+        check_fields(self)
+        for name in ("epochs", "q_lambda"):
+            if (value := getattr(self, name)) is not None and self.rollout is None:
+                raise ValueError(f"`{name}` needs a `rollout`. Received: {name}={value}")
         if self.frame_padding is not None and not self.store_frames:
             raise ValueError(f"`frame_padding` needs `store_frames=True`. Received: {self.frame_padding!r}")
         # a memory of frames has slots that hold no step: the frames that games ended with
@@ -92,32 +87,26 @@ class LearnerSettings:
             function (see `Learner`): a training that is short starts sooner. In PyTorch it makes no difference.
     """
 
-    gamma: float = 0.95
-    sample_batch_size: int = 32
-    minibatch_size: int = 1
-    target_update: int | None = None
-    tau: float = 1.0
-    target_update_episodes: int | None = None
+    gamma: Fraction = 0.95
+    sample_batch_size: PositiveInt = 32
+    minibatch_size: PositiveInt = 1
+    target_update: PositiveInt | None = None
+    tau: Fraction = 1.0
+    target_update_episodes: PositiveInt | None = None
     double: bool = False
     objective: Any = None
     loss: Any = None
-    learning_rate: float | None = None
+    learning_rate: PositiveFloat | None = None
     optimizer: Any = None
     learning_rate_schedule: Callable[[int], float] | None = None
-    updates_before_xla: int = 0
+    updates_before_xla: NonNegativeInt = 0
 
     def __post_init__(self):
-        check_integer("sample_batch_size", self.sample_batch_size)
-        check_integer("updates_before_xla", self.updates_before_xla, 0)
-        check_integer("minibatch_size", self.minibatch_size)
+        check_fields(self)
         self.minibatches()
-        check_fraction("gamma", self.gamma)
-        if not 0 < self.tau <= 1:
+        if self.tau == 0:
             raise ValueError(f"`tau` must be above 0 and at most 1. Received: {self.tau!r}")
-        if self.target_update is not None:
-            check_integer("target_update", self.target_update)
         if self.target_update_episodes is not None:
-            check_integer("target_update_episodes", self.target_update_episodes)
             if self.target_update is not None or self.tau != 1:
                 raise ValueError(
                     "`target_update_episodes` takes the place of `target_update` and `tau`. "
@@ -130,11 +119,9 @@ class LearnerSettings:
         if self.objective is not None and self.loss is not None:
             received = f"objective={self.objective!r}, loss={self.loss!r}"
             raise ValueError(f"`objective` has a loss of its own: give one of the two. Received: {received}")
-        if self.learning_rate is not None:
-            check_above_zero("learning_rate", self.learning_rate)
-            if self.optimizer is not None:
-                received = f"learning_rate={self.learning_rate}, optimizer={self.optimizer!r}"
-                raise ValueError(f"`optimizer` has its own learning rate: give one of the two. Received: {received}")
+        if self.learning_rate is not None and self.optimizer is not None:
+            received = f"learning_rate={self.learning_rate}, optimizer={self.optimizer!r}"
+            raise ValueError(f"`optimizer` has its own learning rate: give one of the two. Received: {received}")
 
     def minibatches(self, sample_batch_size: int | None = None) -> tuple[int, int]:
         """K and B, the shape of what one replay draws; a ValueError where B does not divide the whole."""
@@ -163,16 +150,14 @@ class ExplorationSettings:
     """
 
     exploration: Callable[[int], float] | None = None
-    exploration_rate: float = 1.0
-    exploration_min: float = 0.01
-    exploration_decay: float = 0.995
-    hold_random_actions: int = 1
+    exploration_rate: Fraction = 1.0
+    exploration_min: Fraction = 0.01
+    exploration_decay: Fraction = 0.995
+    hold_random_actions: PositiveInt = 1
     mask_actions: bool = True
 
     def __post_init__(self):
-        for name in ("exploration_rate", "exploration_min", "exploration_decay"):
-            check_fraction(name, getattr(self, name))
-        check_integer("hold_random_actions", self.hold_random_actions)
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -240,24 +225,17 @@ class Settings:
         return {field.name: getattr(group, field.name) for group in self.groups().values() for field in fields(group)}
 
 
-def shown_signature(
-    function: Callable[..., Any], groups: Iterable[Any], left_out: Iterable[str] = ()
-) -> inspect.Signature:
-    """The signature of a function whose `**settings` are the fields of these dataclasses, with each of them in it.
-
-    Args:
-        function: whose own arguments come first; `self` is not shown.
-        groups: dataclasses, or objects of such, whose values are the defaults.
-        left_out: names that are not shown.
-    """
-    own = [one for one in inspect.signature(function).parameters.values() if one.name != "self"]
-    shown = [one for one in own if one.kind is not one.VAR_KEYWORD]
-    for group in groups:
-        for field in fields(group):
-            if field.name not in {*left_out, *(one.name for one in shown)}:
-                default = getattr(group, field.name)
-                shown.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default))
-    return inspect.Signature(shown)
+def shown_signature(*functions: Callable[..., Any]) -> inspect.Signature:
+    """What `help` and completion show of a class: the arguments of these functions, then every setting of an agent."""
+    shown = {}
+    for function in functions:
+        for one in inspect.signature(function).parameters.values():
+            if one.name != "self" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+                kind = one.kind if function is functions[0] else one.KEYWORD_ONLY
+                shown.setdefault(one.name, one.replace(kind=kind))
+    for name, default in Settings().flat().items():
+        shown.setdefault(name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default))
+    return inspect.Signature(sorted(shown.values(), key=lambda one: one.kind))
 
 
 def check_keywords(asked: str, received: Iterable[str], known: Iterable[str]) -> None:

@@ -21,8 +21,7 @@ from keras_dqn.core.settings import ShapeReward
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
 from keras_dqn.environments.vector import OneEnv
 from keras_dqn.files.weights import pretrained_names
-from keras_dqn.training.evaluate import evaluate_together
-from keras_dqn.training.evaluation import Evaluation
+from keras_dqn.training.evaluate import Evaluation, evaluate_together
 from keras_dqn.training.history import History
 from keras_dqn.training.runner import Runner
 
@@ -203,7 +202,7 @@ class Breakout(Runner):
         """A figure of the screen and, beside it, what the agent sees of it, after some steps of random actions."""
         from keras_dqn.show.plots import screens
 
-        seed = self._next_seed() if seed is None else seed
+        seed = self.next_seed() if seed is None else seed
         check_integer("steps", steps)
         env = self.make_env("rgb_array")
         env.action_space.seed(seed)

@@ -35,6 +35,7 @@ class PlayableCartPole(CartPoleEnv):
         if not (0 < half_length < math.inf and 0 < failure_angle <= 90):
             raise ValueError(f"half_length or failure_angle is out of range. Received: {half_length}, {failure_angle}")
         super().__init__(render_mode=render_mode)
+        self._push = self.force_mag
         self.length = half_length
         self.polemass_length = self.masspole * half_length
         self.theta_threshold_radians = failure_angle * 2 * math.pi / 360
@@ -49,17 +50,12 @@ class PlayableCartPole(CartPoleEnv):
         if not self.action_space.contains(action):
             raise ValueError(f"The action must be 0 (left), 1 (no force) or 2 (right). Received: {action!r}")
         # CartPole's action 1 is a push by `force_mag`, whatever its sign: negative is left and 0 is no force.
-        force = self.force_mag
-        self.force_mag = force * (int(action) - 1)
-        try:
-            return super().step(1)
-        finally:
-            self.force_mag = force
+        self.force_mag = self._push * (int(action) - 1)
+        return super().step(1)
 
     def render(self) -> np.ndarray | None:
         """Draw the whole pole, wherever it and the cart are, and a red post at either end of the track."""
-        # CartPole's screen ends where the track does and would cut off the pole.
-        track = self.x_threshold
+        track = self.x_threshold  # where CartPole's screen ends, which would cut off the pole
         self.x_threshold = width = track + 2 * self.length
         try:
             frame = super().render()
@@ -71,5 +67,5 @@ class PlayableCartPole(CartPoleEnv):
         return frame
 
 
-if PLAYABLE_CARTPOLE not in gymnasium.registry:
-    gymnasium.register(PLAYABLE_CARTPOLE, "keras_dqn.playable:PlayableCartPole", max_episode_steps=1000)
+if PLAYABLE_CARTPOLE not in gymnasium.registry:  # a notebook may load this again
+    gymnasium.register(PLAYABLE_CARTPOLE, f"{__name__}:PlayableCartPole", max_episode_steps=1000)

@@ -14,14 +14,19 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from keras_dqn.core.networks.numpy_forward import ACTIVATIONS, layers_of
 from keras_dqn.files.atomic import atomic_write, check_writable
 from keras_dqn.games import GAMES as ALL_GAMES
 from keras_dqn.games import ON_A_PAGE
 
-if TYPE_CHECKING:  # TensorFlow comes with it, and a page without an agent needs none
+if TYPE_CHECKING:
     from keras_dqn.training.runner import Runner
 
 GAMES = {name: ALL_GAMES[name] for name in ON_A_PAGE}  # under the names that games.js has
+_ENV_IDS = {name: game.environment.rpartition(":")[2] for name, game in GAMES.items()}
+_LAYERS = "dense", "dense_without_bias", "dueling", "rescaling"  # that network.js has
 _SCRIPTS = ("games.js", "network.js", "scenes.js", "steering.js", "bars.js", "widget.js")
 
 
@@ -77,7 +82,22 @@ def play_here(
         ValueError: the game is unknown, the speed is not above 0, or the network has a layer that the page cannot run.
         WeightFileError: the weights are not whole or not this network's.
     """
-    return Page(_page(game, weights, recipe, speed, network))
+    if not isinstance(speed, int | float) or not 0 < speed < math.inf:
+        raise ValueError(f"`speed` must be a number above 0. Received: {speed!r}")
+    name, brain = _name_and_brain(game, weights, recipe, network)
+    web = Path(__file__).resolve().parent / "web"
+    style = (web / "page.css").read_text("utf-8")
+    script = "\n".join((web / script).read_text("utf-8") for script in _SCRIPTS)
+    page = Template((web / "page.html").read_text("utf-8")).substitute(
+        policy=_policy(script, style),
+        title=f"{_ENV_IDS[name]} to play",
+        game=name,
+        speed=f"{speed:g}",
+        style=style,
+        script=script,
+        agent=json.dumps(None if brain is None else _network(brain)),
+    )
+    return Page(page)
 
 
 def write_page(
@@ -93,37 +113,10 @@ def write_page(
     Arguments and errors are those of `play_here`, and OSError where `path` cannot be written.
     """
     check_writable(path)
-    content = _page(game, weights, recipe, speed, network)
+    page = play_here(game, weights, recipe, speed, network)
     with atomic_write(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+        temporary.write_text(page.html, encoding="utf-8")
     return Path(path)
-
-
-def _page(game, weights, recipe, speed, network):
-    if not isinstance(speed, int | float) or not 0 < speed < math.inf:
-        raise ValueError(f"`speed` must be a number above 0. Received: {speed!r}")
-    name, agent = _name_and_brain(game, weights, recipe, network)
-    if agent is not None:
-        from keras_dqn.playable.page_network import described
-
-        agent = described(agent)
-    web = Path(__file__).resolve().parent / "web"
-    style = (web / "page.css").read_text("utf-8")
-    script = "\n".join((web / script).read_text("utf-8") for script in _SCRIPTS)
-    return Template((web / "page.html").read_text("utf-8")).substitute(
-        policy=_policy(script, style),
-        title=f"{_environment(name)} to play",
-        game=name,
-        speed=f"{speed:g}",
-        style=style,
-        script=script,
-        agent=json.dumps(agent),
-    )
-
-
-def _environment(name):
-    """gymnasium's id of the environment of a game."""
-    return GAMES[name].environment.rpartition(":")[2]
 
 
 def _policy(script, style):
@@ -139,20 +132,45 @@ def _policy(script, style):
 
 def _name_and_brain(game, weights, recipe, network):
     """The name of the game and the network that plays it, or None."""
+    given = {"weights": weights, "recipe": recipe, "network": network}
     if hasattr(game, "agent"):
-        if (weights, recipe, network) != (None, None, None):
-            raise ValueError(f"The agent of a game has its weights. Received: {weights=}, {recipe=}, {network=}")
-        names = {_environment(name): name for name in GAMES}
-        if game.environment not in names:
-            raise ValueError(f"The environments of a page are {', '.join(names)}. Received: {game.environment!r}")
-        return names[game.environment], game.agent.brain
+        if any(value is not None for value in given.values()):
+            raise ValueError(f"The agent of a game has its weights. Received: {given}")
+        if game.environment not in _ENV_IDS.values():
+            known = ", ".join(_ENV_IDS.values())
+            raise ValueError(f"The environments of a page are {known}. Received: {game.environment!r}")
+        return next(name for name, env_id in _ENV_IDS.items() if env_id == game.environment), game.agent.brain
     if game not in GAMES:
         raise ValueError(f"The games of a page are {', '.join(GAMES)}. Received: {game!r}")
-    if weights is None:
-        if (recipe, network) != (None, None):
-            name = "recipe" if network is None else "network"
-            received = f"weights=None, {recipe=}" + ("" if network is None else f", {network=}")
-            raise ValueError(f"`{name}` says whose network the `weights` are of. Received: {received}")
-        return game, None
-    options = {} if network is None else {"network": network}
-    return game, GAMES[game].runner_class()(weights=weights, recipe=recipe, **options).agent.brain
+    if weights is not None:
+        options = {} if network is None else {"network": network}
+        return game, GAMES[game].runner_class()(weights=weights, recipe=recipe, **options).agent.brain
+    if recipe is not None or network is not None:
+        raise ValueError(f"`recipe` and `network` say whose network the `weights` are of. Received: {given}")
+    return game, None
+
+
+def _network(brain):
+    """What network.js reads of a `keras.Sequential`: its layers, and their float32 weights one after the other."""
+    layers = layers_of(brain)
+    if layers is None or not all(layer.kind in _LAYERS and layer.dtype == "float32" for layer in layers):
+        names = [f"{type(one).__name__} {one.name!r}" for one in getattr(brain, "layers", [])]
+        raise ValueError(
+            "The page runs a keras.Sequential of Rescaling, Dropout, Dueling, and Dense with "
+            f"{', '.join(ACTIVATIONS)}, in float32. Received: {type(brain).__name__} of {names}"
+        )
+    size, weights, described, arrays = brain.input_shape[-1], iter(brain.get_weights()), [], []
+    for kind, shapes, options, _ in layers:
+        own = [next(weights) for _ in shapes]
+        if kind == "rescaling":
+            described.append({"kind": kind, "size": size})
+            own = [np.broadcast_to(options[name], (size,)) for name in ("scale", "offset")]
+        elif kind == "dueling":
+            described.append({"kind": kind})
+        else:
+            inputs, size = shapes[0]
+            own = own if kind == "dense" else [*own, np.zeros(size)]
+            described.append({"kind": "dense", "inputs": inputs, "outputs": size, **options})
+        arrays += own
+    content = b"".join(np.asarray(array, "<f4").tobytes() for array in arrays)
+    return {"layers": described, "weights": base64.b64encode(content).decode()}

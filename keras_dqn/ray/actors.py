@@ -3,8 +3,6 @@
 Nothing here imports TensorFlow or Ray: an actor starts in about a second.
 """
 
-import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -23,12 +21,9 @@ class Chunk(NamedTuple):
     Of states that are stacks each frame is there once: a stack of k is the frame of its round and the k - 1 before it.
     """
 
-    actor: int
-    life: int  # which of the actors of that number: one that was lost is followed by another
-    number: int  # counts from 0 in each life
     updates: int  # that had been made to the weights which it was played with
     frames: np.ndarray  # [M, T + 1, *state_shape], the states; of stacks the newest frames, after k - 1 older ones
-    begins: list  # (round, game, state) where an episode begins in the midst of it
+    begins: list  # (round, game, first state) where an episode begins in the midst of it; of stacks alone
     ends: list  # (round, game, its last state or frame) where one ends
     played: np.ndarray  # [T, M] bool, False where a round only reset that game
     actions: np.ndarray  # [T, M] int
@@ -37,8 +32,6 @@ class Chunk(NamedTuple):
     done: np.ndarray  # [T, M] bool
     values: np.ndarray  # [T, M] float32, the highest Q-value of the state
     action_mask: np.ndarray | None  # [T, M, actions] bool, what may be done in the next state; None for everything
-    node: str  # the machine
-    seconds: float  # that it took
 
     @property
     def steps(self) -> int:
@@ -56,7 +49,6 @@ class Games:
     """M games and what acts in them, under way from one chunk to the next.
 
     Args:
-        actor, life: its number, and which of that number it is.
         seed: a `np.random.SeedSequence`, of environments and random actions.
         make_envs: a function of M that makes them, a vector of environments in NEXT_STEP mode.
         games: M.
@@ -69,9 +61,7 @@ class Games:
 
     def __init__(
         self,
-        actor: int,
-        life: int,
-        seed: Any,
+        seed: np.random.SeedSequence,
         make_envs: Callable[[int], VectorEnv],
         games: int,
         forward: Any,
@@ -80,18 +70,12 @@ class Games:
         masked: bool = True,
         stack: int | None = None,
     ):
-        self._actor, self._life, self._number = actor, life, 0
         env_seed, exploration_seed = seed.spawn(2)
-        self._explore = epsilon_greedy(action_size, hold, exploration_seed)
-        self._forward, self._stack = forward, stack
-        self._epsilon, self._values = 1.0, None
+        self._policy, self._epsilon = epsilon_greedy(action_size, hold, exploration_seed), 1.0
+        self._forward, self._stack, self._values = forward, stack, None
         self._fresh = np.zeros(games, bool)  # whose episode has ended: its next step begins another
         seed = int(np.random.default_rng(env_seed).integers(2**31))
         self._steps = collect(self._act, make_envs(games), seed, masked=masked)
-
-    def ready(self) -> bool:
-        """Whether it is there: True."""
-        return True
 
     def play(self, weights: np.ndarray, updates: int, epsilon: float, rounds: int) -> Chunk:
         """Play so many rounds with these weights: a `Chunk`.
@@ -102,68 +86,58 @@ class Games:
             epsilon: probability of a random action.
             rounds: T.
         """
-        began = time.perf_counter()
         self._forward.refresh(weights)
         self._epsilon = epsilon
         for t in range(rounds):
             steps = next(self._steps)
             if t == 0:
-                chunk = self._empty(steps.state, updates, rounds)
-            chunk = self._note(chunk, t, steps)
+                chunk = self._empty(steps, updates, rounds)
+            self._note(chunk, t, steps)
         chunk.frames[steps.env_id, -1] = self._newest(steps.next_state)
-        self._number += 1
-        return chunk._replace(seconds=time.perf_counter() - began)
+        return chunk
 
     def _act(self, states, action_mask=None):
         q_values = self._forward(states)
         self._values = q_values.max(-1)
-        if action_mask is not None:
-            q_values = np.where(action_mask, q_values, -np.inf)
-        return self._explore(q_values.argmax(-1), self._epsilon, action_mask)
+        return self._policy(q_values, self._epsilon, action_mask)
 
     def _newest(self, states):
         return states if self._stack is None else states[:, -1]
 
-    def _empty(self, states, updates, rounds):
+    def _empty(self, steps, updates, rounds):
+        """A chunk that begins with these steps, before they are noted in it."""
         shape = rounds, len(self._fresh)
-        older, frame = (0, states.shape[1:]) if self._stack is None else (self._stack - 1, states.shape[2:])
-        frames = np.zeros((shape[1], older + rounds + 1, *frame), states.dtype)
-        flags = [np.zeros(shape, bool) for _ in range(3)]
-        numbers = [np.zeros(shape, kind) for kind in (np.int64, np.float64, np.float32)]
-        (played, terminal, done), (actions, rewards, values) = flags, numbers
-        kept = frames, [], [], played, actions, rewards, terminal, done, values
-        return Chunk(self._actor, self._life, self._number, updates, *kept, None, socket.gethostname(), 0.0)
+        frame, older = self._newest(steps.state).shape[1:], 0 if self._stack is None else self._stack - 1
+        frames = np.zeros((shape[1], older + rounds + 1, *frame), steps.state.dtype)
+        if older:
+            frames[steps.env_id, :older] = steps.state[:, :older]
+        played, terminal, done = (np.zeros(shape, bool) for _ in range(3))
+        actions, rewards, values = (np.zeros(shape, kind) for kind in (np.int64, np.float64, np.float32))
+        masks = None if steps.action_mask is None else np.ones((*shape, steps.action_mask.shape[-1]), bool)
+        kept = frames, [], [], played, actions, rewards, terminal, done, values, masks
+        return Chunk(updates, *kept)
 
     def _note(self, chunk, t, steps):
         """Write the steps of one round into the chunk."""
-        games, older = steps.env_id, 0 if self._stack is None else self._stack - 1
-        if t == 0 and older:
-            chunk.frames[games, :older] = steps.state[:, :older]
-        elif t and self._fresh[games].any():
-            chunk.begins.extend((t, int(game), steps.state[row].copy()) for row, game in self._rows(games, self._fresh))
-        self._fresh[games] = steps.done
-        chunk.frames[games, older + t] = self._newest(steps.state)
-        for name, field in ("actions", "action"), ("rewards", "raw_reward"), ("terminal",) * 2, ("done",) * 2:
-            getattr(chunk, name)[t, games] = getattr(steps, field)
+        games, done = steps.env_id, steps.done
+        if t and self._stack is not None:
+            rows = np.flatnonzero(self._fresh[games]).tolist()
+            chunk.begins.extend((t, int(games[row]), steps.state[row].copy()) for row in rows)
+        self._fresh[games] = done
+        chunk.frames[games, chunk.frames.shape[1] - len(chunk.played) - 1 + t] = self._newest(steps.state)
         chunk.played[t, games], chunk.values[t, games] = True, self._values[games]
-        if steps.done.any():
-            last = self._newest(steps.next_state)
-            chunk.ends.extend((t, int(game), last[row].copy()) for row, game in self._rows(games, chunk.done[t]))
-            self._explore.end_episodes(games[steps.done])
+        chunk.actions[t, games], chunk.rewards[t, games] = steps.action, steps.raw_reward
+        chunk.terminal[t, games], chunk.done[t, games] = steps.terminal, done
+        if done.any():
+            last, rows = self._newest(steps.next_state), np.flatnonzero(done).tolist()
+            chunk.ends.extend((t, int(games[row]), last[row].copy()) for row in rows)
+            self._policy.end_episodes(games[done])
         if steps.action_mask is not None:
-            if chunk.action_mask is None:
-                chunk = chunk._replace(action_mask=np.ones((*chunk.played.shape, steps.action_mask.shape[-1]), bool))
             chunk.action_mask[t, games] = steps.action_mask
-        return chunk
-
-    @staticmethod
-    def _rows(games, which):
-        """(row, game) of the games for which `which`, [M] bool, is true."""
-        return [(row, game) for row, game in enumerate(games) if which[game]]
 
 
 def steps_of(
-    chunk: Any, first: int, stack: int | None = None, shape_reward: ShapeReward | None = None, valued: bool = False
+    chunk: Chunk, first: int, stack: int | None = None, shape_reward: ShapeReward | None = None, valued: bool = False
 ) -> Iterator[StepBatch]:
     """The `StepBatch` of a chunk, round by round, as `collect` would have made them.
 
@@ -174,50 +148,37 @@ def steps_of(
         shape_reward: as `collect` takes it.
         valued: whether the steps carry the Q-values that they were acted on with, of each state the highest.
     """
-    begins, ends = ({(t, game): state for t, game, state in some} for some in (chunk.begins, chunk.ends))
     done, whole = chunk.done.any(1).tolist(), chunk.played.all(1).tolist()  # by round
     games = np.arange(first, first + chunk.played.shape[1])
-    older = 0 if stack is None else stack - 1
-    now = _states(chunk.frames, 0, older, stack, {})
-    under_way = {}  # game: (round it began in, first state), while a stack reaches back beyond that
+    ends = {(t, game): state for t, game, state in chunk.ends}
+    begun = {}  # game: (round it began in, first state), while a stack reaches back beyond that
     for t in range(len(chunk.played)):
-        following = _states(chunk.frames, t + 1, older, stack, under_way)
-        new = {game: state for (round_, game), state in begins.items() if round_ == t}
-        if new:
-            now = now.copy()
-            for game, state in new.items():
-                now[game] = state
-            under_way |= {game: (t, state) for game, state in new.items()}
-            following = _states(chunk.frames, t + 1, older, stack, under_way)
-        under_way = {game: begun for game, begun in under_way.items() if t + 1 - begun[0] < older}
-        after = following
+        begun |= {game: (t, state) for round_, game, state in chunk.begins if round_ == t}
+        now, after = (_states(chunk.frames, at, stack, begun) for at in (t, t + 1))
+        begun = {game: (round_, state) for game, (round_, state) in begun.items() if t + 2 - round_ < stack}
         if done[t]:
-            after = following.copy()
+            after = after.copy()
             for game in np.flatnonzero(chunk.done[t]).tolist():
                 last = ends[t, game]
                 after[game] = last if stack is None else np.concatenate([now[game][1:], last[None]])
-        rows = slice(None) if whole[t] else np.flatnonzero(chunk.played[t])
-        yield _round(chunk, t, games, rows, now, after, shape_reward, valued)
-        now = following
+        rows = slice(None) if whole[t] else np.flatnonzero(chunk.played[t])  # a game that is only reset has no step
+        state, action, raw_reward, next_state = now[rows], chunk.actions[t][rows], chunk.rewards[t][rows], after[rows]
+        reward = raw_reward
+        if shape_reward is not None:
+            reward = np.asarray(shape_reward(state, action, raw_reward, next_state), float)
+        flags = chunk.terminal[t][rows], chunk.done[t][rows]
+        mask = None if chunk.action_mask is None else chunk.action_mask[t][rows]
+        values = chunk.values[t][rows][:, None] if valued else None
+        yield StepBatch(state, action, reward, next_state, *flags, games[rows], raw_reward, mask, values)
 
 
-def _states(frames, t, older, stack, under_way):
+def _states(frames, t, stack, begun):
     """The states of round t, [M, …]: a view, unless an episode has begun so lately that a stack reaches beyond it."""
     if stack is None:
         return frames[:, t]
     states = frames[:, t : t + stack]
-    if under_way:
+    if begun:
         states = states.copy()
-        for game, (begun, state) in under_way.items():
-            states[game] = np.concatenate([state, frames[game, begun + stack : t + stack]])[-stack:]
+        for game, (round_, state) in begun.items():
+            states[game] = np.concatenate([state, frames[game, round_ + stack : t + stack]])[-stack:]
     return states
-
-
-def _round(chunk, t, games, rows, now, after, shape_reward, valued):
-    """The `StepBatch` of round t, of those games that it did not just reset: `rows`."""
-    state, action, true, next_state = now[rows], chunk.actions[t][rows], chunk.rewards[t][rows], after[rows]
-    learned = true if shape_reward is None else np.asarray(shape_reward(state, action, true, next_state), float)
-    flags = chunk.terminal[t][rows], chunk.done[t][rows]
-    action_mask = None if chunk.action_mask is None else chunk.action_mask[t][rows]
-    values = chunk.values[t][rows][:, None] if valued else None
-    return StepBatch(state, action, learned, next_state, *flags, games[rows], true, action_mask, values)

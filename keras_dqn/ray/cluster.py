@@ -12,14 +12,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import keras_dqn
+from keras_dqn.version import __version__
 
 ANSWERS_WITHIN = 10.0  # seconds
 STARTS_WITHIN = 300.0  # seconds that a machine may take to import what it needs, while it does other things too
-ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" has Ray listen on 127.0.0.1 alone, as it does on these two systems
-NO_TRACEBACKS = "RAY_IGNORE_UNHANDLED_ERRORS"  # of results that nobody asks for any more, of an actor that was replaced
-_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # hello, and no settings
-_SETTINGS = 4  # the kind of frame that is answered
+QUIET = {"log_to_driver": False, "logging_level": "critical"}  # errors come as exceptions
 
 
 @contextmanager
@@ -32,7 +29,7 @@ def joined(address: str) -> Iterator[Any]:
     Raises:
         ValueError: it is no address.
         ImportError: Ray is not installed.
-        ConnectionError: nobody answers there within ten seconds, or it is another Ray or Python.
+        ConnectionError: nobody answers there within ten seconds, or Ray cannot join what answers.
     """
     check_address(address)
     ray = check_installed()
@@ -40,15 +37,15 @@ def joined(address: str) -> Iterator[Any]:
         yield ray
         return
     with ExitStack() as exit_stack:
-        exit_stack.enter_context(_variable(NO_TRACEBACKS, "1"))
-        try:
-            if (found := _found(address)) is None:
-                _start(ray, exit_stack.enter_context(own_folder()))
-            else:
-                _join(ray, found)
-            yield ray
-        finally:
-            ray.shutdown()
+        found = _found(address)
+        if found is None:
+            folder = exit_stack.enter_context(own_folder())
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            ray.init(address="local", include_dashboard=False, _temp_dir=folder, **QUIET)
+        else:
+            _join(ray, found)
+        exit_stack.callback(ray.shutdown)
+        yield ray
 
 
 def own_folder() -> tempfile.TemporaryDirectory:
@@ -91,89 +88,79 @@ def _found(address):
         return None
 
 
-def _start(ray, folder):
-    """Start Ray on this machine, with its files in that folder, where nobody else can reach it."""
-    from ray._private import ray_constants
-
-    constant = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)
-    ray_constants.ENABLE_RAY_CLUSTER = False  # read when Ray is imported
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        with _variable(ALONE, "0"):
-            ray.init(address="local", include_dashboard=False, _temp_dir=folder, **_QUIET)
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = constant
-
-
 def _join(ray, address):
     try:
         _check_answers(address)
-        ray.init(address=address, **_QUIET)
+        ray.init(address=address, **QUIET)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError, SystemExit) as error:
         said = " ".join(str(error).split())
         raise ConnectionError(f"No cluster of Ray could be joined at {address}. Received: {said}") from error
 
 
-@contextmanager
-def _variable(name, value):
-    """Have an environment variable that value for a while."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
-
-
-_QUIET = {"log_to_driver": False, "logging_level": "error"}
-
-
 def _check_answers(address):
-    """Raise an OSError unless somebody answers there as Ray does: Ray itself would wait for minutes, and then exit."""
+    """Raise an OSError where nobody answers: Ray itself would wait for minutes, and then exit."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), ANSWERS_WITHIN) as connection:
-        if os.environ.get("RAY_USE_TLS", "0") not in ("0", ""):
-            return
-        connection.sendall(_HTTP2)
-        if connection.recv(9)[3:4] != bytes([_SETTINGS]):
-            raise ConnectionError("something answers there that is not Ray")
+    socket.create_connection((host, int(port)), ANSWERS_WITHIN).close()
 
 
-# ---------------------------------------------------------------- what each machine has
+# ---------------------------------------------------------------- what travels, and where it can arrive
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """{name: version} of Python, keras_dqn and these packages, as installed where this runs."""
-    there = {"Python": ".".join(platform.python_version_tuple()[:2]), "keras_dqn": keras_dqn.__version__}
+    """{name: version} of these packages, of Python and of keras_dqn, as installed where this runs."""
+    there = {}
     for name in packages:
         try:
             there[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             there[name] = "none"
-    return there
+    return {**there, "Python": ".".join(platform.python_version_tuple()[:2]), "keras_dqn": __version__}
 
 
-def difference(expected: dict[str, str]) -> str | None:
-    """A text where this machine has other versions than expected; None where it has the same."""
-    there = versions(expected.keys() - {"Python", "keras_dqn"})
+def packed(thing: Any) -> bytes:
+    """A function, and what it holds, as bytes; its modules must be importable on every machine, but for `__main__`.
+
+    Raises:
+        ValueError: it cannot travel.
+    """
+    from ray import cloudpickle
+
+    try:
+        return cloudpickle.dumps(thing)
+    except Exception as error:  # whatever an environment of somebody's own raises
+        raise ValueError(f"What is sent to other machines cannot be packed. Received: {error!r}") from error
+
+
+def unpacked(content: bytes, expected: dict[str, str]) -> Any:
+    """What was packed, on the machine that this is, where TensorFlow, which is not imported yet, will use one thread.
+
+    Raises:
+        ValueError: the machine has other versions than expected, or cannot make it.
+    """
+    from ray import cloudpickle
+
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")  # there is something to do for every core
+    there, machine = versions(expected), socket.gethostname()
     for name, version in expected.items():
         if there[name] != version:
-            return f"{socket.gethostname()} has {name} {there[name]}, where it must be {version} as here"
-    return None
+            raise ValueError(f"{machine} has {name} {there[name]}, where it must be {version} as here")
+    try:
+        return cloudpickle.loads(content)
+    except Exception as error:  # whatever the modules raise that it imports
+        raise ValueError(f"{machine} cannot make what it is sent: {error!r}") from error
 
 
-def check_nodes(ray: Any, call: bytes, expected: dict[str, str]) -> None:
+def check_nodes(ray: Any, content: bytes, expected: dict[str, str]) -> None:
     """Have every node with a CPU compare its versions and make what it is sent, before anything runs.
 
     Args:
         ray: the module, connected.
-        call: bytes of cloudpickle.
+        content: as `packed` gives it.
         expected: as `versions` gives them here.
 
     Raises:
-        ValueError: a node has other versions, or cannot make it; the message names it.
+        ValueError: a node has other versions, cannot make it, or does not answer; the message names it.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -182,36 +169,18 @@ def check_nodes(ray: Any, call: bytes, expected: dict[str, str]) -> None:
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("CPU", 0) >= 1:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            nodes[look.options(scheduling_strategy=there).remote(call, expected)] = node
-    answered, silent = ray.wait(list(nodes), num_returns=len(nodes), timeout=STARTS_WITHIN) if nodes else ([], [])
-    said = {nodes[reference]["NodeManagerAddress"]: f"no answer within {STARTS_WITHIN:g} s" for reference in silent}
-    for reference in answered:
+            nodes[look.options(scheduling_strategy=there).remote(content, expected)] = node["NodeManagerAddress"]
+    if nodes:
+        ray.wait(list(nodes), num_returns=len(nodes), timeout=STARTS_WITHIN)
+    for reference, node in nodes.items():
         try:
-            said[nodes[reference]["NodeManagerAddress"]] = ray.get(reference)
+            ray.get(reference, timeout=0)
         except ray.exceptions.TaskUnschedulableError:
             continue  # the node has gone since it was listed, and nothing will run there
         except ray.exceptions.RayError as error:
-            said[nodes[reference]["NodeManagerAddress"]] = type(error).__name__
-    for node, problem in said.items():
-        if problem is not None:
-            raise ValueError(f"The node {node} of the cluster cannot be used. Received: {problem}")
+            why = getattr(error, "cause", None) or type(error).__name__
+            raise ValueError(f"The node {node} of the cluster cannot be used. Received: {why}") from error
 
 
-def _look(call, expected):
-    """What is wrong where this runs, as a text; None for nothing."""
-    from ray import cloudpickle
-
-    one_thread_each()
-    if problem := difference(expected):
-        return problem
-    try:
-        cloudpickle.loads(call)
-    except Exception as error:  # whatever the modules raise that it imports
-        return f"{socket.gethostname()} cannot make what it is sent: {error!r}"
-    return None
-
-
-def one_thread_each() -> None:
-    """Have TensorFlow, which is not imported yet, use one thread: there is a training for every core."""
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ.setdefault(name, "1")
+def _look(content, expected):
+    unpacked(content, expected)

@@ -1,41 +1,110 @@
 """Figures: scores, exploration and losses of one training, the scores of many over seeds, and the screens of a game."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from itertools import cycle, product
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_dqn.show.figures import INK, _legend, _short_numbers, prepare
-from keras_dqn.show.figures import check_figure_path as check_figure_path
-from keras_dqn.show.figures import figure_style as figure_style
-from keras_dqn.show.figures import new_figure as new_figure
-from keras_dqn.show.figures import notebook_picture as notebook_picture
-from keras_dqn.show.figures import png as png
-from keras_dqn.show.figures import save_figure as save_figure
-from keras_dqn.training.evaluation import FEWEST_FOR_AN_INTERVAL, interval_or_range
+from keras_dqn.files.atomic import atomic_write
+from keras_dqn.show.notebook import display_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The colours of Okabe and Ito, which colour-blind readers tell apart, on opaque white: the same in dark surroundings.
+INK, GRID = "#222222", "#dddddd"
+FEWEST_FOR_AN_INTERVAL = 5  # seeds: of two or three, Student's t makes an interval wider than any score can be
+# The colors of Okabe and Ito, which color-blind readers tell apart, on opaque white: the same in dark surroundings.
 _SCORE, _MEAN, _EPSILON, _LOSS, _EACH_LOSS = "#56b4e9", "#0072b2", "#009e73", "#d55e00", "#e69f00"
 _EVALUATION = "#cc79a7"
 _CURVES = (_MEAN, _LOSS, _EPSILON, _EVALUATION, _EACH_LOSS, _SCORE)
 _PROGRESS = {"episodes": "Episode", "steps": "Environment steps"}  # what runs are drawn over: the label of the axis
 _POINTS = 4000  # a line of more is thinned out: the picture has 900 pixels
+_FORMATS = (".png", ".svg", ".pdf")
+_STYLE = {
+    **{"font.size": 12, "text.color": INK, "axes.labelcolor": INK, "axes.axisbelow": True},
+    **{"axes.spines.top": False, "axes.spines.right": False},
+    **{"legend.frameon": False, "legend.fontsize": 11, "legend.columnspacing": 1.2},
+}
 
 
-def running_mean(values: Any, window: int) -> np.ndarray:
-    """Return for each of the values [N] the mean of the last `window` up to it, or of all so far if they are fewer."""
-    if window < 1:
-        raise ValueError(f"window must be at least 1 episode. Received: {window}")
-    values = np.asarray(values, dtype=np.float64)
-    sums = np.cumsum(values)
-    sums[window:] -= sums[:-window]
-    return sums / np.minimum(np.arange(1, len(values) + 1), window)
+# Every figure
+
+
+def figure_style() -> Any:
+    """The one style of all figures, whatever is set around them."""
+    from matplotlib import style
+
+    return style.context(["default", _STYLE])
+
+
+def new_figure(height: float, title: str | None = None) -> "Figure":
+    """An empty figure, 6 inches wide: 900 pixels in a file, 600 in a notebook, and still readable on a phone."""
+    from matplotlib.figure import Figure
+
+    # Not through pyplot, which keeps every figure in memory and may look for a display.
+    figure = Figure(figsize=(6, height), facecolor="white", layout="constrained")
+    if title is not None:
+        figure.suptitle(title, fontsize=14)
+    # A notebook asks this before all else; what pyplot has told it of figures, and their size, depends on imports.
+    figure._ipython_display_ = partial(display_figure, figure)
+    return figure
+
+
+def prepare(panel: "Axes", label: str) -> None:
+    """Give a panel its y label, a grid behind the curves, and ticks at whole numbers."""
+    panel.set_ylabel(label)
+    panel.grid(color=GRID)
+    panel.tick_params(colors=INK, labelsize=11)  # ticks are made when the figure is drawn, in the style of then
+    panel.xaxis.get_major_locator().set_params(integer=True, nbins=6, min_n_ticks=1)
+
+
+def check_figure_path(path: Path | str) -> Path:
+    """Return the path if a figure can have its suffix; else raise a ValueError, before the work and not after."""
+    path = Path(path)
+    if path.suffix.lower() not in _FORMATS:
+        raise ValueError(f"A figure is saved as one of {', '.join(_FORMATS)}. Received: {path}")
+    return path
+
+
+def save_figure(figure: "Figure", path: Path | str) -> None:
+    """Write a figure to a .png (900 pixels wide), .svg or .pdf file, whole or not at all, in a folder made if missing.
+
+    Raises ValueError for any other suffix.
+    """
+    path = check_figure_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150, facecolor="white", transparent=False)
+
+
+@contextmanager
+def _one_panel(height: float, label: str, xlabel: str, title: str | None) -> Iterator["Axes"]:
+    """A figure's only panel to draw in, with short numbers along its x axis and a legend of what was drawn."""
+    from matplotlib.ticker import EngFormatter
+
+    with figure_style():
+        panel = new_figure(height, title).subplots()
+        prepare(panel, label)
+        yield panel
+        panel.set(xlabel=xlabel, xlim=(0, None))
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k for 50,000
+        _legend(panel)
+
+
+def _legend(panel):
+    # Above the curves: inside, it would hide some of them, and looking for the best place is slow for long runs.
+    lengths = sorted(map(len, panel.get_legend_handles_labels()[1]))
+    columns = 3 if sum(lengths) < 45 else 2 if sum(lengths[-2:]) < 52 else 1  # what fits beside one another
+    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=columns)
+
+
+# Figures
 
 
 def learning_curve(
@@ -52,17 +121,28 @@ def learning_curve(
     if not len(scores) or not len(scores) == len(epsilons) == len(losses):
         counts = f"{len(scores)} scores, {len(epsilons)} epsilons, {len(losses)} losses"
         raise ValueError(f"A learning curve needs a score, epsilon and loss for each episode. Received: {counts}")
+    episodes, trained = np.arange(1, len(scores) + 1), np.isfinite(losses)
     with figure_style():
-        figure = new_figure(height=5.8)
-        panels = figure.subplots(3, sharex=True, height_ratios=(3, 1, 1))
+        figure = new_figure(5.8, title)
+        above, middle, below = panels = figure.subplots(3, sharex=True, height_ratios=(3, 1, 1))
         for panel, label in zip(panels, ("Score (sum of rewards)", "Epsilon", "Loss"), strict=True):
             prepare(panel, label)
-        _draw_scores(panels[0], scores, _evaluations(history, "episodes"), solved_score, window)
-        _draw_epsilons(panels[1], epsilons)
-        _draw_losses(panels[2], losses)
-        panels[2].set(xlabel="Episode", xlim=(0.5, len(scores) + 0.5))
+        _draw(above, episodes, scores, color=_SCORE, linewidth=0.8, label="Each episode")
+        _draw(above, episodes, running_mean(scores, window), _MEAN, linewidth=3, label=f"Mean of last {window}")
+        _draw_solved(above, solved_score)
+        places, means = _evaluations(history, "episodes")
+        star = " (star: solved)" * (solved_score is not None and bool((means >= solved_score).any()))
+        _draw_evaluations(above, places, means, solved_score, _EVALUATION, label="Greedy evaluations" + star)
+        _legend(above)
+        _draw(middle, episodes, epsilons, _EPSILON, linewidth=2)
+        middle.set_ylim(-0.05, 1.05)
+        _draw(below, episodes[trained], losses[trained], _LOSS, linewidth=1)  # joined across those without a number
+        _scale(below, losses[trained])
+        if not trained.any():
+            below.set_yticks([])
+            below.text(0.5, 0.5, "no updates", transform=below.transAxes, ha="center", va="center")
+        below.set(xlabel="Episode", xlim=(0.5, len(scores) + 0.5))
         figure.align_ylabels()
-        figure.suptitle(title or "", fontsize=14)
     return figure
 
 
@@ -77,19 +157,12 @@ def losses(history: Any, *, window: int | None = None, title: str | None = None)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"A curve of losses needs the loss of at least one update. Received: shape {values.shape}")
     window = max(100, len(values) // 100) if window is None else window
-    means = running_mean(values, window)
-    with figure_style():
-        figure = new_figure(height=4.5)
-        panel = figure.subplots()
-        prepare(panel, "Loss")
+    updates, means = np.arange(1, len(values) + 1), running_mean(values, window)
+    with _one_panel(4.5, "Loss", "Update", title) as panel:
         _scale(panel, values)
-        _draw_at(panel, *_thinned(values), color=_EACH_LOSS, linewidth=0.8, label="Each update")
-        _draw_at(panel, *_thinned(means), color=_LOSS, linewidth=3, label=f"Mean of last {window}")
-        panel.set(xlabel="Update", xlim=(0.5, len(values) + 0.5))
-        panel.xaxis.set_major_formatter(_short_numbers())
-        _legend(panel)
-        figure.suptitle(title or "", fontsize=14)
-    return figure
+        _draw(panel, updates, values, _EACH_LOSS, linewidth=0.8, label="Each update")
+        _draw(panel, updates, means, _LOSS, linewidth=3, label=f"Mean of last {window}")
+    return panel.figure
 
 
 def learning_curves(
@@ -108,24 +181,16 @@ def learning_curves(
             raise ValueError(f"A curve needs steps [points] and scores [seeds, points]. Received: {shapes}")
     if not arrays:
         raise ValueError("There must be at least one curve to draw. Received: none")
-    with figure_style():
-        figure = new_figure(height=5)
-        panel = figure.subplots()
-        prepare(panel, "Mean score of greedy episodes")
+    with _one_panel(5, "Mean score of greedy episodes", "Environment steps", title) as panel:
         for (label, (steps, scores)), color in zip(arrays.items(), cycle(_CURVES), strict=False):
             _draw_seeds(panel, steps, scores, label, color)
-        shown = np.concatenate([scores.ravel() for _, scores in arrays.values()])
-        if solved_score is not None:
-            _draw_solved(panel, solved_score)
-            shown = np.append(shown, solved_score)
+        _draw_solved(panel, solved_score)
+        shown = [*(scores.ravel() for _, scores in arrays.values()), [] if solved_score is None else [solved_score]]
+        low, high = np.min(np.concatenate(shown)), np.max(np.concatenate(shown))
         # The interval of five seeds may be several times as wide as all there is to see; it is cut off.
-        margin = 0.05 * np.ptp(shown) or 1
-        panel.set_ylim(shown.min() - margin, shown.max() + margin)
-        panel.set(xlabel="Environment steps", xlim=(0, None))
-        panel.xaxis.set_major_formatter(_short_numbers())
-        _legend(panel)
-        figure.suptitle(title or "", fontsize=14)
-    return figure
+        margin = 0.05 * (high - low) or 1
+        panel.set_ylim(low - margin, high + margin)
+    return panel.figure
 
 
 def compare_runs(
@@ -138,7 +203,7 @@ def compare_runs(
 ) -> "Figure":
     """Draw for each label a thin line, the score of each episode, and a thick one, its mean over the last `window`.
 
-    Where a run has `evaluations`, they are a line with a point for each in the same colour, and where `solved_score`
+    Where a run has `evaluations`, they are a line with a point for each in the same color, and where `solved_score`
     is given, the first one that reaches it is a star.
     `runs` has for each label a `History`, or anything with `scores` and `lengths`, one number for each finished
     episode. They are drawn over `x`: "episodes", or "steps" of the environment, the sum of the lengths up to the
@@ -147,64 +212,98 @@ def compare_runs(
     """
     if x not in _PROGRESS:
         raise ValueError(f"`x` must be one of {list(_PROGRESS)}. Received: {x!r}")
-    arrays = {label: (np.asarray(run.scores, float), np.asarray(run.lengths)) for label, run in runs.items()}
-    evaluations = [_evaluations(run, x) for run in runs.values()]
-    for label, (scores, lengths) in arrays.items():
-        if not len(scores) or len(scores) != len(lengths):
-            counts = f"{len(scores)} scores and {len(lengths)} lengths of {label!r}"
+    for label, run in runs.items():
+        if not len(run.scores) or len(run.scores) != len(run.lengths):
+            counts = f"{len(run.scores)} scores and {len(run.lengths)} lengths of {label!r}"
             raise ValueError(f"A run needs the score and length of each episode, one at least. Received: {counts}")
-    if not arrays:
+    if not runs:
         raise ValueError("There must be at least one run to draw. Received: none")
-    with figure_style():
-        names = [fill(label, 50) for label in arrays]
-        figure = new_figure(height=4.5 + 0.25 * len("\n".join(names).splitlines()))  # the legend takes its part
-        panel = figure.subplots()
-        prepare(panel, f"Score (thick: mean of last {window})")
+    names = [fill(label, 50) for label in runs]
+    height = 4.5 + 0.25 * len("\n".join(names).splitlines())  # the legend takes its part
+    with _one_panel(height, f"Score (thick: mean of last {window})", _PROGRESS[x], title) as panel:
         styles = cycle(product(("-", "--", ":"), _CURVES))  # no two of many runs look alike
-        for run, made, name, (dashes, color) in zip(arrays.values(), evaluations, names, styles, strict=False):
-            _draw_run(panel, *run, x, window, color=color, linestyle=dashes, label=name)
-            _draw_evaluations(panel, *made, solved_score, color=color)
-        if any(len(steps) for steps, _ in evaluations):
+        for run, name, (dashes, color) in zip(runs.values(), names, styles, strict=False):
+            scores = np.asarray(run.scores, float)
+            places = np.cumsum(run.lengths) if x == "steps" else np.arange(1, len(scores) + 1)
+            means = running_mean(scores, window)
+            _draw(panel, places, scores, color, linewidth=0.9, alpha=0.45)
+            # above the thin lines of all runs
+            _draw(panel, places, means, color, linestyle=dashes, linewidth=3, zorder=3, label=name)
+            _draw_evaluations(panel, *_evaluations(run, x), solved_score, color)
+        if any(getattr(run, "evaluations", []) for run in runs.values()):
             label = "Greedy evaluations" + " (star: solved)" * (solved_score is not None)
             panel.plot([], [], color=INK, marker="o", markersize=4, linewidth=1, label=label)
-        if solved_score is not None:
-            _draw_solved(panel, solved_score)
-        panel.set(xlabel=_PROGRESS[x], xlim=(0, None))
-        panel.xaxis.set_major_formatter(_short_numbers())
-        _legend(panel)
-        figure.suptitle(title or "", fontsize=14)
-    return figure
+        _draw_solved(panel, solved_score)
+    return panel.figure
 
 
 def screens(original: np.ndarray, cleaned: np.ndarray, title: str | None = None) -> "Figure":
     """Draw a game's screen, uint8 [height, width, 3], and beside it what a network sees of it, one panel an image.
 
-    `cleaned` is [K, height, width] in grey, uint8, the newest last, or [K, height, width, 3] in colour: uint8, or
-    floats from -1 to 1 for differences, whose zero is drawn grey. Raises ValueError for other shapes.
+    `cleaned` is [K, height, width] in gray, uint8, the newest last, or [K, height, width, 3] in color: uint8, or
+    floats from -1 to 1 for differences, whose zero is drawn gray. Raises ValueError for other shapes.
     """
     if original.ndim != 3 or original.shape[2] != 3:
         raise ValueError(f"`original` must be [height, width, 3]. Received: shape {original.shape}")
     if cleaned.ndim not in (3, 4) or (cleaned.ndim == 4 and cleaned.shape[3] != 3):
-        raise ValueError(f"`cleaned` must be images, [K, height, width] or with 3 colours. Received: {cleaned.shape}")
+        raise ValueError(f"`cleaned` must be images, [K, height, width] or with 3 colors. Received: {cleaned.shape}")
     if cleaned.dtype.kind == "f":
         cleaned = (cleaned + 1) / 2
+    rows = 1 if len(cleaned) == 1 else 2
+    columns = -(-len(cleaned) // rows)
     with figure_style():
-        figure = new_figure(height=4.2)
-        rows = 1 if len(cleaned) == 1 else 2
-        columns = -(-len(cleaned) // rows)
+        figure = new_figure(4.2, title)
         grid = figure.add_gridspec(rows, 1 + columns, width_ratios=[1.15 * rows] + [1] * columns)
         panels = [figure.add_subplot(grid[:, 0])]
-        panels += [figure.add_subplot(grid[divmod(i, columns)[0], 1 + i % columns]) for i in range(len(cleaned))]
+        panels += [figure.add_subplot(grid[i // columns, 1 + i % columns]) for i in range(len(cleaned))]
         for panel, image in zip(panels, [original, *cleaned], strict=True):
             panel.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             panel.axis("off")
         panels[0].set_title("The screen", fontsize=12)
         panels[1].set_title("What the network sees", fontsize=12, loc="left")
-        figure.suptitle(title or "", fontsize=14)
     return figure
 
 
-def _evaluations(history: Any, x: str) -> tuple[np.ndarray, np.ndarray]:
+# Their parts
+
+
+def running_mean(values: Any, window: int) -> np.ndarray:
+    """Return for each of the values [N] the mean of the last `window` up to it, or of all so far if they are fewer."""
+    if window < 1:
+        raise ValueError(f"window must be at least 1 episode. Received: {window}")
+    values = np.asarray(values, dtype=np.float64)
+    sums = np.cumsum(values)
+    sums[window:] -= sums[:-window]
+    return sums / np.minimum(np.arange(1, len(values) + 1), window)
+
+
+def _draw(panel, places, values, color, **style):
+    """A line; of many values it goes through the lowest and the highest of every few."""
+    if len(values) > _POINTS:
+        parts = np.array_split(np.arange(len(values)), _POINTS // 2)
+        kept = np.unique([part[[values[part].argmin(), values[part].argmax()]] for part in parts])
+        places, values = places[kept], values[kept]
+    # The dots show a run too short for a line.
+    panel.plot(places, values, color=color, marker="." if len(values) < 30 else "", **style)
+
+
+def _draw_seeds(panel, steps, scores, label, color):
+    """A thin line for each seed, scores [seeds, points], the shade, and a thick line for the mean."""
+    from scipy import stats
+
+    for seed in scores:
+        _draw(panel, steps, seed, color, linewidth=0.7, alpha=0.35)
+    count, mean = len(scores), scores.mean(0)
+    low, high, few = scores.min(0), scores.max(0), ", min and max"
+    if count >= FEWEST_FOR_AN_INTERVAL:
+        half_width = stats.t.ppf(0.975, count - 1) * stats.sem(scores)
+        low, high, few = mean - half_width, mean + half_width, ""
+    panel.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
+    seeds = "1 seed" if count == 1 else f"mean{few} of {count} seeds"
+    _draw(panel, steps, mean, color, linewidth=3, label=f"{label}, {seeds}")
+
+
+def _evaluations(history, x):
     """Where the evaluations of a history stand on the axis `x`, and their scores, [evaluations] each."""
     made = getattr(history, "evaluations", [])
     steps, scores = (np.array([getattr(one, name) for one in made], float) for name in ("steps", "score"))
@@ -214,96 +313,23 @@ def _evaluations(history: Any, x: str) -> tuple[np.ndarray, np.ndarray]:
     return np.interp(steps, np.append(0, ends), np.arange(len(ends) + 1)), scores
 
 
-def _draw_scores(
-    panel: "Axes",
-    scores: np.ndarray,
-    evaluations: tuple[np.ndarray, np.ndarray],
-    solved_score: float | None,
-    window: int,
-) -> None:
-    _draw_line(panel, scores, color=_SCORE, linewidth=0.8, label="Each episode")
-    _draw_line(panel, running_mean(scores, window), color=_MEAN, linewidth=3, label=f"Mean of last {window}")
-    label = "Greedy evaluations"
-    if solved_score is not None:
-        _draw_solved(panel, solved_score)
-        label += " (star: solved)" * bool((evaluations[1] >= solved_score).any())
-    _draw_evaluations(panel, *evaluations, solved_score, color=_EVALUATION, label=label)
-    _legend(panel)
-
-
-def _draw_evaluations(
-    panel: "Axes", places: np.ndarray, scores: np.ndarray, solved_score: float | None, **style: Any
-) -> None:
+def _draw_evaluations(panel, places, scores, solved_score, color, **style):
     """A point for each evaluation, [evaluations], above all other lines, and a star at the first that solved it."""
     if not len(places):
         return
-    edge = {"markeredgecolor": "white", "zorder": 4, "clip_on": False}
+    edge = {"color": color, "markeredgecolor": "white", "zorder": 4, "clip_on": False}
     size = 6 if len(places) < 100 else 3
     panel.plot(places, scores, marker="o", markersize=size, linewidth=1.5, markeredgewidth=0.5, **edge, **style)
-    solved = np.flatnonzero(scores >= solved_score) if solved_score is not None else []
-    if len(solved):
-        first = solved[0]
-        panel.plot(places[first], scores[first], marker="*", markersize=17, linestyle="", **edge, color=style["color"])
+    if solved_score is not None and (scores >= solved_score).any():
+        first = np.argmax(scores >= solved_score)
+        panel.plot(places[first], scores[first], marker="*", markersize=17, linestyle="", **edge)
 
 
-def _draw_seeds(panel: "Axes", steps: np.ndarray, scores: np.ndarray, label: str, color: str) -> None:
-    for seed in scores:
-        _draw_at(panel, steps, seed, color=color, linewidth=0.7, alpha=0.35)
-    low, high = np.transpose([interval_or_range(column) for column in scores.T])
-    panel.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
-    few = ", min and max" * (len(scores) < FEWEST_FOR_AN_INTERVAL)
-    seeds = "1 seed" if len(scores) == 1 else f"mean{few} of {len(scores)} seeds"
-    _draw_at(panel, steps, scores.mean(0), color=color, linewidth=3, label=f"{label}, {seeds}")
+def _draw_solved(panel, solved_score):
+    if solved_score is not None:
+        panel.axhline(solved_score, color=INK, linewidth=1.5, linestyle="--", label=f"Solved: {solved_score:g}")
 
 
-def _draw_run(panel: "Axes", scores: np.ndarray, lengths: np.ndarray, x: str, window: int, **style: Any) -> None:
-    places = np.cumsum(lengths) if x == "steps" else np.arange(1, len(scores) + 1)
-    numbers, shown = _thinned(scores)
-    _draw_at(panel, places[numbers - 1], shown, color=style["color"], linewidth=0.9, alpha=0.45)
-    numbers, shown = _thinned(running_mean(scores, window))
-    _draw_at(panel, places[numbers - 1], shown, linewidth=3, zorder=3, **style)  # above the thin lines of all runs
-
-
-def _draw_solved(panel: "Axes", solved_score: float) -> None:
-    panel.axhline(solved_score, color=INK, linewidth=1.5, linestyle="--", label=f"Solved: {solved_score:g}")
-
-
-def _draw_epsilons(panel: "Axes", epsilons: np.ndarray) -> None:
-    _draw_line(panel, epsilons, color=_EPSILON, linewidth=2)
-    panel.set_ylim(-0.05, 1.05)
-
-
-def _draw_losses(panel: "Axes", losses: np.ndarray) -> None:
-    trained = losses[np.isfinite(losses)]
-    if not len(trained):
-        panel.set_yticks([])
-        panel.text(0.5, 0.5, "no updates", transform=panel.transAxes, ha="center", va="center")
-    else:
-        _scale(panel, trained)
-    _draw_line(panel, losses, color=_LOSS, linewidth=1)
-
-
-def _scale(panel: "Axes", losses: np.ndarray) -> None:
-    if losses.min() > 0 and losses.max() > 100 * losses.min():
+def _scale(panel, losses):
+    if len(losses) and losses.min() > 0 and losses.max() > 100 * losses.min():
         panel.set_yscale("log")
-
-
-def _draw_line(panel: "Axes", values: np.ndarray, **style: Any) -> None:
-    episodes, drawn = np.arange(1, len(values) + 1), np.isfinite(values)
-    _draw_at(panel, episodes[drawn], values[drawn], **style)  # joins episodes across those without a number
-
-
-def _draw_at(panel: "Axes", places: np.ndarray, values: np.ndarray, **style: Any) -> None:
-    # The dots show a run too short for a line.
-    panel.plot(places, values, marker="." if len(values) < 30 else "", **style)
-
-
-def _thinned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of the values, from 1, and the values; of many only the lowest and the highest of every few."""
-    numbers = np.arange(1, len(values) + 1)
-    if len(values) <= _POINTS:
-        return numbers, values
-    kept = []
-    for few in np.array_split(numbers - 1, _POINTS // 2):
-        kept += sorted({few[values[few].argmin()], few[values[few].argmax()]})
-    return numbers[kept], values[kept]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -13,12 +13,34 @@ from keras_dqn.core.exploration import EpsilonGreedy
 from keras_dqn.core.loop import collect
 from keras_dqn.environments.cart_poles import CartPoles
 from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach
-from keras_dqn.training.evaluation import Evaluation
+from keras_dqn.show.plots import FEWEST_FOR_AN_INTERVAL
 
 if TYPE_CHECKING:
     from keras_dqn.core.agent import Agent
 
 EVALUATION_SEED = 1_000_000  # of the episodes that choose the best weights; others have seeds from 0 on
+
+
+class Evaluation(NamedTuple):
+    """Scores of whole episodes played without learning."""
+
+    scores: np.ndarray  # [episodes] float, sum of rewards
+    lengths: np.ndarray  # [episodes] int, steps
+
+    mean = property(lambda self: float(np.mean(self.scores)))
+    std = property(lambda self: float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else 0.0)
+    min = property(lambda self: float(np.min(self.scores)))
+    max = property(lambda self: float(np.max(self.scores)))
+    interval = property(lambda self: mean_interval(self.scores), doc="95 % confidence interval of the mean.")
+
+    def __repr__(self):
+        count = len(self.scores)
+        low, high = self.interval
+        interval = f"95 % interval {low:.2f} to {high:.2f}, " if count >= FEWEST_FOR_AN_INTERVAL else ""
+        return (
+            f"mean {self.mean:.2f}, std {self.std:.2f}, min {self.min:.0f}, max {self.max:.0f}, {interval}"
+            f"{count} episode{'s' * (count > 1)}"
+        )
 
 
 def acting(
@@ -128,3 +150,21 @@ def _first_episodes(act, envs, seed, masked):
         playing[steps.env_id[steps.done]] = False
         if not playing.any():
             return scores, lengths
+
+
+def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of the mean of [n] values by Student's t: (low, high); NaN for fewer than two values."""
+    from scipy import stats  # half a second to import, and only statistics need it
+
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half_width = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    return float(values.mean() - half_width), float(values.mean() + half_width)
+
+
+def interval_or_range(values: np.ndarray) -> tuple[float, float]:
+    """How far [n] values spread: the 95 % interval of their mean, of fewer than five the lowest and the highest."""
+    if len(values) >= FEWEST_FOR_AN_INTERVAL:
+        return mean_interval(values)
+    return float(np.min(values)), float(np.max(values))

@@ -1,13 +1,44 @@
-"""Weights from a file into an agent: with the network that the file brings, where nobody asked for another."""
+"""Networks that weight files bring: made from the file alone, where it says enough, or put into an agent."""
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from keras_dqn.backend import keras
 from keras_dqn.core.agent import Agent
-from keras_dqn.files.brain_from import kernels, network_in, sizes, untold
-from keras_dqn.files.network_config import Network, made, network_of
-from keras_dqn.files.weights import WeightFileError
+from keras_dqn.core.networks import atari  # noqa: F401  files may name its layers, as those of mlp, once it is imported
+from keras_dqn.files.network_config import Network, made, network_of, parsed
+from keras_dqn.files.weight_file import Contents, WeightFileError, opened
+from keras_dqn.files.weights import load_weights
+
+MOST_SAID = 20  # kernels, in a message
+
+
+def brain_from(path: str | Path) -> "keras.Sequential":
+    """A Keras model with the weights of a file, of the network that the file says they are of.
+
+    Files that say so are whole models (.h5 of Keras 1, 2 and 3, .keras) and those that keras_dqn writes. They are read
+    as data: a model is made of known layers, Dense and convolutional ones, activations, dropout, pooling, normalization
+    and scaling, one after the other, and nothing of the file is executed.
+
+    Returns:
+        A `keras.Sequential`, [B, *state_shape] to float32 [B, actions], to be handed on: `CartPole(brain=brain)`.
+
+    Raises:
+        WeightFileError: the file does not tell its network, in which case the message has the shapes of its tensors and
+            what to give instead, or it is damaged; names file and tensor.
+
+    Example:
+        CartPole(brain=brain_from("theirs.h5"), weights=None).evaluate()
+    """
+    contents, network, reason = _told(path)
+    if network is None:
+        raise WeightFileError(f"{path}: {_untold(contents)}. Received: {reason}")
+    brain = _made(network, contents, path)
+    load_weights(brain, path)
+    return brain
 
 
 def with_weights(
@@ -26,43 +57,49 @@ def with_weights(
         WeightFileError: the weights are not whole, or another network's and the file does not tell which; the message
             has the shapes in the file, and the keyword to give.
     """
-    agent, network, reason = make(**options), None, "it has no configuration"
-    if may_bring:
-        try:
-            network = network_in(path)
-        except (ValueError, OSError) as error:
-            reason = str(error)
-    if network is None or network == network_of(agent.brain):
-        _load(agent, path, may_bring, reason, game)
-        return agent, options
-    _check_sizes(agent, network, path, game)
-    options = {**options, "network": None, "brain": made(network)}
     agent = make(**options)
-    agent.load_model(path)
-    print(f"{path} brings its network: {network}")
-    return agent, options
-
-
-def _load(agent, path, may_bring, reason, game):
-    """Load weights into the agent's own network; where they are another's, say for what they are."""
+    contents, network, reason = _told(path)
+    needed = agent.state_size, agent.action_size
+    if may_bring and network not in (None, network_of(agent.brain)):
+        brain = _made(network, contents, path)
+        found = network.state_shape[0] if len(network.state_shape) == 1 else network.state_shape, brain.output_shape[-1]
+        if found != needed:
+            raise _of_another_game(path, found, needed, game, network)
+        options = {**options, "network": None, "brain": brain}
+        agent = make(**options)
+        print(f"{path} brings its network: {network}")
     try:
         agent.load_model(path)
     except WeightFileError as error:
-        found, needed = sizes(path), (agent.state_size, agent.action_size)
-        if found not in (None, needed):
+        shapes = [shape for _, shape in _kernels(contents)]
+        if (found := _sizes(contents)) not in (None, needed):
             raise _of_another_game(path, found, needed, game, error) from error
-        there = [shape for _, shape in kernels(path)]
-        own = [tuple(weight.shape) for weight in agent.brain.weights if len(weight.shape) > 1]
-        if may_bring and there and there != own:
-            raise WeightFileError(f"{path}: {untold(path, reason)}. Received: {error}") from error
+        if may_bring and shapes != [tuple(weight.shape) for weight in agent.brain.weights if len(weight.shape) > 1]:
+            raise WeightFileError(f"{path}: {_untold(contents, f' ({reason})')}. Received: {error}") from error
         raise
+    return agent, options
 
 
-def _check_sizes(agent, network: Network, path, game):
-    found, needed = (network.state_shape, *network.outputs), (agent.state_shape, agent.action_size)
-    if found != needed:
-        first, own = (shape[0] if len(shape) == 1 else shape for shape in (network.state_shape, agent.state_shape))
-        raise _of_another_game(path, (first, found[-1]), (own, agent.action_size), game, network)
+def _told(path) -> tuple[Contents, Network | None, str]:
+    """What is in a file, the network that it says its weights are of, and why it says none."""
+    with opened(path) as (contents, _):
+        if contents.config is None:
+            return contents, None, "it has no configuration"
+    try:
+        return contents, parsed(contents.config), ""
+    except Exception as error:  # of whatever kind: what Keras, or JSON, makes of it
+        return contents, None, _shortened(error)
+
+
+def _made(network, contents, path):
+    try:
+        return made(network, sum(math.prod(shape) for _, shape, _ in contents.weights))
+    except Exception as error:  # as above
+        raise WeightFileError(f"{path}: {_untold(contents)}. Received: {_shortened(error)}") from error
+
+
+def _shortened(error):
+    return str(error)[:500] if isinstance(error, ValueError) else repr(error)[:500]
 
 
 def _of_another_game(path, found, needed, game, received):
@@ -70,3 +107,34 @@ def _of_another_game(path, found, needed, game, received):
         f"{path}: these are weights of a network with {found[0]} inputs and {found[1]} actions; "
         f"{game} has {needed[0]} and {needed[1]}. Received: {received}"
     )
+
+
+# ---------------------------------------------------------------- files that do not say it
+
+
+def _untold(contents, reason=""):
+    """Words for a file that does not tell its network: the shapes of its kernels, and what to give instead."""
+    kernels = _kernels(contents)
+    shapes = ", ".join(str(shape) for _, shape in kernels[:MOST_SAID]) or "none"
+    keyword = "`brain`, a Keras model with these layers"
+    if contents.config is None and _sizes(contents) and len(kernels) <= MOST_SAID:
+        hidden = tuple(shape[1] for _, shape in kernels[:-1])
+        dueling = ', "dueling": True' if "dueling" in kernels[-1][0] else ""
+        keyword = f'`network`, like {{"hidden": {hidden}, "activation": "relu"{dueling}}}, with their activation'
+    return f"the file does not tell its network{reason}: its kernels are {shapes}; give {keyword}"
+
+
+def _kernels(contents):
+    """[(name, shape)] of the tensors that are no vectors."""
+    return [(name, tuple(shape)) for name, shape, _ in contents.weights if len(shape or ()) > 1]
+
+
+def _sizes(contents):
+    """(inputs, actions) of Dense layers one after the other, by their kernels; None where it cannot be told."""
+    kernels = _kernels(contents)
+    if not kernels or any(len(shape) != 2 for _, shape in kernels):
+        return None
+    if any(before[1] != after[0] for (_, before), (_, after) in pairwise(kernels)):
+        return None
+    last, (_, outputs) = kernels[-1]
+    return kernels[0][1][0], outputs - ("dueling" in last)  # whose head has the value beside the advantages

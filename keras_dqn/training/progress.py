@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from keras_dqn.show.plots import learning_curve, notebook_picture
+from keras_dqn.show.notebook import notebook_picture
+from keras_dqn.show.plots import learning_curve
 from keras_dqn.training.callbacks import TrainingCallback
 
 if TYPE_CHECKING:

@@ -1,28 +1,32 @@
 """A training whose games are played by actors on Ray: what they are sent, and what is written down of them."""
 
+import csv
+import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
+from tqdm.auto import tqdm
 
+from keras_dqn.core.counting import Every
+from keras_dqn.core.loop import TrainStep
 from keras_dqn.environments.vector import make_elsewhere
 from keras_dqn.ray.fleet import Fleet
 from keras_dqn.ray.forward import forward_of
 from keras_dqn.training.callbacks import TrainingCallback
-from keras_dqn.training.log import LOG_EVERY, TrainingLog
 
-if TYPE_CHECKING:
-    from keras_dqn.core.loop import TrainStep
-    from keras_dqn.training.runner import Runner
+COLUMNS = ["steps", "updates", "actors", "lost", "weights_age"]
+COLUMNS += [f"{counted}_per_second" for counted in ("steps", "bytes", "updates")]
 
 
-def fleet_of(runner: "Runner", actors: int, ray: str | None = None, in_order: bool = False, ahead: int = 2) -> Fleet:
+def fleet_of(runner: Any, actors: int, ray: str | None = None, in_order: bool = False, ahead: int = 2) -> Fleet:
     """The actors that play a runner's games; see `Fleet`, whose errors it raises.
 
     Training is then not the same from run to run, and never to the last bit what it is without actors.
 
     Args:
+        runner: the `Runner`.
         actors: how many; together they play as many games as the runner has environments, or one each.
         ray: where they are: "auto", by default, or the address of a cluster; see `ray.cluster.check_address`.
         in_order: take what they play in turns, so that a training can be repeated; the slowest then sets the pace.
@@ -53,12 +57,10 @@ def _envs(runner):
     return partial(make_elsewhere, spec, max_steps=runner.max_steps, **runner.environment_options)
 
 
-class ActorsLog(TrainingLog):
+class ActorsLog(TrainingCallback):
     """Appends a row every so many steps of how the actors do: `actors.csv`, beside the log of the training.
 
-    The columns: `steps`, `updates`, `actors` (alive), `lost` (so far), `weights_age` (updates between the weights that
-    acted and those that learn, of the newest chunk), and since the row before `steps_per_second` and
-    `bytes_per_second` that came in, and `updates_per_second`; `seconds` of training.
+    A row that cannot be written, on a full disk, is left out; one line says so.
 
     Args:
         fleet: the `Fleet`.
@@ -66,46 +68,30 @@ class ActorsLog(TrainingLog):
         every: steps from row to row.
     """
 
-    def __init__(self, fleet: Fleet, path: str | Path, every: int = LOG_EVERY):
-        super().__init__(path, every)
-        self._fleet = fleet
-
-    def begin(self, steps: int, seconds: float) -> None:
-        super().begin(steps, seconds)
-        self._before = 0, 0, None, seconds  # steps, bytes, updates and seconds; nobody has said how many updates
-
-    def _columns(self):
-        rates = ["steps_per_second", "bytes_per_second", "updates_per_second", "seconds"]
-        return ["steps", "updates", "actors", "lost", "weights_age", *rates]
-
-    def _row(self, steps, agent, history):
-        fleet, updates, seconds = self._fleet, agent.learner.updates, self.seconds
-        now = fleet.totals["steps"], fleet.totals["bytes"], updates, seconds
-        before = [new if old is None else old for new, old in zip(now, self._before, strict=True)]
-        passed = max(seconds - before[3], 1e-9)
-        rates = [float(f"{(new - old) / passed:.6g}") for new, old in zip(now[:3], before[:3], strict=True)]
-        self._before = now
-        row = steps, updates, fleet.alive, fleet.lost, fleet.age, *rates, round(seconds, 3)
-        return dict(zip(self._columns(), row, strict=True))
-
-
-class WatchActors(TrainingCallback):
-    """Writes the `ActorsLog` of a training.
-
-    Args:
-        log: it.
-        seconds: of training before this part of it.
-    """
-
-    def __init__(self, log: ActorsLog, seconds: float):
+    def __init__(self, fleet: Fleet, path: str | Path, every: int = 10_000):
         super().__init__()
-        self._log, self._seconds = log, seconds
+        self._fleet, self._path, self._every, self._failed = fleet, Path(path), every, False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._log.begin(self.training.steps, self._seconds)
+        self._due, self._before = Every(self._every, self.training.steps), self._counted()
 
-    def on_step(self, step: "TrainStep") -> None:
-        self._log.hear(self.training.steps, None, self.training.agent, None)
+    def on_step(self, step: TrainStep) -> None:
+        if self._due(self.training.steps):
+            now, fleet = self._counted(), self._fleet
+            *counts, seconds = (new - old for new, old in zip(now, self._before, strict=True))
+            rates = [f"{count / max(seconds, 1e-9):.6g}" for count in counts]
+            self._before = now
+            self._append([self.training.steps, now[2], fleet.alive, fleet.lost, fleet.age, *rates])
 
-    def close(self, error: type | None) -> None:
-        self._log.write()
+    def _counted(self):
+        """Steps and bytes that came in, updates that were made, and when."""
+        return self._fleet.steps, self._fleet.bytes, self.training.agent.learner.updates, time.perf_counter()
+
+    def _append(self, row):
+        try:
+            with open(self._path, "a", newline="") as file:
+                csv.writer(file).writerows([row] if file.tell() else [COLUMNS, row])
+        except OSError as error:
+            if not self._failed:
+                tqdm.write(f"{self._path}: rows cannot be written. Received: {error}")
+            self._failed = True

@@ -1,10 +1,11 @@
 """The runner that each game grows from: it trains an agent in one environment, evaluates it and films it."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,44 +15,19 @@ from keras_dqn.checks import Seed, check_fraction, check_integer, seed_sequence
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import over_training
 from keras_dqn.core.loop import collect, play, replay_period
-from keras_dqn.core.settings import Settings, ShapeReward, check_keywords, to_json
+from keras_dqn.core.settings import Settings, ShapeReward, check_keywords, shown_signature, to_json
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
 from keras_dqn.files.weights import pretrained
-from keras_dqn.show.inside import InsideView
-from keras_dqn.show.video import VideoRecorder, show_video
-from keras_dqn.training.callbacks import TrainKeywords
-from keras_dqn.training.evaluate import acting, evaluate
-from keras_dqn.training.evaluation import Evaluation
+from keras_dqn.show.film import VideoRecorder
+from keras_dqn.show.inside import InsideView, Run
+from keras_dqn.show.notebook import show_video
+from keras_dqn.training.evaluate import Evaluation, acting, evaluate
 from keras_dqn.training.history import History
 from keras_dqn.training.load_into_agent import with_weights
-from keras_dqn.training.renamed import found, name_now
+from keras_dqn.training.settings import TrainSettings
 from keras_dqn.training.training import begin_training
 
-if TYPE_CHECKING:
-    from keras_dqn.backend import keras
-
 _RUN = 1  # beside the seed of a run's environment, that of its random actions
-
-
-class RunnerKeywords(TypedDict, total=False):
-    """The keywords of a game that are its agent's: the settings, and how often it replays."""
-
-    weight_backup: str | Path | None
-    brain: Any
-    network: Any
-    memory: Any
-    replay_every: str | int
-    torch_optimizer: Any
-    clipping: dict[str, float] | None
-
-
-class Run(NamedTuple):
-    """An episode that was played without learning, step by step."""
-
-    score: float  # sum of rewards
-    q_values: np.ndarray  # [steps, actions] float32, of the states that were acted in
-    paths: list  # of the films of it
-    filmed: int  # steps that are in the film, from the first on
 
 
 class Runner:
@@ -86,6 +62,9 @@ class Runner:
     action_names = None  # what the actions are called, in their order
     frames_per_step = None  # of the emulator, where a step is several
 
+    def __init_subclass__(cls):
+        cls.__signature__ = shown_signature(cls.__init__, Runner.__init__)
+
     def __init__(
         self,
         episodes: int = 200,
@@ -98,7 +77,7 @@ class Runner:
         steps: int | None = None,
         agent_class: type[Agent] = Agent,
         max_steps: int = MAX_STEPS,
-        **options: Unpack[RunnerKeywords],
+        **options: Any,
     ):
         check_keywords(type(self).__name__, options, _known(agent_class))
         may_bring = agent_class is Agent and not {"brain", "network"} & options.keys()  # a file, its network
@@ -106,8 +85,7 @@ class Runner:
         self.steps = None if steps is None else check_integer("steps", steps)
         self.max_steps = check_integer("max_steps", max_steps)
         first = next(iter(self.recipes))
-        recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
-        self.recipe = name_now(recipe, self.recipes)
+        self.recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
         if self.recipe not in self.recipes:
             raise ValueError(f"`recipe` must be one of {list(self.recipes)}. Received: {recipe!r}")
         usual = self.recipes[self.recipe].get("num_envs", 1)
@@ -115,9 +93,6 @@ class Runner:
         # one file a recipe, since their networks differ
         usual_backup = Path(f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5")
         options = _over_recipe(self.recipes[self.recipe], options, usual_backup, self.steps)
-        there = found(usual_backup, self.recipe)
-        if weights == "backup" and options["weight_backup"] is usual_backup is not there:
-            weights = there
         self.replay_every = options.pop("replay_every")
         _check_period(self.replay_every, options.get("rollout"))
         self.shape_reward = shape_reward
@@ -133,11 +108,10 @@ class Runner:
             path = pretrained(self._pretrained_name()) if weights == "pretrained" else weights
             self.agent, options = with_weights(make, options, path, may_bring, type(self).__name__)
         self.settings = _describe(self, options)
-        self.owns_backup = False  # whether what is in the backup file is of this runner's own training
+        self.own_files = set()  # weight files that this runner has written, and may replace
         self.history = History()
         self.last_run = None  # the `Run` that `run` played last
         self.best_score = None  # mean of the best evaluation during the last training
-        self.best_weights = None  # the `BestWeights` of the last training, where it had evaluations
 
     def __repr__(self):
         budget = f"steps={self.steps}" if self.steps else f"episodes={self.episodes}"
@@ -165,27 +139,14 @@ class Runner:
         """Several new environments as one, in NEXT_STEP mode."""
         return make_vector_env(self.environment, num_envs, self.max_steps, **self.environment_options)
 
-    def train(self, callbacks: "Iterable[keras.callbacks.Callback]" = (), **options: Unpack[TrainKeywords]) -> History:
+    def train(self, callbacks: Any = (), **options: Any) -> History:
         """Play `episodes` episodes, or `steps` steps, and learn; the weights are saved whatever ends it, Ctrl-C too.
 
         Args:
-            callbacks: Keras callbacks: an epoch is an episode, or 10,000 steps where steps are counted, a train batch
-                is a replay; see `runner.callbacks`. `model.stop_training = True` ends the training.
-            verbose: print "Episode i# Score: n" after each episode.
-            progress: show a bar with the score, the mean of the last 100 episodes and epsilon; True by default.
-            live: draw the learning curve as it grows, one figure drawn again in its place; by default in notebooks.
-            record_every: film every so many episodes into `video_folder`.
-            evaluate_every: every so many steps play 100 greedy episodes, and keep the weights that did best in
-                `best_backup`, apart from the last ones; see `runner.callbacks.KeepBest`.
-            stop_score: end the training once such an evaluation has this mean.
-            checkpoints: the folder for a log and checkpoints, or a `Checkpoints` with settings of its own: every few
-                minutes, at the end and at Ctrl-C, which then waits for the end of a step.
-            resume: go on from the newest checkpoint, with new episodes; `steps` and `episodes` count what was done
-                before.
-            tensorboard: a folder that the numbers of the log go to as well.
-            learning_rate: of the optimizer from here on, instead of its own or the checkpoint's: a training that no
-                longer gets better often does with less.
-            actors, ray, in_order, ahead: so many actors of Ray play, and this process learns; see `elsewhere.fleet_of`.
+            callbacks: Keras callbacks, or one: an epoch is an episode, or where steps are counted a tenth of them,
+                10,000 at most; a train batch is a replay; see `callbacks`. `model.stop_training = True` ends the
+                training.
+            **options: the fields of `TrainSettings`: what is shown, evaluated and kept, and where the games are played.
 
         Returns:
             The `History`; also `self.history`, which is there after Ctrl-C as well.
@@ -197,15 +158,15 @@ class Runner:
                 changed then.
             ValueError: an argument is out of range, or the memory is larger than what is free.
         """
-        check_keywords(f"{type(self).__name__}.train", options, TrainKeywords.__annotations__)
-        training = begin_training(self, callbacks, **options)
+        check_keywords(f"{type(self).__name__}.train", options, [field.name for field in fields(TrainSettings)])
+        training = begin_training(self, callbacks, TrainSettings(**options))
         if training.over:
             print("There is nothing left to train: ask for more steps or episodes")
-            training.env.close()
+            training.close()
             return self.history
         playing = {"shape_reward": self.shape_reward, "max_steps": self.max_steps}
         with training:
-            for step in play(self.agent, training.env, self.replay_every, self._next_seed(), **playing):
+            for step in play(self.agent, training.env, self.replay_every, self.next_seed(), **playing):
                 training.hear(step)
                 if training.over:
                     break
@@ -226,9 +187,9 @@ class Runner:
             epsilon: probability of a random action.
             seed: of the environment; by default the next of this runner's.
             video: the MP4 to write; by default `<video_folder>/<name>.mp4`.
-            show: what shows the film: `video.show_video`, or `video.show_animation` to go through it frame by frame.
+            show: what shows the film: `show_video`, or `show_animation` to go through it frame by frame.
             inside: film beside the game what the network sees, where that is frames, and its Q-values as bars.
-            max_frames: where the film ends, whatever follows; its frames wait in memory until it is written.
+            max_frames: where the film ends, whatever follows.
 
         Returns:
             The score, a float.
@@ -239,7 +200,7 @@ class Runner:
         if inside:
             env = InsideView(env, self.agent, self.action_names)
         recorder = VideoRecorder(env, path, max_frames=max_frames)
-        seed = self._next_seed() if seed is None else seed
+        seed = self.next_seed() if seed is None else seed
         score, steps, q_values = 0.0, 0, []
         act = acting(self.agent, epsilon, [seed, _RUN], q_values.append)
         try:
@@ -251,7 +212,7 @@ class Runner:
         finally:
             recorder.close()
         filmed = min(steps, max_frames - 1)  # the first frame is of the state before the first step
-        self.last_run = Run(score, np.concatenate(q_values), recorder.paths, filmed)
+        self.last_run = Run(score, np.concatenate(q_values), recorder.paths, filmed, self.action_names)
         print(f"Cumulative reward: {score:g}")
         if recorder.paths and filmed < steps:
             print(f"The film shows the first {filmed:,} of {steps:,} steps")
@@ -295,7 +256,8 @@ class Runner:
             raise ValueError("The best weights are kept beside `weight_backup`. Received: weight_backup=None")
         return self.agent.weight_backup.with_stem(self.agent.weight_backup.stem + "_best")
 
-    def _next_seed(self):
+    def next_seed(self) -> int:
+        """A seed for the next environment."""
         return int(self._env_seeds.integers(2**31))
 
 
@@ -309,9 +271,20 @@ def _known(agent_class):
 def _over_recipe(recipe, options, backup, steps):
     """A recipe's options with the caller's in their place; a rollout is learned from when it is full."""
     full = {} if options.get("rollout") is None else {"replay_every": options["rollout"]}
+    recipe = {name: value for name, value in recipe.items() if name not in _decided(options)}
     joined = {"weight_backup": backup, "replay_every": "episode", **recipe, **full, **options}
-    joined.pop("num_envs", None)
     return over_training(joined, steps)
+
+
+def _decided(options):
+    """What of a recipe gives way: the loss to an objective, and both it and the optimizer to a compiled brain's."""
+    decided = {"num_envs"}
+    if options.get("objective") is not None:
+        decided.add("loss")
+    for name in ("loss", "optimizer"):
+        if getattr(options.get("brain"), name, None) is not None:
+            decided.add(name)
+    return decided
 
 
 def _check_period(replay_every, rollout):

@@ -1,75 +1,55 @@
 """A training from its beginning to its end: what is checked first, who hears of it and in which order."""
 
-import importlib.util
-from collections.abc import Iterable
-from contextlib import ExitStack, nullcontext
+import signal
+import threading
+import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from keras_dqn.backend import keras
-from keras_dqn.checks import check_above_zero, check_integer
 from keras_dqn.files.atomic import check_writable, copied_beside
-from keras_dqn.show.video import VideoRecorder, in_notebook
-from keras_dqn.training.callbacks import Epochs, KeepBest, TrainingCallback
-from keras_dqn.training.checkpointing import Records, open_records
-from keras_dqn.training.evaluation import Evaluated
-from keras_dqn.training.history import History
-from keras_dqn.training.interruptions import Interruptions
+from keras_dqn.show.film import VideoRecorder
+from keras_dqn.show.notebook import in_notebook
+from keras_dqn.training.callbacks import Board, Epochs, KeepBest, TrainingCallback, TrainingLog, checked
+from keras_dqn.training.checkpoint import SaveCheckpoints
+from keras_dqn.training.history import Evaluated, History
 from keras_dqn.training.progress import LiveCurve, ProgressBar
+from keras_dqn.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from keras_dqn.core.loop import TrainStep
-    from keras_dqn.training.runner import Runner
 
 
-def begin_training(
-    runner: "Runner",
-    callbacks: Iterable[keras.callbacks.Callback],
-    *,
-    verbose: bool = False,
-    progress: bool = True,
-    live: bool | None = None,
-    record_every: int | None = None,
-    evaluate_every: int | None = None,
-    stop_score: float | None = None,
-    learning_rate: float | None = None,
-    actors: int | None = None,
-    ray: str | None = None,
-    in_order: bool = False,
-    ahead: int = 2,
-    **keeping: Any,
-) -> "Training":
-    """Check everything, then begin afresh or go on where a checkpoint ends: the `Training`.
-
-    Arguments and errors are those of `Runner.train`; `keeping` are checkpoints, resume and tensorboard.
-    """
-    _check(runner, callbacks, evaluate_every, stop_score, learning_rate)
-    if actors is None and (ray is not None or in_order):
-        raise ValueError(f"`ray` and `in_order` need `actors`. Received: ray={ray!r}, in_order={in_order!r}")
-    elsewhere = {"ray": ray, "in_order": in_order, "ahead": ahead}
-    env = _environment(runner, record_every) if actors is None else _fleet(runner, record_every, actors, elsewhere)
-    try:
-        records = open_records(runner, **keeping)
-    except BaseException:
-        env.close()
-        raise
-    if learning_rate is not None:
-        runner.agent.learner.learning_rate = learning_rate
-    if not keeping.get("resume"):
-        runner.history, runner.best_score = History(), None
-        _keep_what_was_there(runner)
-        runner.agent.reset_exploration()
-    # The one order in which they hear of a step: an evaluation is part of the checkpoint of the same step.
-    first = [] if evaluate_every is None else [KeepBest(evaluate_every, stop_score)]
-    rest = [*callbacks, ProgressBar(progress, verbose)]
-    if actors is not None and records is not None:
-        rest.append(_watch(env, records))
-    if in_notebook() if live is None else live:
-        rest.append(LiveCurve(solved_score=runner.solved_score, title=runner.environment))
-    if records is not None:
-        rest.append(records)
-    epochs = Epochs([*first, *rest], runner.agent.brain)
-    listeners = [*first, epochs, *(one for one in rest if isinstance(one, TrainingCallback))]
-    return Training(runner, env, listeners, records)
+def begin_training(runner: Any, callbacks: Any, settings: TrainSettings) -> "Training":
+    """Check everything, then begin afresh or go on where a checkpoint ends; errors are those of `Runner.train`."""
+    callbacks = checked(callbacks)
+    if settings.evaluate_every is not None:
+        callbacks.append(KeepBest(settings.evaluate_every, settings.stop_score))
+    if settings.tensorboard is not None:
+        callbacks += checked(Board(settings.tensorboard))
+    written = _check(runner, callbacks, settings.learning_rate)
+    with ExitStack() as opened:
+        env = _environment(runner, settings)
+        opened.callback(env.close)
+        saving = None
+        if settings.checkpoints is not None:
+            saving = SaveCheckpoints(runner, settings.checkpoints)
+            saving.checkpoints.check_begun(settings.resume)
+            opened.enter_context(saving.checkpoints.locked())
+            saving.begin(settings.resume)
+        if not settings.resume:
+            runner.history, runner.best_score = History(), None
+            _keep_what_was_there(runner, written)
+            runner.agent.reset_exploration()
+        if settings.learning_rate is not None:
+            runner.agent.learner.learning_rate = settings.learning_rate
+        callbacks.append(ProgressBar(settings.progress, settings.verbose))
+        if in_notebook() if settings.live is None else settings.live:
+            callbacks.append(LiveCurve(solved_score=runner.solved_score, title=runner.environment))
+        if saving is not None:  # last of all: what the others do of a step is part of its checkpoint
+            callbacks += [*_logs(env, saving.checkpoints.folder, runner.agent.steps, settings), saving]
+        seconds = 0.0 if saving is None else saving.seconds
+        return Training(runner, env, callbacks, opened.pop_all(), seconds, settings.verbose)
 
 
 class Training:
@@ -79,11 +59,12 @@ class Training:
 
     Args:
         runner: whose training it is.
-        env: what is played in; it is closed at the end.
-        listeners: `TrainingCallback`s in the order in which they hear of a step; one of them is `Epochs`, which tells
-            the others of everything else.
-        records: the `Records` among them, if there are such: it may go on with a training before, and holds Ctrl-C
-            back.
+        env: what is played in.
+        callbacks: of Keras and ours, in the order in which they hear of a step; but evaluations come first of all, as
+            they are part of the epoch of the same step.
+        opened: an `ExitStack` of what is closed at the end.
+        seconds: of training before, where it goes on with one.
+        verbose: what callbacks are told.
 
     Attributes:
         steps: of all environments, those before this training included where it goes on with one.
@@ -92,20 +73,34 @@ class Training:
         reached: the `Evaluated` that ended the training, or None.
     """
 
-    reached: Evaluated | None = None
-
-    def __init__(self, runner: "Runner", env: Any, listeners: list[TrainingCallback], records: Records | None = None):
+    def __init__(
+        self,
+        runner: Any,
+        env: Any,
+        callbacks: list[keras.callbacks.Callback],
+        opened: ExitStack,
+        seconds: float = 0.0,
+        verbose: bool = False,
+    ):
         self.runner, self.env, self.agent, self.history = runner, env, runner.agent, runner.history
-        self.seconds = 0.0 if records is None else records.seconds
         self.steps = self._steps_before = runner.agent.steps
+        self.comments, self.reached = [], None
+        self._seconds_before, self._began = seconds, time.perf_counter()
         self._model = runner.agent.brain
         self._model.stop_training = False
-        self._listeners = listeners
-        self._epochs = next(one for one in listeners if isinstance(one, Epochs))
-        self._guard = Interruptions() if records is None else nullcontext()
-        for one in listeners:
+        self._opened, self._interruptions = opened, Interruptions()
+        ours = [one for one in callbacks if isinstance(one, TrainingCallback)]
+        for one in ours:
             one.training = self
-        self._on_step = [one.on_step for one in listeners if type(one).on_step is not TrainingCallback.on_step]
+        self._epochs = Epochs(callbacks, self, verbose)
+        first = [one for one in ours if isinstance(one, KeepBest)]
+        self._listeners = [*first, self._epochs, *(one for one in ours if one not in first)]
+        self._on_step = [one.on_step for one in self._listeners if type(one).on_step is not TrainingCallback.on_step]
+
+    @property
+    def seconds(self) -> float:
+        """Of training, those of its parts before an interruption included."""
+        return self._seconds_before + time.perf_counter() - self._began
 
     @property
     def over(self) -> bool:
@@ -115,8 +110,9 @@ class Training:
             return True
         return self.runner.is_over(self.history) or bool(getattr(self._model, "stop_training", False))
 
-    def stop(self) -> None:
-        """End the training after this step, as `model.stop_training = True` does."""
+    def stop(self, reached: Evaluated | None = None) -> None:
+        """End the training after this step, as `model.stop_training = True` does, since this was reached."""
+        self.reached = reached
         self._model.stop_training = True
 
     def hear(self, step: "TrainStep") -> None:
@@ -128,86 +124,123 @@ class Training:
         for episode in step.episodes:
             if self.runner.is_over(self.history):
                 break  # several environments may end an episode in the same step
-            counted.append(episode._replace(time=self.seconds + episode.time))
+            counted.append(episode._replace(time=self._seconds_before + episode.time))
             self.history.append(counted[-1])
             self.comments += self.runner.comments(self.history)
         step = step._replace(steps=self.steps, episodes=counted)
         for on_step in self._on_step:
             on_step(step)
+        self._interruptions.raise_held()
 
-    def __enter__(self):
-        self._guard.__enter__()
-        self._epochs.on_train_begin()
+    def close(self) -> None:
+        """Close what was opened for it, where it does not begin."""
+        self._opened.close()
+
+    def __enter__(self) -> "Training":
+        with self._opened as opened:  # closed where a callback fails
+            opened.enter_context(self._interruptions)
+            self._epochs.on_train_begin()
+            self._opened = opened.pop_all()
         return self
 
-    def __exit__(self, kind, error, traceback):
-        try:
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: Any) -> None:
+        with self._opened as closing:
+            for one in self._listeners:  # the last is closed first
+                closing.callback(one.close, kind)
+            closing.callback(self.agent.save_model)
+            if kind is None:
+                self._epochs.end_last_epoch()
             if kind is None or issubclass(kind, KeyboardInterrupt):  # after any other a step may be half done
                 self._epochs.on_train_end()
-        finally:
-            with ExitStack() as closing:
-                closing.callback(self.env.close)
-                closing.push(self._guard)
-                for one in self._listeners:  # the last is closed first
-                    closing.callback(one.close, kind)
-                self.agent.save_model()
 
 
-def _check(runner, callbacks, evaluate_every, stop_score, learning_rate):
-    """Find out before training what would make it fail at its end."""
-    for one in callbacks:
-        if not isinstance(one, keras.callbacks.Callback):
-            raise ValueError(f"`callbacks` must be keras.callbacks.Callback objects. Received: {one!r}")
-        if isinstance(one, keras.callbacks.TensorBoard) and importlib.util.find_spec("tensorboard") is None:
-            pip = "pip install tensorboard"
-            raise ImportError(f"Keras's TensorBoard needs the package tensorboard: {pip}. Received: {one!r}")
-    if runner.agent.weight_backup is not None:
-        check_writable(runner.agent.weight_backup)
-    if evaluate_every is not None:
-        check_integer("evaluate_every", evaluate_every)
-        check_writable(runner.best_backup)
-    elif stop_score is not None:
-        raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={stop_score!r}")
-    if learning_rate is not None:
-        check_above_zero("learning_rate", learning_rate)
-        if (schedule := runner.agent.settings.learner.learning_rate_schedule) is not None:
-            raise ValueError(f"`learning_rate` follows a schedule, {schedule}. Received: {learning_rate!r}")
-    runner.agent.memory.check_fits(runner.agent.state_shape)
+class Interruptions:
+    """While this context is open, Ctrl-C and SIGTERM wait until `raise_held` is called; the second does not wait.
+
+    A handler that somebody else has installed stays, as does that a signal is ignored. Outside of the main thread,
+    which is the one that signals reach, nothing changes.
+    """
+
+    _usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+    def __init__(self):
+        self._held, self._replaced = None, []
+
+    def __enter__(self) -> "Interruptions":
+        if threading.current_thread() is threading.main_thread():
+            self._replaced = [number for number, usual in self._usual.items() if signal.getsignal(number) == usual]
+        for number in self._replaced:
+            signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: Any) -> None:
+        for number in self._replaced:
+            signal.signal(number, self._usual[number])
+        if kind is None:
+            self.raise_held()
+
+    def raise_held(self) -> None:
+        """Raise what has waited, if anything has."""
+        held, self._held = self._held, None
+        if held is not None:
+            raise held
+
+    def _receive(self, number, frame):
+        interruption = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        if self._held is not None:
+            raise interruption
+        self._held = interruption
 
 
-def _environment(runner, record_every):
-    """What is trained in: one environment, filmed every so many episodes, or several."""
-    if record_every is None:
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM, as a system that shuts down asks: to a training the same as Ctrl-C."""
+
+
+def _check(runner, callbacks, learning_rate):
+    """Find out before training what would make it fail at its end; returns the files that it will write weights to."""
+    agent = runner.agent
+    written = [] if agent.weight_backup is None else [agent.weight_backup]
+    if any(isinstance(one, KeepBest) for one in callbacks):
+        written.append(runner.best_backup)
+    for path in written:
+        check_writable(path)
+    if learning_rate is not None and (schedule := agent.settings.learner.learning_rate_schedule) is not None:
+        raise ValueError(f"`learning_rate` follows a schedule, {schedule}. Received: {learning_rate!r}")
+    agent.memory.check_fits(agent.state_shape)
+    return written
+
+
+def _keep_what_was_there(runner, paths):
+    """Keep what a training before this runner left in the files that this one will replace."""
+    for path in paths:
+        if path not in runner.own_files and path.exists() and (kept := copied_beside(path)):
+            print(f"The weights in {path} are kept as {kept}")
+    runner.own_files.update(paths)
+
+
+def _environment(runner, settings):
+    """What is trained in: an environment, filmed every so many episodes, or several, or actors that play elsewhere."""
+    every = settings.record_every
+    if settings.actors is not None:
+        from keras_dqn.training.remote import fleet_of
+
+        return fleet_of(runner, settings.actors, settings.ray, settings.in_order, settings.ahead)
+    if every is None:
         return runner.training_env()
     if runner.num_envs > 1:
         raise ValueError(f"`record_every` films a single environment. Received: num_envs={runner.num_envs}")
-    check_integer("record_every", record_every)
     return VideoRecorder(
         runner.make_env("rgb_array"),
         lambda episode: runner.video_folder / f"{runner.name}_episode_{episode}.mp4",
-        episode_trigger=lambda episode: episode % record_every == 0,
+        episode_trigger=lambda episode: episode % every == 0,
     )
 
 
-def _fleet(runner, record_every, actors, elsewhere):
-    """The actors that play instead of an environment here."""
-    from keras_dqn.training.remote import fleet_of
+def _logs(env, folder, steps, settings):
+    """What is written beside checkpoints: the log of the training, and that of its actors, if there are such."""
+    logs = [TrainingLog(folder / "log.csv", steps)]
+    if settings.actors is not None:
+        from keras_dqn.training.remote import ActorsLog
 
-    if record_every is not None:
-        raise ValueError(f"`record_every` films an environment that is here. Received: actors={actors}")
-    return fleet_of(runner, actors, **elsewhere)
-
-
-def _watch(fleet, records):
-    """What writes down how the actors do."""
-    from keras_dqn.training.remote import ActorsLog, WatchActors
-
-    return WatchActors(ActorsLog(fleet, records.folder / "actors.csv"), records.seconds)
-
-
-def _keep_what_was_there(runner):
-    """Keep the weights that a training before this runner left in the backup file, which this one will replace."""
-    backup = runner.agent.weight_backup
-    if not runner.owns_backup and backup is not None and backup.exists() and (kept := copied_beside(backup)):
-        print(f"The weights in {backup} are kept as {kept}")
-    runner.owns_backup = True
+        logs.append(ActorsLog(env, folder / "actors.csv"))
+    return logs

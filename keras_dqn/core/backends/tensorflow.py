@@ -45,7 +45,7 @@ class Updates:
             plainly: one update (K = 1) by a plain graph: it is ready in a tenth of the time, and costs a fifth more.
 
         Returns:
-            Losses, [K]; errors, [K, B], a tensor, as few ask for them; how many updates were made; and all weights after
+            Losses, [K]; errors, [K, B], a tensor, as few ask; how many updates were made; and all weights after
             them, [parameters]. All float32.
         """
         # With small networks the call costs as much as the arithmetic: so one array where that can be, made into a

@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 
-from keras_dqn.checks import Seed, check_integer
-from keras_dqn.core.memory.replay import check_fits
-from keras_dqn.core.memory.sampling import Uniform
+from keras_dqn.checks import Seed
+from keras_dqn.core.memory.sampling import SampledMemory, Uniform
 from keras_dqn.core.transition import StepBatch, Transition
 
 RINGS = "frames", "actions", "rewards", "terminal", "slot_type", "frames_since_reset"  # the arrays [games, slots, ...]
@@ -15,7 +14,7 @@ STEP, LAST, END = 0, 1, 2  # a step; the step that ended its game; no step, only
 _TYPE_BY_DONE = np.array([STEP, LAST], np.uint8)
 
 
-class FrameMemory:
+class FrameMemory(SampledMemory):
     """A first-in-first-out memory of steps whose states are stacks of frames, of which each step adds one.
 
     Stored as transitions, a frame would be there eight times. Here every game (environment) has a ring of its own,
@@ -40,8 +39,6 @@ class FrameMemory:
         ValueError: an argument is out of range.
     """
 
-    epochs, bootstraps = 1, True
-
     def __init__(
         self,
         capacity: int,
@@ -54,27 +51,23 @@ class FrameMemory:
     ):
         if padding not in PADDINGS:
             raise ValueError(f"`padding` must be one of {list(PADDINGS)}. Received: {padding!r}")
-        self.capacity = check_integer("capacity", capacity)
-        self.n_step, self.gamma, self.padding, self.learning_starts = n_step, gamma, padding, learning_starts
-        self.sampler = sampler or Uniform(seed)
-        self._frames = None
-        self._games = None  # how many there will be, where the first steps are of fewer
-        self._steps = 0  # stored
-        self._at_edges = 0  # how many of them may be the oldest or newest of their ring, and not drawn for that
+        super().__init__(capacity, sampler or Uniform(seed), learning_starts)
+        self.n_step, self.gamma, self.padding = n_step, gamma, padding
+        self._frames = self._games = None  # how many games there will be, where the first steps are of fewer
+        self._steps = self._at_edges = 0  # stored; and of these at the ends of their rings, so perhaps not drawn
 
     @staticmethod
     def bytes_needed(capacity: int, state_shape: tuple[int, ...] = (4, 84, 84)) -> int:
         """How many bytes the arrays take once they are full, for uint8 frames."""
         return capacity * (int(np.prod(state_shape[1:])) + 4 + 4 + 1 + 1 + 1)
 
-    def check_fits(self, state_shape: tuple[int, ...]) -> None:
-        """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
-        if self._frames is None:
-            check_fits(self.capacity, self.bytes_needed(1, state_shape))
-
     def __len__(self) -> int:
         """How many of the stored steps can be drawn, at the least: not those at the edges of the rings."""
         return max(self._steps - self._at_edges, 0)
+
+    def ready(self, shape: tuple[int, ...]) -> bool:
+        """Whether there is enough to draw a sample of that shape."""
+        return len(self) >= max(math.prod(shape), self.learning_starts)
 
     def remember(self, steps: StepBatch) -> None:
         """Store one step of each of the games (environments); the first call has all games there are.
@@ -109,10 +102,6 @@ class FrameMemory:
             self._age[over] = 0
             self._written[over] += 1
 
-    def ready(self, shape: tuple[int, ...]) -> bool:
-        """Whether there is enough to draw a sample of that shape."""
-        return len(self) >= max(math.prod(shape), self.learning_starts)
-
     def expect(self, games: int) -> None:
         """Make room for so many games: the first steps will be of some of them alone.
 
@@ -141,13 +130,12 @@ class FrameMemory:
             self._age[game] = 0
 
     def sample(self, *shape: int) -> Transition:
-        """Draw steps uniformly (one may be drawn twice), as n-step transitions: arrays [*shape, ...].
+        """Draw steps (one may be drawn twice), as n-step transitions: arrays [*shape, ...].
 
         Raises:
             ValueError: the memory holds no step whose stack and whose n steps are all there.
         """
-        count = math.prod(shape)
-        games, steps, weight = self._draw(count)
+        games, steps, weight = self._draw(count := math.prod(shape))
         slots = steps % self._length
         rewards, discounts = np.zeros(count, np.float32), np.ones(count, np.float32)
         alive, spans = np.ones(count, bool), np.zeros(count, int)
@@ -168,15 +156,6 @@ class FrameMemory:
         drawn = Transition(*fields, weight=weight, rows=games * self._length + slots)
         return drawn.each(lambda field: field.reshape(*shape, *field.shape[1:]))
 
-    @property
-    def random(self) -> np.random.Generator:
-        """What the sampling draws from."""
-        return self.sampler.random
-
-    def update_errors(self, rows: np.ndarray, errors: np.ndarray) -> None:
-        """The transitions in these rows, [K, B] int, had these errors, [K, B] float32, when they were learned from."""
-        self.sampler.update(rows, errors)
-
     def snapshot(self) -> dict[str, np.ndarray]:
         """What is stored, as a dict of arrays for `restore`; a memory without steps has none."""
         if self._frames is None:
@@ -187,7 +166,7 @@ class FrameMemory:
         return {**arrays, "written": self._written, "age": self._age, "layout": layout}
 
     def restore(self, arrays: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
-        """Hold what `snapshot` of another memory gave.
+        """Hold what `snapshot` of another memory gave; the arrays of a full one become this memory's own.
 
         Raises:
             ValueError: it was of another capacity, or of other frames or stacks; nothing is changed.
@@ -202,7 +181,10 @@ class FrameMemory:
             )
         self._allocate(np.zeros((games, *state_shape), arrays["frames"].dtype))
         for name in RINGS:
-            getattr(self, f"_{name}")[:, :filled] = arrays[name]
+            if filled == length:
+                setattr(self, f"_{name}", arrays[name])
+            else:
+                getattr(self, f"_{name}")[:, :filled] = arrays[name]
         self._written[:], self._age[:] = arrays["written"], arrays["age"]
         there = np.arange(self._length) < np.minimum(self._written, self._length)[:, None]
         self._steps = int(np.count_nonzero(there & (self._slot_type != END)))

@@ -4,10 +4,9 @@ import math
 from typing import Any, Protocol
 
 import numpy as np
-import psutil
 
-from keras_dqn.checks import Seed, check_integer
-from keras_dqn.core.memory.sampling import Uniform
+from keras_dqn.checks import Seed
+from keras_dqn.core.memory.sampling import SampledMemory, Uniform
 from keras_dqn.core.transition import StepBatch, Transition
 
 
@@ -76,7 +75,7 @@ class OneStep:
         """Forget the steps that wait for others; here none does."""
 
 
-class ReplayMemory:
+class ReplayMemory(SampledMemory):
     """A first-in-first-out memory of transitions (Lin 1992).
 
     The arrays are allocated once, at the first `add`, from the shape and dtype of its transitions, so the same class
@@ -95,8 +94,6 @@ class ReplayMemory:
         batches = memory.sample(4, 32)  # 4 minibatches of 32
     """
 
-    epochs, bootstraps = 1, True
-
     def __init__(
         self,
         capacity: int,
@@ -105,9 +102,8 @@ class ReplayMemory:
         learning_starts: int = 0,
         sampler: Uniform | None = None,
     ):
-        self.capacity = check_integer("capacity", capacity)
-        self.sampler = sampler or Uniform(seed)
-        self.n_step, self.learning_starts = n_step or OneStep(gamma=0.99), learning_starts
+        super().__init__(capacity, sampler or Uniform(seed), learning_starts)
+        self.n_step = n_step or OneStep(gamma=0.99)
         self._arrays = None  # a Transition of arrays [capacity, ...], from the first `add` on
         self._accepted_layout = None
         self._size = 0
@@ -184,15 +180,6 @@ class ReplayMemory:
         rows, weight = self.sampler.draw(self._size, shape, replace)
         return self._arrays.each(lambda array: array[rows])._replace(weight=weight, rows=rows)
 
-    @property
-    def random(self) -> np.random.Generator:
-        """What the sampling draws from."""
-        return self.sampler.random
-
-    def update_errors(self, rows: np.ndarray, errors: np.ndarray) -> None:
-        """The transitions in these rows, [K, B] int, had these errors, [K, B] float32, when they were learned from."""
-        self.sampler.update(rows, errors)
-
     def contents(self) -> Transition:
         """All transitions from the oldest to the newest, as copies: a `Transition` of arrays [len(memory), ...]."""
         if self._arrays is None:
@@ -212,18 +199,13 @@ class ReplayMemory:
         arrays = {name: array[: self._size] for name, array in self._arrays._asdict().items() if array is not None}
         return {**arrays, "next_row": np.array(self._next)}
 
-    def check_fits(self, state_shape: tuple[int, ...]) -> None:
-        """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
-        if self._arrays is None:
-            check_fits(self.capacity, self.bytes_needed(1, state_shape))
-
     def restore(self, arrays: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
-        """Hold what `snapshot` of another memory gave.
+        """Hold what `snapshot` of another memory gave; the arrays of a full one become this memory's own.
 
         Raises:
             ValueError: it was of another capacity, or of other states; nothing is changed.
         """
-        fields = Transition(*(arrays.get(name) for name in Transition._fields[:6]))
+        fields = Transition(*(arrays[name] for name in Transition._fields[:5]), arrays.get("action_mask"))
         size, row = len(arrays["action"]), int(arrays["next_row"])
         if size > self.capacity or not 0 <= row < self.capacity or (size < self.capacity and row != size):
             raise ValueError(
@@ -232,10 +214,12 @@ class ReplayMemory:
             )
         if fields[0].shape[1:] != tuple(state_shape):
             raise ValueError(f"The saved states must have shape {state_shape}. Received: {fields[0].shape[1:]}")
-        self._arrays = fields.each(lambda field: np.zeros((self.capacity, *field.shape[1:]), field.dtype))
-        for array, field in zip(self._arrays, fields, strict=True):
-            if field is not None:
-                array[:size] = field
+        self._arrays = fields
+        if size < self.capacity:
+            self._arrays = fields.each(lambda field: np.zeros((self.capacity, *field.shape[1:]), field.dtype))
+            for array, field in zip(self._arrays, fields, strict=True):
+                if field is not None:
+                    array[:size] = field
         self._accepted_layout, self._size, self._next = None, size, row
 
     def _check_layout(self, transitions):
@@ -249,15 +233,3 @@ class ReplayMemory:
                 raise ValueError(f"`{name}` must have shape {(count, *array.shape[1:])}. Received: {new.shape}")
             if new.dtype != array.dtype:
                 raise ValueError(f"`{name}` must have dtype {array.dtype}. Received: {new.dtype}")
-
-
-def check_fits(capacity: int, bytes_a_step: int) -> None:
-    """Raise a ValueError that names a capacity that fits, unless nine tenths of the free memory hold this one."""
-    needed, free = capacity * bytes_a_step, psutil.virtual_memory().available
-    if needed > 0.9 * free:
-        fits = int(0.9 * free / bytes_a_step)
-        fits -= fits % 1000 if fits > 1000 else 0
-        raise ValueError(
-            f"A memory of {capacity} steps needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-            f"`memory_size={fits}` (--memory-size {fits}) fits. Received: {capacity}"
-        )

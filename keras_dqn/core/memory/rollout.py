@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_dqn.checks import Seed, check_fraction, check_integer
-from keras_dqn.core.memory.replay import check_fits
+from keras_dqn.core.memory.sampling import check_fits
 from keras_dqn.core.transition import StepBatch, Transition
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from keras_dqn.backend import keras
 
 
+@keras.saving.register_keras_serializable("keras_dqn")
 class Dueling(keras.layers.Layer):
     """A head that splits value and advantage: Q(s, a) = V(s) + A(s, a) - mean of A(s, ·) (Wang et al. 2016).
 

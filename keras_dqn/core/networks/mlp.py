@@ -25,8 +25,7 @@ def mlp(
     """A Sequential of Dense layers; by default the CartPole notebook's 24-24 network.
 
     Args:
-        state_size: length of the state vector.
-        action_size: number of actions, and of outputs (linear).
+        state_size, action_size: length of the state vector; number of actions, and of outputs (linear).
         hidden: width of each hidden layer.
         activation: of the hidden layers.
         dueling: whether the head is a `Dueling` layer instead of a Dense one.
@@ -40,18 +39,17 @@ def mlp(
     Returns:
         A built `keras.Sequential`, float32 [B, state_size] to [B, action_size], whatever Keras' dtype policy is.
 
-    Raises ValueError for an unknown initializer or normalization, or the latter before another activation than relu.
+    Raises ValueError for an unknown initializer or normalization, or the latter without relu.
     """
     if normalization is not None and (normalization != "layer" or activation != "relu"):
-        received = f"{normalization!r} with the activation {activation!r}"
+        received = f"{normalization!r} with {activation!r}"
         raise ValueError(f'`normalization` must be None, or "layer" before relu. Received: {received}')
     if initializer not in ("glorot", "torch"):
         raise ValueError(f'`initializer` must be "glorot" or "torch". Received: {initializer!r}')
     widths = [state_size, *hidden]
     seeds = seed_sequence(seed).generate_state(2 * len(widths)).tolist()
 
-    def dense(layer, width, activation):
-        """The Dense layer of that number, with its own seeds for kernel and bias."""
+    def dense(layer, width, activation):  # of that number, with its own seeds for kernel and bias
         options = {"kernel_initializer": keras.initializers.GlorotUniform(seed=seeds[layer])}
         if initializer == "torch":
             most = widths[layer] ** -0.5
@@ -67,9 +65,10 @@ def mlp(
         layers.append(dense(layer, width, "linear" if normalization else activation))
         if normalization:
             layers.append(LayerNormRelu(name=f"normalization_{layer + 1}", dtype="float32"))
-    last = dense(len(hidden), action_size + dueling, "linear")
+    head = dense(len(hidden), action_size + dueling, "linear")
     # TensorFlow keeps some 40 kB for each name that a variable ever had, and Keras' own names have ever new numbers.
-    head = Dueling(action_size, last, name="dueling", dtype="float32") if dueling else last
+    if dueling:
+        head = Dueling(action_size, head, name="dueling", dtype="float32")
     return keras.Sequential([*layers, head], name="mlp")
 
 

@@ -53,6 +53,9 @@ class NumpyForward:
         self._rows = max(_ONE_THREAD // largest // 4, 1) * 4 if small else 2**62  # by fours the numbers stay the same
         self._takes_bytes = layers[0].kind == "frames"
 
+    def __reduce__(self):  # to other machines go the layers alone
+        return NumpyForward, (self.layers,)
+
     def refresh(self, flat_weights: np.ndarray) -> None:
         """Take over new weights: all of the brain's, in order, as one float32 vector."""
         self._operations = [  # this runs every update

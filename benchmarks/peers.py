@@ -1,23 +1,21 @@
-"""What `python -m keras_dqn bench peers` measures: other people's DQN beside ours, where it is installed."""
+"""Other people's DQN beside ours, where it is installed: Stable-Baselines3 and the loop of the PyTorch tutorial."""
 
 import contextlib
 import importlib.util
 import io
-import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from benchmarks.measure import cpu_seconds, go_on, learning, median
+from keras_dqn import CartPole
 from keras_dqn.backend import keras
 from keras_dqn.core.exploration import Linear
 from keras_dqn.environments.vector import make_env
-from keras_dqn.experiment.bench import go_on, learning
-from keras_dqn.games.cartpole import CartPole
 from keras_dqn.training.evaluate import EVALUATION_SEED
 
-PIP = "pip install stable-baselines3 torch"
+PIP = "not measured: pip install stable-baselines3 torch"
 LAST_STEP = 50_000  # the most that a training to 475 makes
 
 # CartPole's settings in the zoo of Stable-Baselines3, under our names and under theirs.
@@ -49,70 +47,62 @@ THEIR_ZOO = {
 }
 
 
-def to_solved(repeats: int) -> Iterator[tuple[str, str]]:
+def to_solved(repeats):
     """Steps and CPU seconds, imports left out, until 100 greedy episodes have a mean of 475, from seeds 0, 1, 2, …"""
-    yield _medians("CartPole to 475, `fast`", [_ours_solved(seed) for seed in range(repeats)])
+    yield "CartPole to 475, `fast`", medians([ours_solved(seed) for seed in range(repeats)])
     name = "the same, Stable-Baselines3 with its zoo's settings"
-    if _has("stable_baselines3"):
-        yield _medians(name, [_theirs_solved(seed) for seed in range(repeats)])
-    else:
-        yield name, f"not measured: {PIP}"
+    yield name, medians([theirs_solved(seed) for seed in range(repeats)]) if has("stable_baselines3") else PIP
 
 
-def zoo_settings(repeats: int, steps: int = 2560) -> Iterator[tuple[str, str]]:
+def zoo_settings(repeats, steps=2560):
     """CPU time a step with the zoo's settings, 128 updates of 64 every 256 steps, ours and Stable-Baselines3's."""
-    sides = {"the zoo's settings, ours": _our_steps(**ZOO), "the same, Stable-Baselines3": None}
-    if _has("stable_baselines3"):
-        sides["the same, Stable-Baselines3"] = _their_steps()
-    yield from _in_turns(sides, repeats, steps)
+    theirs = None
+    if has("stable_baselines3"):
+        model = their_model(0).learn(1280)
+        theirs = partial(model.learn, steps, reset_num_timesteps=False)
+    sides = {"the zoo's settings, ours": our_steps(steps, **ZOO), "the same, Stable-Baselines3": theirs}
+    yield from in_turns(sides, repeats, steps)
 
 
-def tutorial(repeats: int, steps: int = 300) -> Iterator[tuple[str, str]]:
+def tutorial(repeats, steps=300):
     """CPU time a step of recipe `pytorch`, ours and as the PyTorch tutorial writes it, an update of 128 every step."""
-    sides = {"CartPole `pytorch`, ours": _our_steps(recipe="pytorch")}
-    sides["the same, the tutorial's own loop, 1 thread"] = None
-    if _has("torch"):
-        from keras_dqn.pytorch.tutorial import seconds_a_step
+    theirs = None
+    if has("torch"):
+        from benchmarks.tutorial import seconds_a_step
 
-        sides["the same, the tutorial's own loop, 1 thread"] = lambda count: seconds_a_step(1, count)
-    yield from _in_turns(sides, repeats, steps)
+        theirs = partial(seconds_a_step, 1, steps)
+    name = "the same, the tutorial's own loop, 1 thread"
+    yield from in_turns({"CartPole `pytorch`, ours": our_steps(steps, recipe="pytorch"), name: theirs}, repeats, steps)
 
 
-def _in_turns(sides, repeats, steps):
-    """Rows of the CPU time a step of functions of a number of steps, measured in turns; None is not installed."""
+def in_turns(sides, repeats, steps):
+    """Rows of the CPU time a step of functions that make so many; None is not installed."""
     spent = {name: [] for name, side in sides.items() if side is not None}
     for _ in range(repeats):
         for name, times in spent.items():
-            started = time.process_time()
-            sides[name](steps)
-            times.append((time.process_time() - started) / steps * 1e6)
+            times.append(cpu_seconds(sides[name]) / steps * 1e6)
     for name in sides:
-        yield name, f"{statistics.median(spent[name]):,.0f} CPU µs a step" if name in spent else f"not measured: {PIP}"
+        yield name, f"{median(spent[name]):,.0f} CPU µs a step" if name in spent else PIP
 
 
-def _our_steps(**options):
-    runner = CartPole(1, weights=None, weight_backup=None, seed=0, **options)
-    return partial(go_on, learning(runner, runner.make_env()))
+def our_steps(steps, **options):
+    """A function that goes on with a training of ours for so many steps."""
+    return partial(go_on, learning(CartPole(weights=None, weight_backup=None, seed=0, **options)), steps)
 
 
-def _their_steps():
-    model = _their_model(0)
-    model.learn(1280)
-    return lambda count: model.learn(count, reset_num_timesteps=False)
-
-
-def _ours_solved(seed):
+def ours_solved(seed):
     """(steps, CPU seconds, the last evaluation) of a training with recipe `fast`, evaluated every 500 steps."""
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        own = {"weights": None, "weight_backup": Path(folder, "fast.h5"), "seed": seed, "steps": LAST_STEP}
-        cartpole = CartPole(recipe="fast", **own)
+        backup = Path(folder, "fast.h5")
+        cartpole = CartPole(recipe="fast", weights=None, weight_backup=backup, seed=seed, steps=LAST_STEP)
         cartpole.train(progress=False, live=False, evaluate_every=500, stop_score=475)
     last = cartpole.history.evaluations[-1]
     return last.steps, time.process_time() - started, last.score
 
 
-def _their_model(seed):
+def their_model(seed):
+    """Stable-Baselines3's DQN with the settings of its zoo."""
     import torch
     from stable_baselines3 import DQN
 
@@ -120,7 +110,7 @@ def _their_model(seed):
     return DQN("MlpPolicy", make_env("CartPole-v1"), seed=seed, device="cpu", **THEIR_ZOO)
 
 
-def _theirs_solved(seed):
+def theirs_solved(seed):
     """The same of Stable-Baselines3, by its own evaluation of 100 episodes at once, every 1,000 steps."""
     from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnRewardThreshold
     from stable_baselines3.common.env_util import make_vec_env
@@ -129,20 +119,20 @@ def _theirs_solved(seed):
     envs = make_vec_env("CartPole-v1", n_envs=100, seed=EVALUATION_SEED)
     stop = StopTrainingOnRewardThreshold(475, verbose=0)
     evaluated = EvalCallback(envs, n_eval_episodes=100, eval_freq=1000, callback_on_new_best=stop, verbose=0)
-    model = _their_model(seed)
-    model.learn(LAST_STEP, callback=evaluated)
+    model = their_model(seed).learn(LAST_STEP, callback=evaluated)
     return model.num_timesteps, time.process_time() - started, evaluated.best_mean_reward
 
 
-def _medians(name, solved):
-    steps, seconds, scores = zip(*solved, strict=True)
+def medians(solved):
+    """What (steps, seconds, score) of several seeds come to."""
+    steps, spent, scores = zip(*solved, strict=True)
     reached = sum(score >= 475 for score in scores)
-    made = f"{statistics.median(steps):,.0f} steps, {statistics.median(seconds):.1f} CPU s"
-    return name, f"{made}; {reached} of {len(scores)} reached it"
+    return f"{median(steps):,.0f} steps, {median(spent):.1f} CPU s; {reached} of {len(scores)} reached it"
 
 
-def _has(package):
+def has(package):
+    """Whether a package is installed."""
     return importlib.util.find_spec(package) is not None
 
 
-PEERS = (to_solved, zoo_settings, tutorial)
+MEASUREMENTS = [to_solved, zoo_settings, tutorial]
