@@ -278,7 +278,8 @@ def test_nobody_writes_into_what_was_handed_to_it(corridor):
 
 def test_public_names_are_offered():
     assert {"CartPole", "Agent", "plots", "inside", "train_seeds"} <= set(dir(keras_dqn))
-    assert all(getattr(keras_dqn, name) is not None for name in keras_dqn.__all__)
+    needing_torch = {"pytorch"}
+    assert all(getattr(keras_dqn, name) is not None for name in set(keras_dqn.__all__) - needing_torch)
     for_checkers = {
         alias.asname
         for node in MODULES["keras_dqn"].nodes

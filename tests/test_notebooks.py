@@ -134,7 +134,7 @@ def execute(path, folder):
     return notebook
 
 
-def hold_at_minimum(notebook):
+def settle(notebook):
     """Make a notebook that was executed fit to be kept: no widgets, no traces of machine and time.
 
     A widget lives as long as its kernel; what a file shows without one is the bar as it first appeared, at 0 %. So the
@@ -508,6 +508,6 @@ if __name__ == "__main__":
         sys.exit(f"The notebooks are {', '.join(by_name)}. Received: {', '.join(sorted(unknown))}")
     for notebook_path in map(by_name.get, sys.argv[1:] or by_name):
         with tempfile.TemporaryDirectory() as working_folder:
-            finished = hold_at_minimum(execute(notebook_path, Path(working_folder)))
+            finished = settle(execute(notebook_path, Path(working_folder)))
         nbformat.write(finished, notebook_path)
         print(f"{notebook_path.name}: {notebook_path.stat().st_size / 1000:.0f} kB")

@@ -512,6 +512,7 @@ def test_an_experiment_of_several_seeds_writes_down_what_it_was():
     assert experiment.results[0].steps >= 200
 
 
+@pytest.mark.torch
 def test_the_torch_version_says_that_it_has_no_normalization():
     from keras_dqn.pytorch import TorchAgent
 
@@ -519,6 +520,7 @@ def test_the_torch_version_says_that_it_has_no_normalization():
         CartPole(recipe="parallel", weights=None, agent_class=TorchAgent)
 
 
+@pytest.mark.torch
 def test_a_torch_agent_learns_from_rollouts_too():
     from keras_dqn.pytorch import TorchAgent
 
