@@ -126,6 +126,6 @@ def as_batch(state: ArrayLike, shape: tuple[int, ...], name: str) -> np.ndarray:
 def check_states(states: np.ndarray, shape: tuple[int, ...], name: str) -> None:
     """Raise a ValueError unless states are [N, *shape] and finite."""
     if states.shape[1:] != shape:
-        raise ValueError(f"`{name}` must have shape (N, *{shape}). Received: {states.shape}")
+        raise ValueError(f"`{name}`, an observation, must have shape {shape}. Received: {states.shape[1:]}")
     if not all_finite(states):
         raise ValueError(f"`{name}` must hold finite numbers. Received: {states}")

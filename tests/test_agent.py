@@ -84,6 +84,7 @@ def replay_both(fast, literal, replays):
     return largest_difference(fast, literal)
 
 
+@pytest.mark.xla
 def test_compiled_replay_gives_the_weights_of_the_notebooks_calls():
     fast, literal = twins()
     start = fast.learner.read_weights()
@@ -241,6 +242,21 @@ def test_epsilon_is_a_number_that_can_be_set():
     assert agent.epsilon == 0 and len({agent.act(np.zeros(4)) for _ in range(50)}) == 1
     with pytest.raises(ValueError, match="`epsilon` must be a number from 0 to 1. Received: 2"):
         agent.epsilon = 2
+
+
+def test_states_of_any_numbers_are_learned_from():
+    agent = make_agent()
+    agent.remember([0, 1, 2, 3], 0, 1.0, np.array([0, 0.5, 1, 2]), False)
+    agent.remember(np.ones(4, np.float32), 0, 1.0, np.ones(4, bool), False)
+    assert agent.memory.contents().next_state.tolist() == [[0, 0.5, 1, 2], [1, 1, 1, 1]]
+
+
+def test_an_optimizer_may_be_a_name_and_two_outputs_are_refused():
+    assert type(make_agent(optimizer="sgd").learner.optimizer) is keras.optimizers.SGD
+    one = keras.Input((4,))
+    brain = keras.Model(one, [keras.layers.Dense(2)(one), keras.layers.Dense(2)(one)])
+    with pytest.raises(ValueError, match="`brain` must make Q-values .* Received: it has 2 outputs instead of one"):
+        make_agent(brain=brain)
 
 
 @pytest.mark.parametrize("loss", ["huber", "mse"])
@@ -447,7 +463,7 @@ def test_large_numbers_are_not_mistaken_for_infinite_ones():
         ({"updates_before_xla": -1}, "`updates_before_xla` must be a whole number, 0 or more. Received: -1"),
         ({"brain": "24-24"}, "`brain` must be a keras.Model. Received: '24-24'"),
         ({"brain": mlp(4, 3)}, r"`brain` must return one Q-value for each of 2 actions. Received: \(1, 3\)"),
-        ({"brain": mlp(5, 2)}, r"`brain` must take states of shape \(4,\). Received"),
+        ({"brain": mlp(5, 2)}, r"`brain` must make Q-values of states of shape \(4,\). Received"),
         ({"seed": -1}, "`seed`.* Received: -1"),
     ],
 )

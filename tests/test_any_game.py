@@ -1,6 +1,8 @@
 """Any gymnasium environment with vectors for states and discrete actions, and a clear word about every other."""
 
 import sys
+import threading
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -126,3 +128,84 @@ def test_what_is_not_installed_is_named(registered):
     registered(needs_a_simulator)
     with pytest.raises(ValueError, match="cannot make 'Temporary-v0'. Received: .*pip install a-simulator"):
         game_for("Temporary-v0")()
+
+
+# ---------------------------------------------------------------- environments as people write them
+
+
+class Short(gym.Env):
+    """Three steps long; subclasses change one thing."""
+
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
+    info = {}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.observe(), self.info
+
+    def step(self, action):
+        self.steps += 1
+        return self.observe(), 1.0, self.steps == 3, False, {}
+
+    def observe(self):
+        return np.array([0.3, 0.7], np.float32)
+
+
+def trained(env, **options):
+    game = game_for(env)(5, weights=None, weight_backup=None, **options)
+    game.train(progress=False)
+    return game
+
+
+def test_numbers_that_do_not_fit_the_space_are_refused():
+    class Whole(Short):
+        observation_space = gym.spaces.Box(0, 1, (2,), dtype=int)
+
+    class Bytes(Short):
+        observation_space = gym.spaces.Box(0, 255, (2,), np.uint8)
+
+        def observe(self):
+            return np.array([3, 256])
+
+    for env, received in (Whole, r"float32, \[0\.3 0\.7\]"), (Bytes, r"int64, \[  3 256\]"):
+        with pytest.raises(ValueError, match=f"The observation space has the dtype .* Received: {received}"):
+            trained(env)
+
+
+def test_an_observation_of_another_shape_is_said_in_a_line():
+    class Grows(Short):
+        def observe(self):
+            return np.zeros(2 + (self.steps > 1), np.float32)
+
+    with pytest.raises(ValueError, match=r"`next_state`, an observation, must have shape \(2,\). Received: \(3,\)"):
+        trained(Grows)
+
+
+def test_what_makes_an_environment_is_called_again_and_not_copied():
+    class Locked(Short):
+        def __init__(self):
+            self.lock = threading.Lock()
+
+    assert len(trained(Locked, recipe="fast").evaluate(3).scores) == 3
+    with pytest.raises(ValueError, match="cannot be copied to evaluate in. Received: TypeError"):
+        game_for(Locked())(2, weights=None)
+    with pytest.raises(FileNotFoundError, match="prices.csv"):
+        game_for(lambda: Path("prices.csv").read_text())(2, weights=None)
+
+
+def test_a_reset_without_options_and_a_render_mode_of_ones_own():
+    class Old(Short):
+        def reset(self, seed=None):
+            return super().reset(seed=seed)
+
+    trained(Old)
+    game_for("CartPole-v1", render_mode="rgb_array")(2, weights=None, weight_backup=None).train(progress=False)
+
+
+def test_a_mask_that_only_reset_gives_is_refused():
+    class Masked(Short):
+        info = {"action_mask": np.array([1, 0], np.int8)}
+
+    with pytest.raises(ValueError, match=r"`action_mask` must be in the info of `step`.* Received: \[\]"):
+        trained(Masked)

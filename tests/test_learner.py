@@ -89,6 +89,7 @@ def kernel_of(learner):
     return learner.brain.get_weights()[0]
 
 
+@pytest.mark.xla
 def test_each_update_sees_the_one_before():
     learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1.0), "fit_mse")
     # SGD(1) on error**2 / 2 actions moves the taken entry by the error itself, since 2 * error / 2 = error.
@@ -124,6 +125,7 @@ def with_target(brain, **options):
     return Learner(brain, keras.optimizers.SGD(1.0), "fit_mse", **options)
 
 
+@pytest.mark.xla
 def test_the_target_model_is_copied_in_the_middle_of_a_call():
     learner = with_target(table([0, 0], [0, 0]), target_update=2)
     to_the_other = (0, 0, 1, 1.0, 1), (1, 0, 1, 1.0, 0)
@@ -148,6 +150,7 @@ def test_double_picks_with_the_brain_and_values_with_the_target():
     np.testing.assert_allclose(kernel_of(learner), [[2, 0], [5, 1]])
 
 
+@pytest.mark.xla
 @pytest.mark.parametrize(("bads", "updates_before_xla"), [(2, 0), (1, 0), (1, 100)])
 @pytest.mark.parametrize("trouble", [np.nan, np.inf])
 def test_nothing_not_finite_reaches_the_weights(trouble, bads, updates_before_xla):
@@ -180,6 +183,7 @@ def test_a_loss_that_is_infinite_is_found_where_gradients_are_finite():
     np.testing.assert_array_equal(learner.read_weights(), 0)
 
 
+@pytest.mark.xla
 def test_after_an_update_that_fails_those_before_it_count():
     learner = Learner(mlp(2, 2, seed=0), keras.optimizers.SGD(0.1))
     states = np.eye(2, dtype=np.float32)
@@ -211,6 +215,7 @@ def test_batch_normalization_learns_in_updates_and_judges_in_inference():
     np.testing.assert_array_equal(learner.target.variables[2], mean.numpy())
 
 
+@pytest.mark.xla
 def test_traces_once_for_a_given_shape():
     learner = Learner(mlp(2, 2, seed=0), keras.optimizers.Adam())
     for _ in range(3):
@@ -220,6 +225,7 @@ def test_traces_once_for_a_given_shape():
     assert learner.traces == 2
 
 
+@pytest.mark.xla
 def test_xla_takes_over_at_a_count_of_updates():
     """The first updates, one a call, are a plain graph's: the same numbers but for rounding, and on resuming, too."""
     batch = steps((0, 0, 1, 0.9, 1))

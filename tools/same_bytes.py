@@ -57,8 +57,6 @@ def trained() -> dict[str, str]:
 
 def digests_of(checkout: Path) -> dict[str, str]:
     """What `trained` returns with the keras_dqn of a checkout."""
-    if not (checkout / "keras_dqn" / "__init__.py").exists():
-        raise SystemExit(f"There is no keras_dqn in that folder. Received: {checkout}")
     code = "import json, same_bytes; print(json.dumps(same_bytes.trained()))"
     path = os.pathsep.join([str(checkout.resolve()), str(Path(__file__).resolve().parent)])
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
@@ -75,6 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other_checkout", nargs="?", type=Path)
     other = parser.parse_args().other_checkout
+    if other is not None and not (other / "keras_dqn" / "__init__.py").exists():
+        raise SystemExit(f"There is no keras_dqn in that folder. Received: {other}")
     ours = digests_of(HERE)
     if other is None:
         print(json.dumps(ours, indent=4))

@@ -136,6 +136,8 @@ class Agent(NotebookNames, Resumable):
             as_batch(state, self.state_shape, "state"),
             as_batch(next_state, self.state_shape, "next_state"),
         )
+        if state.dtype != np.uint8:  # whatever numbers come: they are learned from in float32
+            state, next_state = state.astype(np.float32), next_state.astype(np.float32)
         whole = as_scalar("action", action)
         if whole not in range(self.action_size) or np.asarray(action).dtype.kind == "f":
             raise ValueError(f"`action` must be a whole number from 0 to {self.action_size - 1}. Received: {action!r}")

@@ -47,7 +47,8 @@ def collect(
     """
     states, info = envs.reset(seed=seed)
     env_ids, active_envs = np.arange(envs.num_envs), None  # those that do more than reset; None for all
-    mask = _mask_of(info, masked)
+    masked = masked and "action_mask" in info
+    mask = _mask_of(info) if masked else None
     while True:
         actions = act(states) if mask is None else act(states, action_mask=mask)
         next_states, raw_rewards, terminated, truncated, info = envs.step(actions)
@@ -56,7 +57,7 @@ def collect(
             terminal = terminated | info["life_lost"]
         if shape_reward is not None:
             rewards = np.asarray(shape_reward(states, actions, raw_rewards, next_states), float)
-        done, mask = terminated | truncated, _mask_of(info, masked)
+        done, mask = terminated | truncated, _mask_of(info) if masked else None
         steps = StepBatch(states, actions, rewards, next_states, terminal, done, env_ids, raw_rewards, mask)
         if active_envs is None:
             yield steps
@@ -66,10 +67,10 @@ def collect(
         states = next_states
 
 
-def _mask_of(info, masked):
+def _mask_of(info):
     """The action masks of an info, [N, actions] bool; where nothing is allowed, as in a terminal state, all is."""
-    if not masked or "action_mask" not in info:
-        return None
+    if "action_mask" not in info:
+        raise ValueError(f"`action_mask` must be in the info of `step` as in that of `reset`. Received: {list(info)}")
     mask = np.asarray(info["action_mask"], bool)
     return mask | ~mask.any(-1, keepdims=True)
 

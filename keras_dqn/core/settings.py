@@ -81,7 +81,7 @@ class LearnerSettings:
             computes it on whole target vectors, divided by the number of actions; or any loss of Keras. By default the
             one that the brain was compiled with, as `fit` computes it, else "fit_mse".
         learning_rate: of Adam; by default 0.001.
-        optimizer: a Keras optimizer with its own clipping, or a function that makes one, instead of Adam.
+        optimizer: a Keras optimizer with its own clipping, its name, or a function that makes one, instead of Adam.
         learning_rate_schedule: the optimizer's learning rate as a function of the steps made, for each replay anew.
         updates_before_xla: where a replay makes one update, a plain graph makes so many of them before XLA compiles the
             function (see `Learner`): a training that is short starts sooner. In PyTorch it makes no difference.

@@ -28,7 +28,7 @@ def make_env(environment: str, render_mode: str | None = None, **options: Any) -
     check_known(environment)
     rendering = {} if render_mode is None else {"render_mode": render_mode}  # many own classes do not take that
     try:
-        return one_hot(gym.make(environment, **rendering, **options))
+        return one_hot(gym.make(environment, **{**options, **rendering}))
     except TypeError as error:
         if not rendering:
             raise
@@ -134,15 +134,15 @@ class OneEnv:
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin a new episode; returns its first state, [1, *state_shape], and info."""
         self._ended, self._steps = False, 0
-        state, info = begun(self.env, seed)
-        return np.array(state, self._dtype)[None], _with_mask(info)
+        state, info = checked_reset(self.env, seed)
+        return _as_observed(state, self._dtype)[None], _with_mask(info)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Do the action, [1] int; the step after an episode's end only begins the next one."""
         if self._ended:
             state, info = self.reset()
             return state, np.zeros(1), _FLAGS[False], _FLAGS[False], info
-        state, reward, terminated, truncated, info = stepped(self.env, actions.item())
+        state, reward, terminated, truncated, info = checked_step(self.env, actions.item())
         self._steps += 1
         if self._steps >= self.max_steps and not terminated:
             truncated = truncated or _limit(self.max_steps)
@@ -151,7 +151,7 @@ class OneEnv:
         if rewards.shape != (1,):
             rewards = np.array([as_scalar("reward", reward)], float)
         return (
-            np.array(state, self._dtype)[None],
+            _as_observed(state, self._dtype)[None],
             rewards,
             _FLAGS[bool(terminated)],
             _FLAGS[bool(truncated)],
@@ -175,7 +175,7 @@ class OneEpisodeEach:
         """Environment i begins with seed + i."""
         self._playing, self._steps = list(range(self.num_envs)), 0
         seeds = [None if seed is None else seed + i for i in self._playing]
-        begins = [begun(env, one) for env, one in zip(self.envs, seeds, strict=True)]
+        begins = [checked_reset(env, one) for env, one in zip(self.envs, seeds, strict=True)]
         self._states = np.array([state for state, _ in begins], self._dtype)
         self._masks = np.array([info["action_mask"] for _, info in begins], bool) if _has_mask(begins[0][1]) else None
         self._terminated, self._truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
@@ -186,7 +186,7 @@ class OneEpisodeEach:
         states, rewards, actions = self._states.copy(), np.zeros(self.num_envs), actions.tolist()
         self._steps += 1
         for i in self._playing:
-            states[i], reward, self._terminated[i], self._truncated[i], info = stepped(self.envs[i], actions[i])
+            states[i], reward, self._terminated[i], self._truncated[i], info = checked_step(self.envs[i], actions[i])
             rewards[i] = reward if isinstance(reward, float) else as_scalar("reward", reward)
             if self._masks is not None:
                 self._masks[i] = info["action_mask"]
@@ -229,7 +229,7 @@ def layers(env: gym.Env) -> Iterator[gym.Env]:
     yield env
 
 
-def begun(env: gym.Env, seed: int | None) -> tuple[Any, dict[str, Any]]:
+def checked_reset(env: gym.Env, seed: int | None) -> tuple[Any, dict[str, Any]]:
     """What `env.reset(seed=seed)` returns, a state and info; a ValueError where it has the interface of old."""
     try:
         began = env.reset(seed=seed)
@@ -242,7 +242,7 @@ def begun(env: gym.Env, seed: int | None) -> tuple[Any, dict[str, Any]]:
     return began
 
 
-def stepped(env: gym.Env, action: Any) -> tuple[Any, ...]:
+def checked_step(env: gym.Env, action: Any) -> tuple[Any, ...]:
     """What `env.step(action)` returns: five values; a ValueError where it has the interface of old."""
     made = env.step(action)
     if len(made) != 5:
@@ -257,6 +257,18 @@ def as_scalar(name: str, value: Any) -> float:
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{name}` must be one number. Received: {value!r}") from error
     return number
+
+
+def _as_observed(state, dtype):
+    """A copy of an observation, in the dtype of its space; a ValueError where its numbers do not fit into that."""
+    observed = np.array(state)
+    if dtype is None or observed.dtype == dtype:
+        return observed
+    with np.errstate(invalid="ignore"):
+        cast = observed.astype(dtype)
+    if np.dtype(dtype).kind in "iub" and not np.array_equal(cast, observed):
+        raise ValueError(f"The observation space has the dtype {np.dtype(dtype)}. Received: {observed.dtype}, {state}")
+    return cast
 
 
 def _dtype(env):

@@ -45,10 +45,10 @@ class OwnGame(AnyGame):
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
         """A copy of the environment."""
-        try:
-            env = copy.deepcopy(self._own)
-        except Exception as error:  # whatever its author keeps in it
-            raise ValueError(f"The environment cannot be copied to evaluate in. Received: {error!r}") from error
+        own = self._own
+        learning = [layer for layer in layers(own) if hasattr(layer, "update_running_mean")]
+        again = not isinstance(self.source, gym.Env) and not learning  # it needs no copy of locks, files and sockets
+        env = one_hot(type(self).source()) if again else _copy(own)
         for layer in layers(env):
             if hasattr(layer, "update_running_mean"):
                 layer.update_running_mean = False
@@ -79,12 +79,22 @@ class OwnGame(AnyGame):
         return _Open(self._own) if self.num_envs == 1 else super().training_env()
 
 
+def _copy(env):
+    try:
+        return copy.deepcopy(env)
+    except Exception as error:  # whatever its author keeps in it
+        raise ValueError(f"The environment cannot be copied to evaluate in. Received: {error!r}") from error
+
+
 def _copies(env, num_envs):
-    return SyncVectorEnv([lambda: copy.deepcopy(env) for _ in range(num_envs)])
+    return SyncVectorEnv([partial(_copy, env) for _ in range(num_envs)])
 
 
 class _Open(gym.Wrapper):
     """An environment that its owner closes."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        return self.env.reset(seed=seed)  # many take no options, and nobody here gives any
 
     def close(self):
         pass

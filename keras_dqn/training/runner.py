@@ -129,7 +129,8 @@ class Runner:
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
         """One new environment."""
-        return make_env(self.environment, render_mode, **self.environment_options)
+        rendering = {} if render_mode is None else {"render_mode": render_mode}
+        return make_env(self.environment, **{**self.environment_options, **rendering})
 
     def training_env(self) -> gym.Env | VectorEnv:
         """What `train` plays in, and closes: an environment, or several as one."""

@@ -42,7 +42,7 @@ def built(
 
     Args:
         objective: makes Q-values of its outputs.
-        optimizer: a Keras optimizer or a function that makes one; by default that of a compiled brain, or an Adam.
+        optimizer: a Keras optimizer, its name, or a function that makes one; by default the compiled brain's, or Adam.
         learning_rate: of that Adam, by default 0.001.
 
     Raises:
@@ -50,7 +50,9 @@ def built(
     """
     if not isinstance(brain, keras.Model):
         raise ValueError(f"`brain` must be a keras.Model. Received: {brain!r}")
-    if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
+    if isinstance(optimizer, str):  # "adam", as Keras's `compile` takes it
+        optimizer = keras.optimizers.get(optimizer)
+    elif optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
         optimizer = optimizer()
     has_optimizer = getattr(brain, "optimizer", None) is not None
     if has_optimizer and learning_rate is not None:
@@ -62,10 +64,13 @@ def built(
         optimizer = optimizer or keras.optimizers.Adam(learning_rate or 0.001, name="adam")
         brain.compile(loss=getattr(brain, "loss", None) or "mse", optimizer=optimizer, auto_scale_loss=False)
     try:
-        q_values = objective.q_values(brain(np.zeros((1, *state_shape), np.float32), training=False))
+        outputs = brain(np.zeros((1, *state_shape), np.float32), training=False)
+        if isinstance(outputs, list | tuple | dict):
+            raise ValueError(f"it has {len(outputs)} outputs instead of one")
+        q_values = objective.q_values(outputs)
         shape, dtype = tuple(q_values.shape), keras.backend.standardize_dtype(q_values.dtype)
     except Exception as error:  # each backend has its own
-        raise ValueError(f"`brain` must take states of shape {state_shape}. Received: {error}") from error
+        raise ValueError(f"`brain` must make Q-values of states of shape {state_shape}. Received: {error}") from error
     if shape != (1, action_size):
         raise ValueError(f"`brain` must return one Q-value for each of {action_size} actions. Received: {shape}")
     if dtype != "float32":

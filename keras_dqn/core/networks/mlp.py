@@ -42,7 +42,7 @@ def mlp(
     Raises ValueError for an unknown initializer or normalization, or the latter without relu.
     """
     if normalization is not None and (normalization != "layer" or activation != "relu"):
-        received = f"{normalization!r} with {activation!r}"
+        received = f"{normalization!r} with the activation {activation!r}"
         raise ValueError(f'`normalization` must be None, or "layer" before relu. Received: {received}')
     if initializer not in ("glorot", "torch"):
         raise ValueError(f'`initializer` must be "glorot" or "torch". Received: {initializer!r}')
