@@ -5,7 +5,7 @@ import time
 from collections import deque
 from itertools import islice
 
-from keras_dqn import play
+from keras_dqn import interact
 
 median = statistics.median
 
@@ -29,7 +29,9 @@ def ratio(first, second):
 
 def learning(runner, envs=None):
     """The loop of a runner, its first update made."""
-    loop = play(runner.agent, envs or runner.make_env(), runner.replay_every, seed=0, shape_reward=runner.shape_reward)
+    loop = interact(
+        runner.agent, envs or runner.make_env(), runner.replay_every, seed=0, shape_reward=runner.shape_reward
+    )
     next(step for step in loop if step.losses is not None)
     return loop
 

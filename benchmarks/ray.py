@@ -9,7 +9,7 @@ from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from benchmarks.measure import median, seconds, steps_a_second
-from keras_dqn import Agent, Breakout, CartPole, play, train_seeds
+from keras_dqn import Agent, Breakout, CartPole, interact, train_seeds
 from keras_dqn.core.networks.atari import nature_cnn
 from keras_dqn.ray.cluster import check_installed, joined, own_folder
 from keras_dqn.ray.fleet import Fleet
@@ -43,7 +43,7 @@ def one_actor(repeats, steps=2000):
         for speeds, envs_of in (here, lambda game: game.make_envs(GAMES)), (there, partial(fleet_of, actors=1)):
             game = Breakout(recipe="nature", **options)
             envs = envs_of(game)
-            speeds.append(steps_a_second(play(game.agent, envs, 8, seed=0, learn=False), steps))
+            speeds.append(steps_a_second(interact(game.agent, envs, 8, seed=0, learn=False), steps))
             envs.close()
     yield "8 games of Breakout here, nothing learned", f"{median(here):,.0f} steps/s"
     yield "the same on one actor", f"{median(there):,.0f} steps/s"
@@ -69,7 +69,7 @@ def taken_in(actors, span, memory_size):
     agent = Agent(FRAMES, 4, None, seed=0, network=nature_cnn, memory_size=memory_size, store_frames=True)
     fleet = Fleet(Sleeping, First(), GAMES * actors, actors, action_size=4, stack=FRAMES[0])
     try:
-        loop = play(agent, fleet, 8, seed=0, learn=False)
+        loop = interact(agent, fleet, 8, seed=0, learn=False)
         next(loop)
         while fleet.alive < fleet.actors or fleet.steps < agent.memory.capacity:
             next(loop)

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 
 from benchmarks.measure import cpu_seconds, go_on, learning, median, ratio, seconds, steps_a_second
-from keras_dqn import Agent, CartPole, Learner, Transition, play
+from keras_dqn import Agent, CartPole, Learner, Transition, interact
 from keras_dqn.backend import keras
 from keras_dqn.core.exploration import Linear
 from keras_dqn.core.networks.mlp import mlp
@@ -21,7 +21,7 @@ import time
 from keras_dqn import CartPole, play
 started = time.process_time()
 runner = CartPole(1, recipe="fast", weights=None, weight_backup=None, seed=0)
-next(step for step in play(runner.agent, runner.make_env(), runner.replay_every, seed=0) if step.losses is not None)
+next(step for step in interact(runner.agent, runner.make_env(), runner.replay_every, seed=0) if step.losses is not None)
 print(time.process_time() - started)
 """
 CLEANRL = {  # the settings of CleanRL's DQN, where there is one environment
@@ -73,7 +73,7 @@ def loops(repeats, steps=10_000):
         agent.exploration_rate = 0.1
         ours, bare = [], []
         for _ in range(repeats):
-            ours.append(steps_a_second(play(agent, make(), seed=0, learn=False), steps))
+            ours.append(steps_a_second(interact(agent, make(), seed=0, learn=False), steps))
             bare.append(steps / seconds(partial(random_steps, make(), steps // num_envs)))
         yield f"act, step, remember in {name}", f"{median(ours):,.0f} steps/s"
         yield "bare steps with random actions", f"{median(bare):,.0f} steps/s"
@@ -185,7 +185,7 @@ def training_seconds(runner, steps=1000):
 
 def filled(agent):
     """The agent, 500 steps in its memory."""
-    go_on(play(agent, make_env("CartPole-v1"), seed=0, learn=False), 500)
+    go_on(interact(agent, make_env("CartPole-v1"), seed=0, learn=False), 500)
     return agent
 
 

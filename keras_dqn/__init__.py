@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # for editors and type checkers; when the package runs, a nam
     from keras_dqn import pytorch as pytorch
     from keras_dqn.core.agent import Agent as Agent
     from keras_dqn.core.learner import Learner as Learner
-    from keras_dqn.core.loop import play as play
+    from keras_dqn.core.loop import interact as interact
     from keras_dqn.core.memory.frames import FrameMemory as FrameMemory
     from keras_dqn.core.memory.replay import ReplayMemory as ReplayMemory
     from keras_dqn.core.transition import Transition as Transition
@@ -70,7 +70,7 @@ _HOMES = {  # public name: its module, imported when the name is first used
     "evaluate": "training.evaluate",
     "game_for": "games.any_game",
     "load_weights": "files.weights",
-    "play": "core.loop",
+    "interact": "core.loop",
     "play_here": "playable.page",
     "save_weights": "files.weights",
     "show_animation": "show.notebook",

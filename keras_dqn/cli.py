@@ -21,7 +21,7 @@ from typing import NoReturn
 from keras_dqn import config
 from keras_dqn.checks import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, check_name, members
 from keras_dqn.core.settings import ExplorationSettings, LearnerSettings, MemorySettings
-from keras_dqn.files.atomic import check_writable
+from keras_dqn.files.atomic import check_writable, copied_beside
 from keras_dqn.games import ANY_RECIPES, GAMES, IN_A_WINDOW, ON_A_PAGE, WITH_A_RUNNER
 from keras_dqn.training.settings import GameSettings, TrainSettings
 from keras_dqn.version import __version__
@@ -118,6 +118,7 @@ def train(options: SimpleNamespace) -> None:
         runner.train(progress=not options.quiet, checkpoints=_checkpoints(options, runner), **told)
     finally:  # as the weights, whatever ends it; but nothing that it made, nothing that is replaced
         if options.history is not None and runner.agent.steps:
+            _keep_what_was_there(options.history, options)
             runner.history.save(options.history)
             print(f"History: {options.history}")
     print(_summary(runner, options.stop_score, time.perf_counter() - began))
@@ -129,8 +130,15 @@ def train(options: SimpleNamespace) -> None:
         print(f"Best weights: {runner.best_backup}, mean score {runner.best_score:.1f}")
     if options.plot is not None:
         shown = {"solved_score": runner.solved_score, "title": runner.environment}
+        _keep_what_was_there(options.plot, options)
         plots.save_figure(plots.learning_curve(runner.history, **shown), options.plot)
         print(f"Learning curve: {options.plot}")
+
+
+def _keep_what_was_there(path, options):
+    """Keep a file of another training that this one replaces; one that goes on replaces its own."""
+    if Path(path).exists() and not options.resume and (kept := copied_beside(Path(path))):
+        print(f"{path} of before is kept as {kept}")
 
 
 def compare(options: SimpleNamespace) -> None:

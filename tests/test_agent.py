@@ -283,6 +283,18 @@ def test_one_rule_for_losses(loss):
     assert largest_difference(fast, literal) < 1e-5
 
 
+def test_acting_after_a_literal_replay_or_a_callback_uses_the_new_weights():
+    agent = make_agent()
+    fill(agent)
+    states = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    agent.act_batch(states)
+    agent.replay_as_written(8)
+    np.testing.assert_allclose(agent.learner.q_values(states), agent.brain(states), rtol=1e-4, atol=1e-5)
+    agent.brain.set_weights([weight + 0.1 for weight in agent.brain.get_weights()])
+    expected = np.asarray(agent.brain(states)).argmax(-1)
+    assert [agent.act(state, 0.0) for state in states] == expected.tolist()
+
+
 def test_explores_as_often_as_epsilon_says_and_evenly():
     agent = Agent(4, 5, weight_backup=None, seed=0)
     states = np.zeros((40_000, 4), np.float32)

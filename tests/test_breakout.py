@@ -15,7 +15,7 @@ from keras_dqn.core.transition import Transition
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, cropped
 from keras_dqn.games.breakout import HACKATHON2018, Breakout, clipped
 from keras_dqn.training.evaluate import evaluate_together
-from keras_dqn.training.runner import play
+from keras_dqn.training.runner import interact
 from tests.environments import Counter
 from tests.films import decode
 
@@ -297,7 +297,7 @@ def test_what_is_remembered_is_what_the_games_showed():
         return result
 
     games.step = watched
-    for happened in play(agent, games, 8, seed=0, learn=False, shape_reward=clipped):
+    for happened in interact(agent, games, 8, seed=0, learn=False, shape_reward=clipped):
         if happened.steps > 700:
             break
     batch = agent.memory.sample(300)
@@ -323,7 +323,7 @@ def test_the_target_model_is_copied_every_so_many_episodes():
     agent = Agent(2, 2, weight_backup=None, seed=0, target_update_episodes=3, double=True)
     brain, target = agent.learner.brain, agent.learner.target
     copies, episodes = [], 0
-    for happened in play(agent, Counter((2, -2)), 1, learn=False):
+    for happened in interact(agent, Counter((2, -2)), 1, learn=False):
         brain.layers[0].bias.assign_add(np.ones(24))  # as if it had learned
         episodes += len(happened.episodes)
         copies.append(bool(np.all(target.variables[1] == brain.layers[0].bias - 1)))

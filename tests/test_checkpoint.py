@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_dqn import Agent, CartPole, CheckpointError, Checkpoints, MountainCar, play
+from keras_dqn import Agent, CartPole, CheckpointError, Checkpoints, MountainCar, interact
 from keras_dqn.backend import keras
 from keras_dqn.training import checkpoint
 from keras_dqn.training.checkpoint import Progress, SaveCheckpoints, bytes_needed
@@ -96,7 +96,7 @@ def test_what_goes_on_is_bit_for_bit_what_would_have_gone_on(make, capsys):
     np.testing.assert_array_equal(history.update_losses, first.history.update_losses)
     for one in (first, second):
         envs = one.make_envs(one.num_envs)
-        for step in play(one.agent, envs, one.replay_every, seed=7, shape_reward=one.shape_reward):
+        for step in interact(one.agent, envs, one.replay_every, seed=7, shape_reward=one.shape_reward):
             if step.steps >= 60:
                 break
         envs.close()

@@ -106,6 +106,15 @@ def test_histories_are_drawn(its_folder, monkeypatch):
     assert labels == [["history", "other"], ["a/history.json", "b/history.json"]]
 
 
+def test_files_of_an_earlier_training_are_kept(capsys):
+    train = ["train", "cartpole", "--episodes", "1", "--weights", "none", "--quiet", "--history", "h.json"]
+    for seed in "1", "2":
+        main([*train, "--plot", "c.png", "--seed", seed])
+    assert "h.json of before is kept as h_before.json" in capsys.readouterr().out
+    old, new = History.load("h_before.json"), History.load("h.json")
+    assert old[0][:2] != new[0][:2] and Path("c_before.png").exists()
+
+
 def test_what_ends_a_training_early_leaves_its_history(monkeypatch, capsys):
     def comments(runner, history):
         raise KeyboardInterrupt

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import FlattenObservation, NormalizeObservation, TimeLimit
 
-from keras_dqn import Agent, evaluate, game_for, play
+from keras_dqn import Agent, evaluate, game_for, interact
 from keras_dqn.core.exploration import Linear
 from keras_dqn.core.loop import collect
 from keras_dqn.environments.vector import as_vector, make_vector_env
@@ -32,7 +32,7 @@ class InPlace(Counter):
 
 def test_observations_are_copied_and_have_the_dtype_of_the_space():
     agent = Agent(2, 2, None, seed=0)
-    loop = play(agent, InPlace((3,)), learn=False)
+    loop = interact(agent, InPlace((3,)), learn=False)
     for _ in range(6):
         next(loop)
     stored = agent.memory.contents()
@@ -55,7 +55,7 @@ class NumbersInArrays(Counter):
 
 def test_an_array_of_one_number_is_that_number():
     agent = Agent(2, 2, None, seed=0)
-    loop = play(agent, NumbersInArrays((3,)), learn=False)
+    loop = interact(agent, NumbersInArrays((3,)), learn=False)
     episodes = [episode for _ in range(6) for episode in next(loop).episodes]
     assert [episode.score for episode in episodes] == [6, 36]
     assert agent.memory.contents().reward.tolist() == [1, 2, 3, 11, 12, 13]
@@ -116,7 +116,7 @@ class Old:
 @pytest.mark.parametrize(("env", "received"), [(Old(), "ndarray from `reset`"), (Old(True), "4 values from `step`")])
 def test_the_old_interface_is_named_with_the_shim(env, received):
     with pytest.raises(ValueError, match=rf"shimmy.* Received: {received}") as raised:
-        next(play(Agent(2, 2, None), env, learn=False))
+        next(interact(Agent(2, 2, None), env, learn=False))
     assert "\n" not in str(raised.value)
 
 
@@ -153,7 +153,7 @@ class Masked(Counter):
 def test_no_forbidden_action_is_taken(options, num_envs, epsilon):
     agent = Agent(2, 3, None, seed=0, exploration_rate=epsilon, **options)
     env = Masked((7,)) if num_envs == 1 else gym.vector.SyncVectorEnv([lambda: Masked((7,))] * num_envs)
-    loop = play(agent, env, learn=False)
+    loop = interact(agent, env, learn=False)
     for _ in range(100):
         next(loop)
     stored = agent.memory.contents()
@@ -167,7 +167,7 @@ def test_no_forbidden_action_is_taken(options, num_envs, epsilon):
 def test_the_target_is_the_best_of_those_allowed(double):
     target = {"double": True, "target_update": 1000} if double else {}
     agent = Agent(2, 3, None, seed=0, gamma=0.5, sample_batch_size=8, minibatch_size=8, loss="huber", **target)
-    loop = play(agent, Masked((7,)), learn=False)
+    loop = interact(agent, Masked((7,)), learn=False)
     for _ in range(20):
         next(loop)
     batch = agent.memory.sample(1, 8)

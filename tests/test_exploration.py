@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from keras_dqn import Agent, play
+from keras_dqn import Agent, interact
 from keras_dqn.core.exploration import Blocks, Exponential, HeldEpsilonGreedy, Linear
 from tests.environments import Counter
 
@@ -76,7 +76,7 @@ def test_a_training_ends_what_the_one_before_held():
     agent = Agent(2, 2, weight_backup=None, hold_random_actions=1000, exploration_rate=1.0, seed=0)
     for _ in range(2):
         actions = []
-        loop = play(agent, Watched(actions), learn=False)
+        loop = interact(agent, Watched(actions), learn=False)
         for _ in range(14):
             next(loop)
         ends = np.cumsum([4, 4, 4])

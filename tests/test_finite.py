@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
 
-from keras_dqn import Agent, play
+from keras_dqn import Agent, interact
 from keras_dqn.backend import keras
 from keras_dqn.checks import all_finite
 from keras_dqn.core.transition import StepBatch
@@ -95,7 +95,7 @@ class Overflows(Counter):
 def test_the_loop_of_one_and_of_many(n_step):
     for env in (Overflows((9,)), SyncVectorEnv([lambda: Counter((9,)), lambda: Overflows((9,))])):
         agent = Agent(2, 2, weight_backup=None, n_step=n_step, seed=0)
-        loop = play(agent, env, learn=False)
+        loop = interact(agent, env, learn=False)
         next(loop), next(loop)
         before = agent.memory.snapshot()
         with pytest.raises(ValueError, match="`reward` must be finite"):
@@ -107,7 +107,7 @@ def test_the_loop_of_one_and_of_many(n_step):
 
 def test_shaped_rewards_are_looked_at_and_true_ones_are_not_learned_from():
     agent = Agent(2, 2, weight_backup=None, seed=0)
-    loop = play(agent, Counter((9,)), learn=False, shape_reward=lambda s, a, r, n: r * BEYOND)
+    loop = interact(agent, Counter((9,)), learn=False, shape_reward=lambda s, a, r, n: r * BEYOND)
     with pytest.raises(ValueError, match="`reward` must be finite"):
         next(loop)
     assert len(agent.memory) == 0

@@ -17,7 +17,7 @@ import pytest
 
 import keras_dqn
 from keras_dqn import CartPole
-from keras_dqn.core.loop import play
+from keras_dqn.core.loop import interact
 
 MAX_CODE_LINES = 7_400  # without docstrings, comments and blanks
 MAX_LINES = 11_700
@@ -214,7 +214,7 @@ def corridor():
         if event == "call" and code.co_filename in names and not code.co_name.startswith("<"):  # "<lambda>"
             calls.add((ours(frame.f_back), ours(frame)))
 
-    steps = play(game.agent, gym.make("CartPole-v1"), replay_every=1, seed=0)
+    steps = interact(game.agent, gym.make("CartPole-v1"), replay_every=1, seed=0)
     while not game.agent.learner.updates:
         calls.clear()
         sys.setprofile(record)

@@ -4,7 +4,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from keras_dqn import Agent, play
+from keras_dqn import Agent, interact
 from keras_dqn.core.counting import Every
 from keras_dqn.core.episode_stats import EpisodeStats
 from keras_dqn.core.loop import collect
@@ -98,7 +98,7 @@ def test_masks_that_are_not_heeded_are_not_seen():
     for steps in first(3, collect(lambda states: zeros(states), Told(action_mask=masks), masked=False)):
         assert steps.action_mask is None
     agent = Listener(mask_actions=False)
-    first(2, play(agent, Told(action_mask=masks), learn=False))
+    first(2, interact(agent, Told(action_mask=masks), learn=False))
     assert [heard for heard in agent.heard if not isinstance(heard, str)] == [None, None]
 
 
@@ -131,7 +131,7 @@ def test_shaped_rewards_are_of_this_step_and_scores_are_of_the_true_ones():
     assert asked == [(0, 0, 10, 1), (1, 0, 20, 2)]
     assert [step.reward.tolist() for step in steps] == [[-1, -10], [-2, -20]]
     assert [step.raw_reward.tolist() for step in steps] == [[1, 10], [2, 20]]
-    (episode,) = first(3, play(Listener(), Told(), learn=False, shape_reward=shape))[-1].episodes
+    (episode,) = first(3, interact(Listener(), Told(), learn=False, shape_reward=shape))[-1].episodes
     assert (episode.score, episode.length) == (1 + 2 + 3, 3)
 
 
@@ -140,7 +140,7 @@ def test_shaped_rewards_are_of_this_step_and_scores_are_of_the_true_ones():
 
 def test_an_agent_begins_new_episodes_before_it_acts():
     agent = Listener()
-    first(2, play(agent, Counter((5,)), 1))
+    first(2, interact(agent, Counter((5,)), 1))
     assert agent.heard == ["begin", None, "replay", None, "replay"]
 
 
@@ -148,32 +148,32 @@ def test_weights_that_somebody_assigned_are_acted_on():
     agent = Agent(2, 2, weight_backup=None, seed=0, exploration_rate=0.0, exploration_min=0.0)
     for bias in ([0, 1000], [1000, 0]):
         agent.brain.layers[-1].bias.assign(bias)
-        first(3, play(agent, Counter((9,)), learn=False))
+        first(3, interact(agent, Counter((9,)), learn=False))
     assert agent.memory.contents().action.tolist() == [1, 1, 1, 0, 0, 0]
     assert agent.steps == 6
 
 
 def test_steps_and_episodes_of_all_environments_count():
     agent = Agent(2, 3, weight_backup=None, seed=0)
-    happened = first(5, play(agent, Told(), learn=False))
+    happened = first(5, interact(agent, Told(), learn=False))
     assert agent.steps == happened[-1].steps == 9 and agent.episodes == 1
 
 
 def test_epsilon_of_an_episode_is_that_of_its_last_step():
-    happened = first(6, play(Listener(), Counter((3,)), 1))
+    happened = first(6, interact(Listener(), Counter((3,)), 1))
     assert [episode.epsilon for step in happened for episode in step.episodes] == [1 / 4, 1 / 32]
 
 
 def test_all_losses_of_a_step_are_heard():
     envs = SyncVectorEnv([lambda: Counter((9,)) for _ in range(6)])
-    happened = first(2, play(Listener([[1, 2], None, [3]]), envs, 2))
+    happened = first(2, interact(Listener([[1, 2], None, [3]]), envs, 2))
     np.testing.assert_array_equal(happened[0].losses, np.array([1, 2, 3], np.float32))
     assert happened[1].losses is None and [step.steps for step in happened] == [6, 12]
 
 
 def test_episodes_that_end_together_each_earn_a_replay():
     agent = Listener()
-    first(7, play(agent, SyncVectorEnv([lambda: Counter((3,)) for _ in range(2)])))
+    first(7, interact(agent, SyncVectorEnv([lambda: Counter((3,)) for _ in range(2)])))
     assert agent.heard.count("replay") == 4
 
 

@@ -6,7 +6,7 @@ from gymnasium.vector import SyncVectorEnv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_dqn import Agent, play
+from keras_dqn import Agent, interact
 from keras_dqn.core.memory.n_step import NStep
 from keras_dqn.core.memory.replay import OneStep
 from keras_dqn.core.transition import StepBatch
@@ -66,7 +66,7 @@ def test_the_loop_stores_what_the_definition_says(n, lengths, num_envs):
     agent = Agent.__new__(Agent)  # its memory and n-step part alone: a network a case would take minutes
     agent.__dict__.update(_loop_parts(n, gamma))
     envs = SyncVectorEnv([lambda i=i: Counter(lengths[i:] + lengths[:i]) for i in range(num_envs)])
-    loop = play(agent, envs, learn=False)
+    loop = interact(agent, envs, learn=False)
     for _ in range(25):
         next(loop)
     stored = agent.memory.contents()
@@ -95,7 +95,7 @@ _AGENTS = {}
 
 def test_n_step_transitions_survive_the_wrap_around():
     agent = Agent(2, 2, weight_backup=None, n_step=3, memory_size=32, seed=0)
-    loop = play(agent, Counter((5, -4)), learn=False)
+    loop = interact(agent, Counter((5, -4)), learn=False)
     for _ in range(300):
         next(loop)
     stored = agent.memory.contents()
@@ -108,7 +108,7 @@ def test_n_step_transitions_survive_the_wrap_around():
 def test_transitions_do_not_span_two_trainings():
     agent = Agent(2, 2, weight_backup=None, n_step=3, seed=0)
     for _ in range(2):  # the first is left in the middle of an episode
-        loop = play(agent, Counter((5, -4)), learn=False)
+        loop = interact(agent, Counter((5, -4)), learn=False)
         for _ in range(4):
             next(loop)
     stored = agent.memory.contents()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import keras_dqn
-from keras_dqn import Agent, WeightFileError, compare, load_weights, play, train_seeds
+from keras_dqn import Agent, WeightFileError, compare, interact, load_weights, train_seeds
 from keras_dqn.__main__ import main
 from keras_dqn.backend import keras, tf
 from keras_dqn.core.learner import Learner
@@ -236,7 +236,7 @@ def test_the_same_seed_gives_the_same_exploration_and_sampling_and_no_draw_of_ot
     agents = [Agent(2, 2, weight_backup=None, seed=7), TorchAgent(2, 2, weight_backup=None, seed=7)]
     assert torch.equal(torch.random.get_rng_state(), global_draws)
     for agent in agents:
-        loop = play(agent, Counter(), seed=0, learn=False)
+        loop = interact(agent, Counter(), seed=0, learn=False)
         next(step for step in loop if step.steps >= 200)  # epsilon is 1: every action is a draw
     contents = [agent.memory.contents() for agent in agents]
     samples = [agent.memory.sample(1, 64) for agent in agents]
@@ -251,7 +251,7 @@ def test_with_the_same_weights_and_seed_both_agents_play_the_same_game():
     brain.load_state_dict(to_state_dict(agent.brain))
     torch_agent = TorchAgent(4, 2, brain=brain, optimizer=keras.optimizers.Adam(0.001), **options)
     for each in agent, torch_agent:
-        loop = play(each, make_env("CartPole-v1"), seed=0)
+        loop = interact(each, make_env("CartPole-v1"), seed=0)
         next(step for step in loop if step.steps >= 200)  # longer, and rounding would one day tip an action
     assert agent.learner.updates == torch_agent.learner.updates > 5
     for first, second in zip(agent.memory.contents(), torch_agent.memory.contents(), strict=True):
@@ -283,7 +283,7 @@ def test_trains_in_the_same_loop(options):
     replay_every = options.pop("replay_every", "episode")
     agent = make_agent(**options)
     start = agent.learner.read_weights()
-    losses = [step.losses for step in itertools.islice(play(agent, make_env("CartPole-v1"), replay_every, 0), 300)]
+    losses = [step.losses for step in itertools.islice(interact(agent, make_env("CartPole-v1"), replay_every, 0), 300)]
     losses = np.concatenate([each for each in losses if each is not None])
     assert len(losses) == agent.learner.updates > 0 and np.isfinite(losses).all()
     assert not np.array_equal(agent.learner.read_weights(), start)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_dqn import Agent, CartPole, Learner, Transition, game_for, play, train_seeds
+from keras_dqn import Agent, CartPole, Learner, Transition, game_for, interact, train_seeds
 from keras_dqn.backend import keras
 from keras_dqn.core.exploration import OverTraining
 from keras_dqn.core.memory.rollout import RolloutMemory, lambda_return
@@ -303,7 +303,7 @@ def trained(steps, envs=2, **options):
     """An agent after so many rounds of CartPoles, with the losses of its updates."""
     agent = Agent(4, 2, **{**ROLLOUT, **options})
     losses = []
-    for step in play(agent, make_vector_env("CartPole-v1", envs), agent.memory.capacity, seed=3):
+    for step in interact(agent, make_vector_env("CartPole-v1", envs), agent.memory.capacity, seed=3):
         if step.losses is not None:
             losses.append(step.losses)
         if step.steps >= steps:
@@ -322,7 +322,7 @@ def test_the_loop_gives_the_memory_what_the_acting_pass_said():
     agent = Agent(4, 2, **ROLLOUT)
     asked = []
     agent.memory.q_values = lambda states: asked.append(len(states)) or agent.q_values(states)
-    loop = play(agent, make_vector_env("CartPole-v1", 2), 1000, seed=3)  # never learns
+    loop = interact(agent, make_vector_env("CartPole-v1", 2), 1000, seed=3)  # never learns
     for _ in range(6):
         next(loop)
     arrays = agent.memory._arrays
@@ -355,7 +355,7 @@ def test_the_fast_replay_is_the_literal_one():
     for method in ("replay", "replay_as_written"):
         agent = Agent(4, 2, **{**ROLLOUT, "minibatch_size": 1, "epochs": 1})
         agent.replay_as_asked, agent.replay = getattr(agent, method), lambda: None
-        for step in play(agent, make_vector_env("CartPole-v1", 2), 16, seed=3):
+        for step in interact(agent, make_vector_env("CartPole-v1", 2), 16, seed=3):
             if step.steps >= 16:
                 break
         losses = agent.replay_as_asked()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from keras_dqn import Agent, CartPole, Evaluation, WeightFileError, evaluate, load_weights, play, save_weights
+from keras_dqn import Agent, CartPole, Evaluation, WeightFileError, evaluate, interact, load_weights, save_weights
 from keras_dqn.backend import keras
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.environments.vector import make_env, make_vector_env
@@ -34,7 +34,7 @@ def take(loop, steps):
 
 def test_every_transition_is_remembered_as_it_was():
     agent = counting_agent()
-    take(play(agent, Counter((3, -2))), 8)
+    take(interact(agent, Counter((3, -2))), 8)
     stored = agent.memory.contents()
     assert stored.state.tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [2, 0], [2, 1], [2, 2]]
     # The final observation is the episode's own, truncated or terminated, never the next one's first.
@@ -45,7 +45,7 @@ def test_every_transition_is_remembered_as_it_was():
 
 
 def test_scores_and_lengths_are_right():
-    happened = take(play(counting_agent(), Counter((3, -2, 1))), 9)
+    happened = take(interact(counting_agent(), Counter((3, -2, 1))), 9)
     episodes = [episode for step in happened for episode in step.episodes]
     assert [(episode.score, episode.length) for episode in episodes] == [(6, 3), (23, 2), (21, 1), (96, 3)]
     assert [len(step.episodes) for step in happened if step.episodes] == [1, 1, 1, 1]
@@ -57,7 +57,7 @@ def test_many_environments_give_the_transitions_of_each(num_envs):
     envs = SyncVectorEnv([lambda i=i: Counter(lengths[i]) for i in range(num_envs)])
     agent, rounds, step = counting_agent(memory_size=200), [], envs.step
     envs.step = lambda actions: rounds.append(actions) or step(actions)
-    happened = take(play(agent, envs), 60)
+    happened = take(interact(agent, envs), 60)
     stored = agent.memory.contents()
     got = sorted(zip(stored.state.tolist(), stored.next_state.tolist(), stored.reward, stored.discount, strict=True))
     expected = []
@@ -79,7 +79,7 @@ def test_many_environments_give_the_transitions_of_each(num_envs):
 def test_the_vectorised_cartpole_counts_as_the_single_one_does():
     envs = make_vector_env("CartPole-v1", 4)
     agent = Agent(4, 2, weight_backup=None, seed=0, memory_size=5000)
-    happened = take(play(agent, envs, seed=0), 1000)
+    happened = take(interact(agent, envs, seed=0), 1000)
     for step in happened:
         for episode in step.episodes:
             assert episode.score == episode.length  # +1 a step, the rounds that only reset not counted
@@ -89,7 +89,7 @@ def test_the_vectorised_cartpole_counts_as_the_single_one_does():
 def test_truncation_at_the_time_limit_of_cartpole_bootstraps():
     agent = CartPole(1, weights=None, weight_backup=None, seed=0).agent
     agent.act_batch = lambda states: (states @ [0.0, 0.3, 3.0, 1.0] > 0).astype(int)  # balances
-    happened = take(play(agent, make_env("CartPole-v1"), seed=0), 500)
+    happened = take(interact(agent, make_env("CartPole-v1"), seed=0), 500)
     assert happened[-1].episodes[0].score == 500
     np.testing.assert_allclose(agent.memory.contents().discount, 0.95)
 
@@ -98,18 +98,18 @@ def test_replays_once_an_episode_or_every_n_steps():
     for replay_every, expected in [("episode", [3, 5, 8, 10]), (4, [4, 8]), (1, list(range(1, 11))), (3, [3, 6, 9])]:
         agent, replays = counting_agent(), []
         agent.replay = lambda agent=agent, replays=replays: replays.append(len(agent.memory))
-        take(play(agent, Counter((3, -2)), replay_every), 10)
+        take(interact(agent, Counter((3, -2)), replay_every), 10)
         assert replays == expected
     agent = counting_agent()
     agent.replay = None  # would raise
-    take(play(agent, Counter(), learn=False), 10)
+    take(interact(agent, Counter(), learn=False), 10)
 
 
 def test_replays_several_times_where_many_environments_earn_it():
     agent, replays = counting_agent(), []
     agent.replay = lambda: replays.append(len(agent.memory))
     envs = SyncVectorEnv([lambda: Counter((-50,)) for _ in range(6)])
-    take(play(agent, envs, replay_every=4), 12)
+    take(interact(agent, envs, replay_every=4), 12)
     assert replays == [6, 12, 12]
 
 
@@ -121,7 +121,7 @@ def test_losses_belong_to_the_episode_they_were_made_in():
         return None if loss is None else np.array(loss, np.float32)
 
     agent.replay = replay
-    happened = take(play(agent, Counter((2,))), 8)
+    happened = take(interact(agent, Counter((2,))), 8)
     episodes = [episode for step in happened for episode in step.episodes]
     np.testing.assert_equal([episode.loss for episode in episodes], [2, 10, np.nan, 5])
 
@@ -136,9 +136,9 @@ def test_a_learning_rate_that_follows_a_schedule_is_not_changed():
 def test_refuses_vector_environments_it_would_misread():
     same_step = SyncVectorEnv([Counter], autoreset_mode=AutoresetMode.SAME_STEP)
     with pytest.raises(ValueError, match="NEXT_STEP. Received: AutoresetMode.SAME_STEP"):
-        next(play(counting_agent(), same_step))
+        next(interact(counting_agent(), same_step))
     with pytest.raises(ValueError, match="`replay_every`.* Received: 0"):
-        next(play(counting_agent(), Counter(), replay_every=0))
+        next(interact(counting_agent(), Counter(), replay_every=0))
 
 
 class Broken(Counter):
@@ -159,7 +159,7 @@ class Broken(Counter):
 def test_a_number_that_is_none_is_found_before_it_is_stored(trouble):
     agent = counting_agent()
     with pytest.raises(ValueError, match=r"(`next_state` must hold|`reward` must be) finite.* Received: "):
-        take(play(agent, Broken(**trouble)), 10)
+        take(interact(agent, Broken(**trouble)), 10)
     assert len(agent.memory) == 4
 
 

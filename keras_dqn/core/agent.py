@@ -76,17 +76,14 @@ class Agent(NotebookNames, Resumable):
         self.state_shape = tuple(np.atleast_1d(state_size).tolist())
         self.weight_backup = None if weight_backup is None else Path(weight_backup)
         network_seed, memory_seed, exploration_seed = seed_sequence(seed).spawn(3)
-        if memory is None:
-            memory = _make_memory(self.settings, memory_seed, self._newest_q_values)
-        self.memory = memory
-        exploration = self.settings.exploration
-        self.epsilon_schedule = _make_epsilon_schedule(exploration)
-        self.policy = epsilon_greedy(self.action_size, exploration.hold_random_actions, exploration_seed)
+        self.memory = _make_memory(self.settings, memory_seed, self._newest_q_values) if memory is None else memory
+        self.epsilon_schedule = _make_epsilon_schedule(self.settings.exploration)
+        hold = self.settings.exploration.hold_random_actions
+        self.policy = epsilon_greedy(self.action_size, hold, exploration_seed)
         self.learner = self.make_learner(brain, network, network_seed)
         self._n_step = self.settings.memory.n_step
         self._reward_limit = LARGEST / self._n_step**2
-        self.steps = 0  # remembered since exploration began
-        self.episodes = 0  # ended ones
+        self.steps = self.episodes = 0  # remembered since exploration began; ended ones
         self._awaits_first_terminal = self.settings.memory.wait_for_terminal
         self._last_q_values = None  # [N, actions], of the states that were acted in last
         self._last_checked_states = None  # the next states that were remembered last, mostly the next step's states
@@ -101,8 +98,8 @@ class Agent(NotebookNames, Resumable):
         """The learner of a brain; the agent of another library makes another."""
         from keras_dqn.core.learner import make_learner
 
-        sizes, bootstraps = (self.state_shape, self.action_size), self.memory.bootstraps
-        return make_learner(brain, network, *sizes, self.settings.learner, seed, bootstraps)
+        own = self.state_shape, self.action_size, self.settings.learner, seed, self.memory.bootstraps
+        return make_learner(brain, network, *own)
 
     # ---------------------------------------------------------------- one state at a time, as the notebook does
 
@@ -220,7 +217,9 @@ class Agent(NotebookNames, Resumable):
         """The literal twin of `replay`, a thousand times slower: see `learner.LiteralLearner`."""
         from keras_dqn.core.literal import LiteralLearner
 
-        return self._replay(LiteralLearner.of(self.learner), sample_batch_size)
+        losses = self._replay(LiteralLearner.of(self.learner), sample_batch_size)
+        self.learner.weights_assigned = True
+        return losses
 
     def _replay(self, learner, sample_batch_size):
         shape = self.settings.minibatches(sample_batch_size)
@@ -265,11 +264,11 @@ class Agent(NotebookNames, Resumable):
         self.epsilon_schedule.hold_at_minimum()
 
     def _load_backup(self):
-        if self.weight_backup.exists():
-            self.load_model(self.weight_backup)
-            print("Found saved weights, loaded into model")
-        else:
+        if not self.weight_backup.exists():
             print("Backup weights for model not found")
+            return
+        self.load_model(self.weight_backup)
+        print("Found saved weights, loaded into model")
 
     def _newest_q_values(self, states):
         return self.learner.q_values(states)

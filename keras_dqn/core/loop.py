@@ -75,7 +75,7 @@ def _mask_of(info):
     return mask | ~mask.any(-1, keepdims=True)
 
 
-def play(
+def interact(
     agent: Agent,
     env: gym.Env | VectorEnv,
     replay_every: str | int = "episode",

@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 from keras_dqn.checks import Seed, check_fraction, check_integer, seed_sequence
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import over_training
-from keras_dqn.core.loop import collect, play, replay_period
+from keras_dqn.core.loop import collect, interact, replay_period
 from keras_dqn.core.settings import Settings, ShapeReward, check_keywords, shown_signature, to_json
 from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
 from keras_dqn.files.weights import pretrained
@@ -41,7 +41,7 @@ class Runner:
             one and no `network` or `brain` is given (see `brain_from`); None, fresh weights.
         seed: covers weights, sampling, exploration and environments: same seed, same machine, same bits.
         num_envs: how many environments play at once; by default as many as the recipe says, or one.
-        shape_reward: rewards to learn from instead of the true ones; see `play`.
+        shape_reward: rewards to learn from instead of the true ones; see `interact`.
         video_folder: where films go.
         steps: how many environment steps `train` makes, instead of counting episodes; the last episode may be cut off.
         agent_class: `Agent`, or one with its interface: `pytorch.TorchAgent`.
@@ -167,7 +167,7 @@ class Runner:
             return self.history
         playing = {"shape_reward": self.shape_reward, "max_steps": self.max_steps}
         with training:
-            for step in play(self.agent, training.env, self.replay_every, self.next_seed(), **playing):
+            for step in interact(self.agent, training.env, self.replay_every, self.next_seed(), **playing):
                 training.hear(step)
                 if training.over:
                     break
