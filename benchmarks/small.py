@@ -18,7 +18,7 @@ from keras_dqn.environments.vector import make_env, make_vector_env
 FRESH = {"weights": None, "weight_backup": None}
 FIRST_UPDATE = """
 import time
-from keras_dqn import CartPole, play
+from keras_dqn import CartPole, interact
 started = time.process_time()
 runner = CartPole(1, recipe="fast", weights=None, weight_backup=None, seed=0)
 next(step for step in interact(runner.agent, runner.make_env(), runner.replay_every, seed=0) if step.losses is not None)
