@@ -137,7 +137,7 @@ def train(options: SimpleNamespace) -> None:
 
 def _keep_what_was_there(path, options):
     """Keep a file of another training that this one replaces; one that goes on replaces its own."""
-    if Path(path).exists() and not options.resume and (kept := copied_beside(Path(path))):
+    if not options.resume and (kept := copied_beside(Path(path))):
         print(f"{path} of before is kept as {kept}")
 
 

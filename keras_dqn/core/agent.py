@@ -214,7 +214,7 @@ class Agent(NotebookNames, Resumable):
         return self._replay(self.learner, sample_batch_size)
 
     def replay_as_written(self, sample_batch_size: int | None = None) -> np.ndarray | None:
-        """The literal twin of `replay`, a thousand times slower: see `learner.LiteralLearner`."""
+        """The literal twin of `replay`, a thousand times slower: see `literal.LiteralLearner`."""
         from keras_dqn.core.literal import LiteralLearner
 
         losses = self._replay(LiteralLearner.of(self.learner), sample_batch_size)

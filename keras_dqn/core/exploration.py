@@ -20,7 +20,7 @@ class Linear:
     steps_to_end: int
 
     def __call__(self, steps: int) -> float:
-        return self.start + (self.end - self.start) * min(steps / self.steps_to_end, 1.0)
+        return _on_the_way(self.start, self.end, steps / self.steps_to_end)
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,15 @@ class OverTraining:
         return self if steps is None else replace(self, steps=steps)
 
     def __call__(self, steps: int) -> float:
-        return self.start + (self.end - self.start) * min(steps / (self.fraction * self.steps), 1.0)
+        return _on_the_way(self.start, self.end, steps / (self.fraction * self.steps))
 
     def __str__(self):
         return f"{self.start:g} to {self.end:g} over {self.fraction * self.steps:g} steps"
+
+
+def _on_the_way(start, end, fraction):
+    """The number that far between two, 1 and more at the end."""
+    return start + (end - start) * min(fraction, 1.0)
 
 
 def over_training(options: dict, steps: int | None) -> dict:

@@ -47,8 +47,10 @@ def check_writable(path: str | Path) -> None:
 def copied_beside(path: Path) -> Path | None:
     """Copies a file to `…_before` beside it, or `…_before_2`, and so on: a name that is free; returns the copy's path.
 
-    Where one of these holds the same bytes already, nothing is copied and None is returned.
+    Where there is no such file, or one of these holds its bytes already, nothing is copied and None is returned.
     """
+    if not path.exists():
+        return None
     content = path.read_bytes()
     for number in itertools.count(1):
         kept = path.with_stem(f"{path.stem}_before" + (f"_{number}" if number > 1 else ""))

@@ -216,5 +216,5 @@ class Breakout(Runner):
         return screens(original, np.asarray(cleaned), self.name)
 
     def evaluate(self, episodes: int = 100, seed: int = 0, epsilon: float = 0.0) -> Evaluation:
-        """Mean score and its 95 % interval over whole games with fixed seeds; see `evaluation.evaluate_together`."""
+        """Mean score and its 95 % interval over whole games with fixed seeds; see `evaluate.evaluate_together`."""
         return evaluate_together(self.agent, self.make_envs, episodes, seed, epsilon)

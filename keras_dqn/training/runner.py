@@ -226,7 +226,7 @@ class Runner:
         return self.run(1.0, seed, video or self.video_folder / f"{self.name}_random.mp4")
 
     def evaluate(self, episodes: int = 100, seed: int = 0, epsilon: float = 0.0) -> Evaluation:
-        """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluation.evaluate`."""
+        """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluate.evaluate`."""
         return evaluate(self.agent, self.make_env, episodes, seed, epsilon, self.max_steps)
 
     def _pretrained_name(self):

@@ -213,7 +213,7 @@ def _check(runner, callbacks, learning_rate):
 def _keep_what_was_there(runner, paths):
     """Keep what a training before this runner left in the files that this one will replace."""
     for path in paths:
-        if path not in runner.own_files and path.exists() and (kept := copied_beside(path)):
+        if path not in runner.own_files and (kept := copied_beside(path)):
             print(f"The weights in {path} are kept as {kept}")
     runner.own_files.update(paths)
 

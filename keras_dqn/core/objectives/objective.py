@@ -32,10 +32,6 @@ def masked(q: Tensor, action_mask: Tensor | None) -> Tensor:
 class Objective:
     """What a network learns: each member of the family is a subclass."""
 
-    def head(self, action_size: int, **options: Any) -> list["keras.layers.Layer"]:
-        """The last layers of a network for it; `options` are those of its Dense layer."""
-        return [keras.layers.Dense(action_size, name="output", dtype="float32", **options)]
-
     def q_values(self, outputs: Tensor) -> Tensor:
         """Q-values, [B, actions], of outputs."""
         return outputs
