@@ -12,11 +12,10 @@ same agent in PyTorch), `ray` (actors on other machines), `experiment` (many see
 import importlib
 from typing import TYPE_CHECKING
 
-from keras_dqn.version import __version__ as __version__
+from keras_dqn.version import VERSION
 
 if TYPE_CHECKING:  # for editors and type checkers; when the package runs, a name is imported when it is first used
     from keras_dqn import playable as playable
-    from keras_dqn import pytorch as pytorch
     from keras_dqn.core.agent import Agent as Agent
     from keras_dqn.core.learner import Learner as Learner
     from keras_dqn.core.loop import interact as interact
@@ -33,15 +32,12 @@ if TYPE_CHECKING:  # for editors and type checkers; when the package runs, a nam
     from keras_dqn.games.breakout import Breakout as Breakout
     from keras_dqn.games.cartpole import CartPole as CartPole
     from keras_dqn.games.mountain_car import MountainCar as MountainCar
-    from keras_dqn.playable import PlayableCartPole as PlayableCartPole
-    from keras_dqn.playable import page as page
     from keras_dqn.playable.page import play_here as play_here
     from keras_dqn.show import inside as inside
     from keras_dqn.show import plots as plots
     from keras_dqn.show.notebook import compare_videos as compare_videos
     from keras_dqn.show.notebook import show_animation as show_animation
     from keras_dqn.show.notebook import show_video as show_video
-    from keras_dqn.training import history as history
     from keras_dqn.training.checkpoint import CheckpointError as CheckpointError
     from keras_dqn.training.checkpoint import Checkpoints as Checkpoints
     from keras_dqn.training.evaluate import Evaluation as Evaluation
@@ -49,52 +45,40 @@ if TYPE_CHECKING:  # for editors and type checkers; when the package runs, a nam
     from keras_dqn.training.history import History as History
     from keras_dqn.training.load_into_agent import brain_from as brain_from
 
-_HOMES = {  # public name: its module, imported when the name is first used
-    "Agent": "core.agent",
-    "Breakout": "games.breakout",
-    "CartPole": "games.cartpole",
-    "CheckpointError": "training.checkpoint",
-    "Checkpoints": "training.checkpoint",
-    "Evaluation": "training.evaluate",
-    "FrameMemory": "core.memory.frames",
-    "History": "training.history",
-    "Learner": "core.learner",
-    "MountainCar": "games.mountain_car",
-    "PlayableCartPole": "playable",
-    "ReplayMemory": "core.memory.replay",
-    "Transition": "core.transition",
-    "WeightFileError": "files.weight_file",
-    "brain_from": "training.load_into_agent",
-    "compare": "experiment",
-    "compare_videos": "show.notebook",
-    "evaluate": "training.evaluate",
-    "game_for": "games.any_game",
-    "load_weights": "files.weights",
-    "interact": "core.loop",
-    "play_here": "playable.page",
-    "save_weights": "files.weights",
-    "show_animation": "show.notebook",
-    "show_video": "show.notebook",
-    "train_seeds": "experiment",
-}
-_MODULES = {  # public module: where it lies
-    "history": "training.history",
-    "inside": "show.inside",
-    "page": "playable.page",
+__version__ = VERSION
+_NAMES_OF = {  # module: its public names; its own name stands for the module itself
+    "core.agent": "Agent",
+    "core.learner": "Learner",
+    "core.loop": "interact",
+    "core.memory.frames": "FrameMemory",
+    "core.memory.replay": "ReplayMemory",
+    "core.transition": "Transition",
+    "experiment": "compare train_seeds",
+    "files.weight_file": "WeightFileError",
+    "files.weights": "load_weights save_weights weights",
+    "games.any_game": "game_for",
+    "games.breakout": "Breakout",
+    "games.cartpole": "CartPole",
+    "games.mountain_car": "MountainCar",
     "playable": "playable",
-    "plots": "show.plots",
-    "pytorch": "pytorch",
-    "weights": "files.weights",
+    "playable.page": "play_here",
+    "show.inside": "inside",
+    "show.notebook": "compare_videos show_animation show_video",
+    "show.plots": "plots",
+    "training.checkpoint": "CheckpointError Checkpoints",
+    "training.evaluate": "Evaluation evaluate",
+    "training.history": "History",
+    "training.load_into_agent": "brain_from",
 }
-__all__ = sorted({*_HOMES, *_MODULES})
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
+__all__ = sorted(_MODULE_OF)  # all but `pytorch`, which needs torch: `from keras_dqn import pytorch` imports it
 
 
 def __getattr__(name):
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"keras_dqn.{_HOMES[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"keras_dqn.{_MODULES[name]}")
-    raise AttributeError(f"keras_dqn has no {name!r}; it has {__all__}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; there are {', '.join(__all__)}")
+    module = importlib.import_module(f"{__name__}.{_MODULE_OF[name]}")
+    return getattr(module, name, module)
 
 
 def __dir__():

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from functools import partial
 from numbers import Integral, Real
@@ -30,9 +30,7 @@ def seed_sequence(seed: Seed) -> np.random.SeedSequence:
     """A `np.random.SeedSequence` from an int 0 or more, from None (fresh entropy), or from itself."""
     if isinstance(seed, np.random.SeedSequence):
         return seed
-    if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
-        raise ValueError(f"`seed` must be a whole number, 0 or more, or None. Received: {seed!r}")
-    return np.random.SeedSequence(seed)
+    return np.random.SeedSequence(None if seed is None else check_integer("seed", seed, 0))
 
 
 def check_number(
@@ -44,35 +42,21 @@ def check_number(
     return value
 
 
-def check_fraction(name: str, value: float) -> float:
-    """Return `value` if it is a number from 0 to 1; else raise a ValueError that names it."""
-    return check_number(name, value, "a number from 0 to 1", lambda number: 0 <= number <= 1)
-
-
-def check_above_zero(name: str, value: float) -> float:
-    """Return `value` if it is above 0; else raise a ValueError that names it."""
-    return check_number(name, value, "a number above 0", lambda number: number > 0)
-
-
-def check_not_negative(name: str, value: float) -> float:
-    """Return `value` if it is 0 or more; else raise a ValueError that names it."""
-    return check_number(name, value, "a number, 0 or more", lambda number: number >= 0)
-
-
 def check_integer(name: str, value: int, least: int = 1) -> int:
     """Return `value` if it is a whole number, `least` or more; else raise a ValueError that names it."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"`{name}` must be a whole number, {least} or more. Received: {value!r}")
     return int(value)
 
+
+check_above_zero = partial(check_number, wanted="a number above 0", accepts=lambda number: number > 0)
+check_fraction = partial(check_number, wanted="a number from 0 to 1", accepts=lambda number: 0 <= number <= 1)
 
 # What a number may be, as a type: the fields of settings say it, and the command line reads it there.
 PositiveInt = Annotated[int, check_integer]
 NonNegativeInt = Annotated[int, partial(check_integer, least=0)]
 PositiveFloat = Annotated[float, check_above_zero]
-NonNegativeFloat = Annotated[float, check_not_negative]
-Fraction = Annotated[float, check_fraction]  # from 0 to 1
+Fraction = Annotated[float, check_fraction]
 
 
 def members(annotation: Any) -> tuple:
@@ -80,8 +64,12 @@ def members(annotation: Any) -> tuple:
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
+_LIST = list | tuple, "a list"
+_KINDS = {bool: (bool | np.bool_, "True or False"), str: (str, "a text"), list: _LIST, Sequence: _LIST}
+
+
 def check_type(name: str, annotation: Any, value: Any) -> Any:
-    """Return `value` if it is what an annotation says: a text, True or False, a number or None.
+    """Return `value` if it is what an annotation says: a text, True or False, a number, a list of them, or None.
 
     Raises:
         ValueError: it is not; the message names it. Of other types, and where there are several, nothing is checked.
@@ -89,14 +77,15 @@ def check_type(name: str, annotation: Any, value: Any) -> Any:
     kinds = members(annotation)
     if (value is None and NoneType in kinds) or len(set(kinds) - {NoneType}) > 1:
         return value
-    kind, *check = get_args(kinds[0]) if get_origin(kinds[0]) is Annotated else kinds[:1]
-    if check:
-        return check[0](name, value)
-    if kind is float:
-        return check_number(name, value)
-    if (kind is bool and not isinstance(value, bool | np.bool_)) or (kind is str and not isinstance(value, str)):
-        raise ValueError(f"`{name}` must be {'True or False' if kind is bool else 'a text'}. Received: {value!r}")
-    return value
+    kind, inner = get_origin(kinds[0]) or kinds[0], get_args(kinds[0])
+    if kind is Annotated:
+        return inner[1](name, value)
+    if kind in (int, float):
+        return check_integer(name, value) if kind is int else check_number(name, value)
+    accepted, wanted = _KINDS.get(kind, (object, ""))
+    if not isinstance(value, accepted):
+        raise ValueError(f"`{name}` must be {wanted}. Received: {value!r}")
+    return [check_type(name, inner[0], one) for one in value] if wanted == "a list" else value
 
 
 def check_fields(settings: Any) -> None:

@@ -6,27 +6,26 @@ agent, of a game and of `train` are the classes that Python users have. Options 
 
 import argparse
 import inspect
-import math
 import os
 import re
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from keras_dqn import config
-from keras_dqn.checks import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, check_name, members
+from keras_dqn.checks import Fraction, NonNegativeInt, PositiveInt, check_name, members
 from keras_dqn.core.settings import ExplorationSettings, LearnerSettings, MemorySettings
 from keras_dqn.files.atomic import check_writable, copied_beside
-from keras_dqn.games import ANY_RECIPES, GAMES, IN_A_WINDOW, ON_A_PAGE, WITH_A_RUNNER
+from keras_dqn.games import ANY_RECIPES, GAMES
 from keras_dqn.training.settings import GameSettings, TrainSettings
-from keras_dqn.version import __version__
+from keras_dqn.version import VERSION
 
 PROGRAM = "keras-dqn"
+Given = dict[str, Any]  # {option: value} of those that were typed or stand in the file of --config
 
 
 @dataclass
@@ -34,8 +33,8 @@ class Options:
     """What the command is about.
 
     Attributes:
-        env: instead of a game: any gymnasium environment with a vector of numbers as observation and discrete actions,
-            like Acrobot-v1, or module:MyGame-v0 to import its module first.
+        game: one of those below, or any gymnasium environment with a vector of numbers as observation and discrete
+            actions, like Acrobot-v1, or module:MyGame-v0 to import its module first.
         recipe: settings by name; the game's first one if not given.
         seed: makes everything repeatable.
         atari_game: with breakout: another game, like pong.
@@ -62,11 +61,12 @@ class Options:
         video: the MP4 to write; videos/<game>.mp4 if not given.
         inside: film beside the game what the network sees, and its Q-values.
         max_frames: where the film ends.
+        files: histories that train --history wrote (json or csv).
         x: what scores are drawn over: "episodes", or "steps", which draws scores alone.
         solved_score: draw a line at the score that solves the game.
     """
 
-    env: str
+    game: str
     recipe: str
     seed: NonNegativeInt
     atari_game: str
@@ -83,13 +83,14 @@ class Options:
     history: str
     quiet: bool
     checkpoints: str
-    checkpoint_minutes: NonNegativeFloat
+    checkpoint_minutes: float
     checkpoint_memory: bool
     weights_every: PositiveInt
     epsilon: Fraction
     video: str
     inside: bool
     max_frames: PositiveInt
+    files: list[str]
     x: str
     solved_score: float
 
@@ -97,7 +98,7 @@ class Options:
 # ---------------------------------------------------------------- commands
 
 
-def train(options: SimpleNamespace) -> None:
+def train(given: Given) -> None:
     """Train an agent; its weights are saved whatever ends it, Ctrl-C too.
 
     example:
@@ -105,43 +106,38 @@ def train(options: SimpleNamespace) -> None:
     """
     from keras_dqn.show import plots
 
-    _check_game(options)
-    if options.seeds is not None:
-        _check_several(options)
-        return _experiment("train_seeds", options)
-    told = _given(options, *TRAIN)
-    _check_single(options, told)
-    weights = None if options.weights == "none" or options.resume else options.weights or "backup"
-    runner = _runner(options, weights, **_given(options, "episodes", "steps", out="weight_backup"))
-    began = time.perf_counter()
+    if "seeds" in given:
+        return _experiment("train_seeds", given)
+    _check_single(given)
+    goes_on = given.get("resume", False)
+    weights = None if goes_on else _weights(given, "backup")
+    runner = _runner(given, weights, **_some(given, "episodes", "steps", out="weight_backup"))
+    agent, backup, began = runner.agent, runner.agent.weight_backup, time.perf_counter()
+    started = {} if backup.exists() else {"weights": "none"}  # so that the file does it again
     try:
-        runner.train(progress=not options.quiet, checkpoints=_checkpoints(options, runner), **told)
-    finally:  # as the weights, whatever ends it; but nothing that it made, nothing that is replaced
-        if options.history is not None and runner.agent.steps:
-            _keep_what_was_there(options.history, options)
-            runner.history.save(options.history)
-            print(f"History: {options.history}")
-    print(_summary(runner, options.stop_score, time.perf_counter() - began))
-    print(f"Weights: {runner.agent.weight_backup}")
-    file = runner.agent.weight_backup.with_suffix(".toml")
-    left_out = config.write(file, options.given, runner)
-    print(f"Settings: {file}" + (f", but for {', '.join(left_out)}, which has no name" if left_out else ""))
+        runner.train(progress=not given.get("quiet"), checkpoints=_checkpoints(given, runner), **_some(given, *TRAIN))
+    except KeyboardInterrupt:
+        print(f"Weights: {backup}; --weights backup goes on from them, and --resume from a checkpoint")
+        raise
+    finally:
+        if agent.steps:
+            _write("History", given.get("history"), runner.history.save, goes_on)
+            config.write(backup.with_suffix(".toml"), started | given, runner)
+            print(f"Settings: {backup.with_suffix('.toml')}")
+    seconds, last = time.perf_counter() - began, min(100, len(runner.history))
+    print(
+        f"{len(runner.history)} episodes, {agent.steps} steps, {agent.learner.updates} updates in {seconds:.1f} s; "
+        f"mean score of the last {last}: {runner.history.mean_score():.1f}"
+    )
+    print(f"Weights: {backup}")
     if runner.best_score is not None:
         print(f"Best weights: {runner.best_backup}, mean score {runner.best_score:.1f}")
-    if options.plot is not None:
-        shown = {"solved_score": runner.solved_score, "title": runner.environment}
-        _keep_what_was_there(options.plot, options)
-        plots.save_figure(plots.learning_curve(runner.history, **shown), options.plot)
-        print(f"Learning curve: {options.plot}")
+    if "plot" in given:
+        figure = plots.learning_curve(runner.history, solved_score=runner.solved_score, title=runner.environment)
+        _write("Learning curve", given["plot"], lambda path: plots.save_figure(figure, path), goes_on)
 
 
-def _keep_what_was_there(path, options):
-    """Keep a file of another training that this one replaces; one that goes on replaces its own."""
-    if not options.resume and (kept := copied_beside(Path(path))):
-        print(f"{path} of before is kept as {kept}")
-
-
-def compare(options: SimpleNamespace) -> None:
+def compare(given: Given) -> None:
     """Train in Keras and in PyTorch from the same seeds and with the same budget; tables and a plot.
 
     Interrupted, it keeps what has ended, and the same command goes on.
@@ -149,36 +145,31 @@ def compare(options: SimpleNamespace) -> None:
     example:
       keras-dqn compare cartpole --recipe pytorch --seeds 10
     """
-    _check_game(options)
-    _experiment("compare", options)
+    _experiment("compare", given)
 
 
-def evaluate(options: SimpleNamespace) -> None:
+def evaluate(given: Given) -> None:
     """Play episodes with fixed seeds without learning; print mean, spread and interval.
 
     example:
       keras-dqn evaluate cartpole --weights pretrained --episodes 100
     """
-    _check_game(options)
-    print(_trained_runner(options, refuse=True).evaluate(**_given(options, "episodes", "seed", "epsilon")))
+    print(_trained_runner(given).evaluate(**_some(given, "episodes", "seed", "epsilon")))
 
 
-def run(options: SimpleNamespace) -> None:
+def run(given: Given) -> None:
     """Play one episode without learning, film it, print its score.
 
     example:
       keras-dqn run cartpole --weights pretrained --video pole.mp4
     """
-    _check_game(options)
-    if options.video is not None:
-        _check_suffix("video", options.video, ".mp4")
-    runner = _trained_runner(options, refuse=False)
-    runner.run(**_given(options, "epsilon", "seed", "video", "inside", "max_frames"))
+    runner = _trained_runner(given)
+    runner.run(**_some(given, "epsilon", "seed", "video", "inside", "max_frames"))
     if not runner.last_run.paths:
-        raise OSError(f"There is no film. Received: {options.video or runner.name}")
+        raise OSError(f"There is no film. Received: {given.get('video', runner.name)}")
 
 
-def play(options: SimpleNamespace) -> None:
+def play(given: Given) -> None:
     """Play with the keyboard in a window: a or left arrow, d or right arrow.
 
     example:
@@ -186,26 +177,23 @@ def play(options: SimpleNamespace) -> None:
     """
     from keras_dqn.playable import play
 
-    play(options.game)
+    play(given.get("game"))
 
 
-def export_html(options: SimpleNamespace) -> None:
+def export_html(given: Given) -> None:
     """Write an HTML file to play on, against an agent; any browser opens it.
 
     example:
       keras-dqn export-html cartpole --weights pretrained --out cartpole.html
     """
-    from keras_dqn.playable.page import write_page
+    from keras_dqn.playable.page import play_here
 
-    _check_weights(options.weights)
-    _check_suffix("out", options.out or "", ".html")
-    check_writable(options.out)
-    weights = None if options.weights == "none" else options.weights
-    write_page(options.game, options.out, weights, options.recipe, **_settings(options))
-    print(f"Page: {options.out}")
+    _check_file("out", given.get("out", ""), ".html")
+    page = play_here(given.get("game"), _weights(given, None), **_some(given, "recipe"), **_settings(given))
+    print(f"Page: {page.save(given['out'])}")
 
 
-def plot(options: SimpleNamespace) -> None:
+def plot(given: Given) -> None:
     """Draw a history that train --history wrote: its learning curve; of several, one figure.
 
     example:
@@ -214,104 +202,104 @@ def plot(options: SimpleNamespace) -> None:
     from keras_dqn.show import plots
     from keras_dqn.training.history import History
 
-    check_name(options.x or "episodes", ("episodes", "steps"), "kind of x")
-    path = plots.check_figure_path(options.out or "")
-    by_stem = {Path(file).stem: file for file in options.files}
-    files = by_stem if len(by_stem) == len(options.files) else {file: file for file in options.files}
-    if len(files) < len(options.files):
-        raise ValueError(f"Each history is drawn once. Received: {' '.join(options.files)}")
-    histories = {label: History.load(file) for label, file in files.items()}
-    if len(histories) == 1 and options.x != "steps":
+    path = plots.check_figure_path(given.get("out", ""))
+    histories = {str(Path(file).with_suffix("")): History.load(file) for file in given["files"]}
+    if len(histories) == 1 and given.get("x") != "steps":
         ((label, history),) = histories.items()
-        figure = plots.learning_curve(history, title=label, **_given(options, "solved_score"))
+        figure = plots.learning_curve(history, title=label, **_some(given, "solved_score"))
     else:
-        figure = plots.compare_runs(histories, **_given(options, "x", "solved_score"))
+        figure = plots.compare_runs(histories, **_some(given, "x", "solved_score"))
     plots.save_figure(figure, path)
     print(f"Figure: {path}")
 
 
 AGENT = (MemorySettings, LearnerSettings, ExplorationSettings)
 GROUPS = (Options, TrainSettings, GameSettings, *AGENT)
-TYPES = {field.name: field.type for one in reversed(GROUPS) for field in fields(one)}  # of an option in two, the first
-TYPES |= {"game": str, "files": list[str]}
+TYPES, HELP = {}, {}
+for group in reversed(GROUPS):  # of an option in two, the first
+    TYPES |= {field.name: field.type for field in fields(group)}
+    for name, text in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(group) or "", re.MULTILINE):
+        HELP[name] = " ".join(text.split()).replace("`", "").replace("%", "%%")
 TRAIN = [field.name for field in fields(TrainSettings) if field.name not in ("progress", "live", "checkpoints")]
 SETTINGS = [field.name for one in (GameSettings, *AGENT) for field in fields(one) if field.name != "learning_rate"]
-GAME, ATARI = ["game", "env", "recipe", "seed"], ["atari_game", "sticky", "precision"]
-CHECKPOINTS = ["checkpoints", "checkpoint_minutes", "checkpoint_memory", "weights_every"]
-SEVERAL = ["episodes", "steps", "seeds", "out", "quiet", "evaluate_every", "stop_score", "ray", *SETTINGS]
-TRAINING = [*SEVERAL, "weights", "config", "sweep", "plot", "history", *CHECKPOINTS, *TRAIN]
+GAME, ATARI = ["game", "recipe", "seed"], ["atari_game", "sticky", "precision"]
+CHECKPOINTS = ["checkpoint_minutes", "checkpoint_memory", "weights_every"]
+ASKED = ["recipe", "seed", "seeds", "episodes", "steps", "evaluate_every", "stop_score", "ray", "learning_rate"]
+SEVERAL = ["game", *ASKED, "out", "quiet", *SETTINGS]  # what trainings from several seeds take
+TRAINING = [*SEVERAL, *ATARI, "weights", "config", "sweep", "plot", "history", "checkpoints", *CHECKPOINTS, *TRAIN]
 PLAYER = [*GAME, *ATARI, "weights", "network", "epsilon"]
-COMMANDS = {  # name: the command, what it is for, and its options
-    "train": (train, WITH_A_RUNNER, [*GAME, *ATARI, *TRAINING]),
-    "compare": (compare, WITH_A_RUNNER, [*GAME, *SEVERAL]),
-    "evaluate": (evaluate, WITH_A_RUNNER, [*PLAYER, "episodes"]),
-    "run": (run, WITH_A_RUNNER, [*PLAYER, "video", "inside", "max_frames"]),
-    "play": (play, IN_A_WINDOW, ["game"]),
-    "export-html": (export_html, ON_A_PAGE, ["game", "recipe", "weights", "network", "out"]),
-    "plot": (plot, ["histories, json or csv"], ["files", "out", "x", "solved_score"]),
+COMMANDS = {  # name: the command, and its options; the first is given by its place
+    "train": (train, TRAINING),
+    "compare": (compare, SEVERAL),
+    "evaluate": (evaluate, [*PLAYER, "episodes"]),
+    "run": (run, [*PLAYER, "video", "inside", "max_frames"]),
+    "play": (play, ["game"]),
+    "export-html": (export_html, ["game", "recipe", "weights", "network", "out"]),
+    "plot": (plot, ["files", "out", "x", "solved_score"]),
 }
 
 
 # ---------------------------------------------------------------- what commands have in common
 
 
-def _given(options, *names, **renamed):
+def _some(given, *names, **renamed):
     """Those of these options that were given, as keywords."""
     renamed = {**{name: name for name in names}, **renamed}
-    return {keyword: options.given[name] for name, keyword in renamed.items() if name in options.given}
+    return {keyword: given[name] for name, keyword in renamed.items() if name in given}
 
 
-def _settings(options):
+def _settings(given):
     """What was given of the agent and its environments, as keywords of a `Runner`."""
-    return config.keywords(_given(options, *SETTINGS))
+    return config.keywords(_some(given, *SETTINGS))
 
 
-def _game_class(options):
-    """The class of runners of what was named."""
-    if options.game is not None:
-        return GAMES[options.game].runner_class()
+def _weights(given, usual):
+    """What `Runner` takes as weights: None for --weights none."""
+    weights = given.get("weights", usual)
+    return None if weights == "none" else weights
+
+
+def _game_class(name):
+    """The class of runners of a game, or of an environment by its id."""
+    if name in GAMES:
+        return GAMES[name].runner_class()
     from keras_dqn.games.any_game import game_for
 
-    return game_for(options.env)
+    return game_for(name)
 
 
-def _runner(options, weights, **more):
+def _runner(given, weights, **more):
     """The runner that was asked for, with these weights: None, "backup", "pretrained" or a file."""
-    more |= _settings(options) | _given(options, "recipe", "seed", "sticky", "precision", atari_game="game")
-    return _game_class(options)(weights=weights, **more)
+    more |= _settings(given) | _some(given, "recipe", "seed", "sticky", "precision", atari_game="game")
+    return _game_class(given["game"])(weights=weights, **more)
 
 
-def _trained_runner(options, refuse):
-    """A runner to play with, and a word about its weights: the best that a training left here, unless others are asked.
-
-    Without any, evaluating refuses unless --weights none asks for that, and running says so.
-    """
-    if options.weights not in (None, "backup", "none"):
-        return _runner(options, options.weights)
-    runner = _runner(options, None)
-    files = [] if options.weights == "none" else [runner.best_backup, runner.agent.weight_backup]
-    for path in files:
+def _trained_runner(given):
+    """A runner with the weights that were asked for, or the best that a training left in this folder."""
+    weights = _weights(given, "backup")
+    runner = _runner(given, None if weights == "backup" else weights)
+    if weights != "backup":
+        return runner
+    for path in (runner.best_backup, runner.agent.weight_backup):
         if path.exists():
             print(f"Weights: {path}")
-            return _runner(options, path)
-    looked = f", as there is no {files[1]} here" if files else ""
-    if files and refuse:
-        asked = "give `weights` pretrained, a file, or none"
-        raise ValueError(f"The network is untrained{looked}: {asked}. Received: backup")
-    if options.epsilon != 1:
-        print(f"The network is untrained{looked}", file=sys.stderr)
-    return runner
+            return _runner(given, path)
+    others = [name for name in runner.recipes if Path(f"{runner.name}_{name}_weight.h5").exists()]
+    asked = f"give `recipe` {others[0]}" if others else "give `weights` pretrained, a file, or none"
+    raise ValueError(f"The network is untrained, as there is no {path} here: {asked}. Received: backup")
 
 
-def _experiment(function, options):
+def _experiment(function, given):
     """Train from several seeds and print the tables."""
-    given = _given(options, "recipe", "seeds", "seed", "episodes", "steps", "evaluate_every", "stop_score", "ray")
-    given |= _given(options, "learning_rate", out="folder") | _settings(options)
-    sweep = _sweep(options.given.get("sweep", ())) or None
+    for name in given.keys() - {*SEVERAL, "sweep", "config"}:
+        if given[name] not in ("none", "backup"):  # weights, of which each starts afresh
+            raise ValueError(f"`{name}` is for a single training, without `seeds`. Received: {given[name]}")
+    options = _some(given, *ASKED, out="folder") | _settings(given)
+    sweep = _sweep(given["sweep"]) if "sweep" in given else None
     from keras_dqn.experiment import seeds  # now that all is checked: TensorFlow comes with it
 
     train = getattr(seeds, function)
-    experiment = train(_game_class(options), progress=not options.quiet, sweep=sweep, **given)
+    experiment = train(_game_class(given["game"]), progress=not given.get("quiet"), sweep=sweep, **options)
     print(experiment)
     print(f"Results: {experiment.folder}")
 
@@ -328,93 +316,69 @@ def _sweep(texts):
     return sweep
 
 
-def _checkpoints(options, runner):
+def _checkpoints(given, runner):
     """What --checkpoints and its like ask for; None where there are to be none."""
     from keras_dqn.training.checkpoint import Checkpoints
 
-    folder = options.checkpoints or getattr(runner, "checkpoint_folder", None)
+    folder = given.get("checkpoints", getattr(runner, "checkpoint_folder", None))
     renamed = {"checkpoint_minutes": "minutes", "checkpoint_memory": "memory"}
-    return folder and Checkpoints(folder, **_given(options, "weights_every", **renamed))
+    return folder and Checkpoints(folder, **_some(given, "weights_every", **renamed))
 
 
-def _summary(runner, stop_score, seconds):
-    """One line on what a training did."""
-    history = runner.history
-    text = f"{len(history)} episodes, {runner.agent.steps} steps, {runner.agent.learner.updates} updates "
-    text += f"in {seconds:.1f} s"
-    best = max((evaluation.score for evaluation in history.evaluations), default=-math.inf)
-    if stop_score is not None and best >= stop_score:  # that is what it came to, and not its episodes of exploration
-        return text
-    return f"{text}; mean score of the last {min(100, len(history))}: {history.mean_score():.1f}"
+def _write(what, path, write, goes_on):
+    """Write a file that was asked for, and say so; that of another training is kept, not that of one that goes on."""
+    if path is not None:
+        if not goes_on and (kept := copied_beside(Path(path))):
+            print(f"{path} of before is kept as {kept}")
+        write(path)
+        print(f"{what}: {path}")
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- what is refused before TensorFlow is loaded
 
 
-def _check_game(options):
-    """Refuse an environment, a recipe and weights that there are not."""
-    if options.game is None and ":" not in options.env:
-        from keras_dqn.environments.vector import check_known
-
-        check_known(options.env)
-    if options.recipe is not None:
-        check_name(options.recipe, GAMES[options.game].recipes if options.game else ANY_RECIPES, "recipe")
-    if options.game == "breakout":
-        from keras_dqn.environments.atari import check_game
-
-        check_game(options.given.get("atari_game", "breakout"))
-        check_name(options.given.get("precision", "float32"), ("float32", "mixed_bfloat16"), "precision")
-    elif atari := _given(options, *ATARI):
+def _check_game(given):
+    """Refuse a game and a recipe that there are not."""
+    game = given.get("game", "none")
+    if "-v" not in game and ":" not in game:  # as in the id of an environment
+        check_name(game, GAMES, "game")
+    if "recipe" in given:
+        check_name(given["recipe"], GAMES[game].recipes if game in GAMES else ANY_RECIPES, "recipe")
+    if game != "breakout" and (atari := _some(given, *ATARI)):
         raise ValueError(f"`atari_game`, `sticky` and `precision` are for breakout. Received: {atari}")
-    _check_weights(options.given.get("weights"))
 
 
-def _check_weights(weights):
-    """Refuse --weights that no file can be read from."""
-    if weights not in (None, "backup", "pretrained", "none") and not Path(weights).is_file():
-        what = "a folder" if Path(weights).is_dir() else "no such file"
-        raise ValueError(f"`weights` must be 'pretrained', 'none' or a weight file. Received: {what}, {weights}")
-
-
-def _check_single(options, told):
+def _check_single(given):
     """Refuse what a single training cannot do, before hours are spent."""
-    folder = options.checkpoints or options.game == "breakout" or None  # which has one
-    TrainSettings(**told, checkpoints=folder)
-    if options.sweep is not None:
-        raise ValueError(f"`sweep` needs `seeds`. Received: {' '.join(options.sweep)}")
-    if options.resume and options.weights not in (None, "backup", "none"):
-        raise ValueError(f"`resume` takes the weights from the checkpoint. Received: --weights {options.weights}")
-    for name, value in _given(options, *CHECKPOINTS).items() if folder is None else ():
+    folder = given.get("checkpoints", given["game"] == "breakout" or None)  # which has one
+    TrainSettings(**_some(given, *TRAIN), checkpoints=folder)
+    if "sweep" in given:
+        raise ValueError(f"`sweep` needs `seeds`. Received: {' '.join(given['sweep'])}")
+    if given.get("resume") and given.get("weights", "none") not in ("backup", "none"):
+        raise ValueError(f"`resume` takes the weights from the checkpoint. Received: --weights {given['weights']}")
+    for name, value in _some(given, *CHECKPOINTS).items() if folder is None else ():
         raise ValueError(f"`{name}` needs `checkpoints`, a folder. Received: {value}")
-    for name, suffixes in (("out", [".h5"]), ("plot", [".png", ".svg", ".pdf"]), ("history", [".json", ".csv"])):
-        if name in options.given:
-            _check_suffix(name, options.given[name], *suffixes)
-            check_writable(options.given[name])
+    kinds = {"out": [".h5"], "plot": [".png", ".svg", ".pdf"], "history": [".json", ".csv"]}
+    for name, path in _some(given, *kinds).items():
+        _check_file(name, path, *kinds[name])
 
 
-def _check_several(options):
-    """Refuse what trainings from several seeds cannot do."""
-    for name, value in options.given.items():
-        known = name in (*GAME, *SEVERAL, "sweep", "config", "learning_rate")
-        if not known and (name, value) not in (("weights", "none"), ("weights", "backup")):
-            raise ValueError(f"`{name}` is for a single training; with --seeds each starts afresh. Received: {value}")
-
-
-def _check_suffix(name, path, *suffixes):
-    """Refuse a file of another kind."""
+def _check_file(name, path, *suffixes):
+    """Refuse a file of another kind, or one that cannot be written."""
     if Path(path).suffix.lower() not in suffixes:
         raise ValueError(f"`{name}` must be a file of the kind {' or '.join(suffixes)}. Received: {path!r}")
+    check_writable(path)
 
 
 # ---------------------------------------------------------------- from what is typed to a command
 
-SPELLED = {"game": ["GAME"], "atari_game": ["--game"], "episodes": ["--episodes", "--games"]}
-RECIPES = {**{name: GAMES[name].recipes for name in WITH_A_RUNNER}, "--env": ANY_RECIPES}
-EPILOG = "\n  ".join(["recipes:", *(f"{name}: {', '.join(recipes)}" for name, recipes in RECIPES.items())])
+METAVARS, ACTIONS = {int: "N", float: "X", str: "TEXT"}, {bool: argparse.BooleanOptionalAction, list: "append"}
+SPELLED = {"game": ["GAME"], "files": ["FILES"], "atari_game": ["--game"], "episodes": ["--episodes", "--games"]}
+RECIPES = [f"{name}: {', '.join(game.recipes)}" for name, game in GAMES.items()]
+EPILOG = "\n  ".join(["games and their recipes:", *RECIPES])
 EPILOG += """\n\nvalues are written as in Python, and "none" ends what a recipe has:
   --network '{"hidden": (64, 64), "dueling": True}' --optimizer '{"class": "Adam", "clipvalue": 1.0}'
   --exploration '{"class": "Linear", "start": 1.0, "end": 0.05, "steps_to_end": 3000}'"""
-INSTEAD = {"game": "env", "env": "game", "episodes": "steps", "steps": "episodes"}  # one takes the place of the other
 
 
 class Parser(argparse.ArgumentParser):
@@ -432,48 +396,35 @@ def _flags(name):
 def make_parser() -> Parser:
     """The parser of all commands; what is not given it leaves out, and what is given it leaves as it is typed."""
     parser = Parser(PROGRAM, description="Deep Q-learning in Keras.", usage=f"{PROGRAM} COMMAND [OPTION ...]")
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", prog=PROGRAM)
-    for name, (command, known, names) in COMMANDS.items():
-        positional, text = names[0], inspect.getdoc(command) or ""
+    for name, (command, (positional, *options)) in COMMANDS.items():
+        text = inspect.getdoc(command) or ""
         one = commands.add_parser(
             name,
             usage=f"{PROGRAM} {name} {positional.upper()} [OPTION ...]",
             help=text.partition("\n")[0],
             description=text,
-            epilog=EPILOG if "recipe" in names else None,
+            epilog=EPILOG if "recipe" in options else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
         )
-        many = {"nargs": "?" if positional == "game" else "+", "default": argparse.SUPPRESS}
-        one.add_argument(positional, help=", ".join(known), **many)
-        left = names[1:]
+        one.add_argument(positional, nargs="+" if positional == "files" else "?", help=HELP[positional])
+        left = set(options)
         for group in GROUPS:
-            left = _add_options(one, group, left)
+            section = one.add_argument_group((inspect.getdoc(group) or "").partition(".\n")[0])
+            for option in [field.name for field in fields(group) if field.name in left]:
+                kind = members(TYPES[option])[0]
+                kind = getattr(kind, "__origin__", kind)
+                how = {"action": ACTIONS[kind]} if kind in ACTIONS else {"metavar": METAVARS.get(kind, "VALUE")}
+                section.add_argument(*_flags(option), dest=option, help=HELP[option], **how)
+                left.remove(option)
     return parser
 
 
-def _add_options(parser, group, names):
-    """Give a parser those of these options that a class has, with what its docstring says of them; the names left."""
-    text = inspect.getdoc(group) or ""
-    section = parser.add_argument_group(text.partition(".\n")[0])
-    said = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE))
-    for field in fields(group):
-        if field.name in names:
-            kind = getattr(members(field.type)[0], "__origin__", members(field.type)[0])
-            actions = {bool: argparse.BooleanOptionalAction, list: "append"}
-            how = (
-                {"action": actions[kind]}
-                if kind in actions
-                else {"metavar": {int: "N", float: "X", str: "TEXT"}.get(kind, "VALUE")}
-            )
-            text = " ".join(said.get(field.name, "").split()).replace("`", "").replace("%", "%%")
-            section.add_argument(*_flags(field.name), dest=field.name, default=argparse.SUPPRESS, help=text, **how)
-    return [name for name in names if name not in [field.name for field in fields(group)]]
-
-
-def parse(arguments: Sequence[str]) -> SimpleNamespace:
-    """The options of a line, checked: the `command`, what is `given`, typed or in a file, and each option by its name.
+def parse(arguments: Sequence[str]) -> tuple[Callable[[Given], None], Given]:
+    """The command of a line, and its options, checked, typed or in a file.
 
     What is typed wins over the file, also over the option that it excludes; another game or recipe over the settings of
     the agent, and --precision over its network, which has one.
@@ -488,27 +439,27 @@ def parse(arguments: Sequence[str]) -> SimpleNamespace:
         typed, unknown = make_parser().parse_known_args(arguments)
     except ValueError as error:
         raise ValueError(f"{error}. Received: {' '.join(arguments)}") from error
-    command, known, names = COMMANDS[vars(typed).pop("command")]
+    command, names = COMMANDS[vars(typed).pop("command")]
     if unknown:
         check_name(unknown[0], [flag for name in names for flag in _flags(name)], "argument")
     given = config.checked(vars(typed), TYPES)
     if "config" in given:
-        given = {**_of_file(given, names), **given}
-    for name, other in INSTEAD.items():
-        if name in given and other in given:
-            raise ValueError(f"`{name}` takes the place of `{other}`. Received: both")
-    if "game" in names and "env" not in given:
-        check_name(given.get("game", "none"), known, "game")
-    return SimpleNamespace(command=command, given=given, **{name: given.get(name) for name in names})
+        given = {**_of_file(given), **given}
+    if {"episodes", "steps"} <= given.keys():
+        raise ValueError("`steps` takes the place of `episodes`. Received: both")
+    if "recipe" in names:
+        _check_game(given)
+    return command, given
 
 
-def _of_file(typed, names):
+def _of_file(typed):
     """What the file of --config says, but for what is typed instead."""
-    file = config.read(typed["config"], {name: TYPES[name] for name in names if name not in ("config", "resume")})
-    of_file = {name: file.get(name, file.get(INSTEAD.get(name))) for name in ("game", "env", "recipe") if name in typed}
-    renewed = any(value not in (None, typed[name]) for name, value in of_file.items())
-    replaced = {*SETTINGS, "learning_rate"} - {"max_steps"} if renewed else set()
-    replaced |= {INSTEAD[name] for name in INSTEAD if name in typed} | ({"network"} if "precision" in typed else set())
+    file = config.read(typed["config"], {name: TYPES[name] for name in TRAINING if name not in ("config", "resume")})
+    replaced = {"network"} if "precision" in typed else set()
+    if {"episodes", "steps"} & typed.keys():
+        replaced |= {"episodes", "steps"}
+    if any(file.get(name, typed[name]) != typed[name] for name in ("game", "recipe") if name in typed):
+        replaced |= {*SETTINGS, "learning_rate"} - {"max_steps"}
     return {name: value for name, value in file.items() if name not in replaced}
 
 
@@ -524,8 +475,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(" ".join(str(message).split()), file=sys.stderr)
             try:
-                options = parse(sys.argv[1:] if arguments is None else arguments)
-                options.command(options)
+                command, given = parse(sys.argv[1:] if arguments is None else arguments)
+                command(given)
             finally:
                 sys.stdout.flush()
     except KeyboardInterrupt:

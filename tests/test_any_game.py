@@ -66,7 +66,7 @@ def test_a_module_before_the_name_registers_it(tmp_path, monkeypatch, registered
 
 @pytest.mark.parametrize("module", [".evil", "..", "a..b", "a b", "a/b", "x\0y", " "])
 def test_what_is_no_name_of_a_module_is_refused_in_one_line(module, capsys):
-    assert main(("train", "--env", f"{module}:X-v0")) == 2
+    assert main(("train", f"{module}:X-v0")) == 2
     err = capsys.readouterr().err
     assert err.startswith("keras_dqn: error: ") and err.count("\n") == 1 and f"Received: {module!r}" in err
 
@@ -78,7 +78,7 @@ def test_a_module_that_cannot_be_imported_is_named_in_one_line(text, message, tm
     (tmp_path / "my_games.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_games", raising=False)
-    assert main(("train", "--env", "my_games:X-v0")) == 2
+    assert main(("train", "my_games:X-v0")) == 2
     err = capsys.readouterr().err
     assert err.startswith("keras_dqn: error: ") and err.count("\n") == 1 and message in err
 

@@ -23,7 +23,7 @@ from keras_dqn.cli import COMMANDS, parse
 from keras_dqn.core.episode_stats import Episode
 from keras_dqn.core.settings import Settings
 from keras_dqn.files.weights import pretrained
-from keras_dqn.games import GAMES, WITH_A_RUNNER
+from keras_dqn.games import GAMES
 from keras_dqn.training.history import History
 from keras_dqn.training.runner import Runner
 from keras_dqn.training.settings import GameSettings, TrainSettings
@@ -56,8 +56,9 @@ def its_folder(trained, tmp_path):
 
 def test_a_training_says_what_it_leaves(trained):
     folder, out = trained
-    lines = ["History: h.json", r"\d+ episodes, 300 steps, \d\d\d updates in .* s; mean score of the last .*"]
-    lines += ["Weights: cartpole_fast_weight.h5", "Settings: cartpole_fast_weight.toml"]
+    lines = ["History: h.json", "Settings: cartpole_fast_weight.toml"]
+    lines += [r"\d+ episodes, 300 steps, \d\d\d updates in .* s; mean score of the last .*"]
+    lines += ["Weights: cartpole_fast_weight.h5"]
     lines += ["Best weights: cartpole_fast_weight_best.h5, mean score .*", "Learning curve: curve.png"]
     assert re.fullmatch("\n".join(lines) + "\n", out)
     assert (folder / "curve.png").read_bytes()[:4] == b"\x89PNG"
@@ -75,12 +76,12 @@ def test_the_best_weights_are_played_where_there_are_some(its_folder):
     assert said(evaluate).startswith("Weights: cartpole_fast_weight.h5\n")
 
 
-def test_an_untrained_network_is_called_so(capsys):
-    assert main(["run", "cartpole", "--seed", "0", "--max-frames", "5"]) == 0
-    assert capsys.readouterr().err == "The network is untrained, as there is no cartpole_weight.h5 here\n"
-    assert main(["evaluate", "cartpole", "--weights", "none", "--games", "1"]) == 0
-    out, err = capsys.readouterr()
-    assert out.startswith("mean ") and err == "The network is untrained\n"
+def test_an_untrained_network_plays_only_if_asked_to(its_folder, capsys):
+    for command in "run", "evaluate":
+        assert main([command, "cartpole"]) == 2
+        expected = "untrained, as there is no cartpole_weight.h5 here: give --recipe fast. Received: backup\n"
+        assert capsys.readouterr().err.endswith(expected)
+    assert said("evaluate cartpole --weights none --games 1").startswith("mean ")
 
 
 @pytest.mark.filterwarnings("default")
@@ -100,10 +101,9 @@ def test_histories_are_drawn(its_folder, monkeypatch):
         assert said(f"plot {given} --out new/figure.png") == "Figure: new/figure.png\n"
         assert image.imread("new/figure.png").shape[:2] == size
     labels = []
-    monkeypatch.setattr(plots, "compare_runs", lambda runs, **_: labels.append(list(runs)) or plots.new_figure(1))
-    said("plot a/history.json other.csv --out a.png")
-    said("plot a/history.json b/history.json --out a.png")
-    assert labels == [["history", "other"], ["a/history.json", "b/history.json"]]
+    monkeypatch.setattr(plots, "compare_runs", lambda runs, **_: labels.extend(runs) or plots.new_figure(1))
+    said("plot a/history.json b/history.json other.csv --out a.png")
+    assert labels == ["a/history", "b/history", "other"]
 
 
 def test_files_of_an_earlier_training_are_kept(capsys):
@@ -120,9 +120,14 @@ def test_what_ends_a_training_early_leaves_its_history(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(CartPole, "comments", comments)
-    train = ["train", "cartpole", "--history", "a.csv", "--weights", "none", "--quiet"]
+    train = ["train", "cartpole", "--history", "a.csv", "--quiet"]
     assert main(train) == 130
-    assert "History: a.csv" in capsys.readouterr().out and len(History.load("a.csv")) == 1
+    out = capsys.readouterr().out
+    assert out.endswith(
+        "Weights: cartpole_weight.h5; --weights backup goes on from them, and --resume from a checkpoint\n"
+        "History: a.csv\nSettings: cartpole_weight.toml\n"
+    )
+    assert len(History.load("a.csv")) == 1 and 'weights = "none"' in Path("cartpole_weight.toml").read_text()
     before = Path("a.csv").stat().st_mtime_ns
     assert main([*train, "--recipe", "parallel", "--learning-rate", "0.1"]) == 2
     assert "--learning-rate follows a schedule" in capsys.readouterr().err
@@ -130,10 +135,10 @@ def test_what_ends_a_training_early_leaves_its_history(monkeypatch, capsys):
 
 
 def test_any_environment_by_its_id():
-    out = said("train --env Acrobot-v1 --steps 600 --recipe fast --seed 0 --quiet")
+    out = said("train Acrobot-v1 --steps 600 --recipe fast --seed 0 --quiet")
     assert "1 episodes, 600 steps, 4" in out and "Weights: Acrobot-v1_fast_weight.h5" in out
-    assert "env = 'Acrobot-v1'" in Path("Acrobot-v1_fast_weight.toml").read_text().replace('"', "'")
-    out = said("evaluate --env Acrobot-v1 --recipe fast --episodes 1")
+    assert "game = 'Acrobot-v1'" in Path("Acrobot-v1_fast_weight.toml").read_text().replace('"', "'")
+    out = said("evaluate Acrobot-v1 --recipe fast --episodes 1")
     assert out.startswith("Weights: Acrobot-v1_fast_weight.h5\nmean -")
 
 
@@ -150,7 +155,7 @@ def test_several_seeds_and_settings():
 
 def test_every_setting_is_an_option():
     names = {*Settings.names(), *(field.name for one in (TrainSettings, GameSettings) for field in fields(one))}
-    assert {*COMMANDS["train"][2]} >= names - {"progress", "live"}
+    assert {*COMMANDS["train"][1]} >= names - {"progress", "live"}
     assert {field.name for field in fields(GameSettings)} <= {
         *inspect.signature(Runner).parameters,
         "network",
@@ -164,12 +169,12 @@ def test_help_at_every_level(command, capsys):
         main([command, "--help"] if command else ["--help"])
     out = " ".join(capsys.readouterr().out.split())
     assert left.value.code == 0 and out.startswith("usage: keras-dqn ")
-    options = COMMANDS[command][2] if command else []
+    options = COMMANDS[command][1] if command else []
     assert not command or f"example: keras-dqn {command} " in out
     for name in {*options} - {"game", "files", "atari_game"}:
         flag = f"--{name.replace('_', '-')}"
-        assert re.search(rf" {flag}(, --\S+)?( N| X| TEXT| VALUE| SWEEP)? (?!--)\S+ \S+ ", out), f"{flag} has a help"
-    for name in WITH_A_RUNNER if "recipe" in options else ():
+        assert re.search(rf" {flag}(, --\S+)?( N| X| TEXT| VALUE)? (?!--)\S+ \S+ ", out), f"{flag} has a help"
+    for name in GAMES if "recipe" in options else ():
         assert f"{name}: {', '.join(GAMES[name].recipes)}" in out
 
 
@@ -186,18 +191,19 @@ def test_what_is_typed_is_read_by_the_type_of_its_setting():
         "double": False,
         "mask_actions": True,
     }
-    assert parse([*line.split(), "--steps", "1_000"]).given == {**given, "out": "2024", "steps": 1000}
+    assert parse([*line.split(), "--steps", "1_000"])[1] == {**given, "out": "2024", "steps": 1000}
     given = {"game": "breakout", "atari_game": "pong", "epsilon": 0.01}
-    assert parse(["run", "breakout", "--game", "pong", "--epsilon=0.01"]).given == given
+    assert parse(["run", "breakout", "--game", "pong", "--epsilon=0.01"])[1] == given
 
 
 EARLY = """
  → the following arguments are required: COMMAND. Received:
 fly → There is no command of that name; there are compare, evaluate, export-html, play, plot, run, train. Received: fly
-train → There is no game of that name; there are breakout, cartpole, mountaincar. Received: none
+train → There is no game of that name; there are breakout, cartpole, mountaincar, playable-cartpole. Received: none
+train cartpol → There is no game of that name; the nearest is cartpole. Received: cartpol
 train cartpole --stpes 9 → There is no argument of that name; the nearest is --steps. Received: --stpes
 train cartpole --episodes → argument --episodes/--games: expected one argument. Received: train cartpole --episodes
-train cartpole --env Acrobot-v1 → GAME takes the place of --env. Received: both
+train cartpole --steps 9 --episodes 9 → --steps takes the place of --episodes. Received: both
 train cartpole --seed -1 → --seed must be a whole number, 0 or more. Received: -1
 train cartpole --gamma 7 → --gamma must be a number from 0 to 1. Received: 7
 train cartpole --learning-rate 0 → --learning-rate must be a number above 0. Received: 0
@@ -207,8 +213,6 @@ train cartpole --recipe pytroch → There is no recipe of that name; the nearest
 train cartpole --out model.keras → --out must be a file of the kind .h5. Received: 'model.keras'
 train cartpole --out no/w.h5 → [Errno 2] Cannot write: No such file or directory. Received: 'no/w.h5'
 train cartpole --history h.txt → --history must be a file of the kind .json or .csv. Received: 'h.txt'
-train cartpole --weights a.h5 → --weights must be 'pretrained', 'none' or a weight file. Received: no such file, a.h5
-evaluate cartpole --weights . → --weights must be 'pretrained', 'none' or a weight file. Received: a folder, .
 train cartpole --resume → --resume needs --checkpoints. Received: resume=True
 train breakout --resume --weights pretrained → --resume takes the weights from the checkpoint. Received: --weights pre
 train cartpole --checkpoint-minutes 3 → --checkpoint-minutes needs --checkpoints, a folder. Received: 3
@@ -217,25 +221,15 @@ train cartpole --actors 2 --record-every 3 → --record-every films an environme
 train cartpole --sweep tau=1 → --sweep needs --seeds. Received: tau=1
 train cartpole --seeds 2 --sweep taau=1 → There is no setting of that name; the nearest is tau. Received: taau
 train cartpole --seeds 2 --sweep tau=x → --tau must be a number from 0 to 1. Received: 'x'
-train cartpole --network 64 → --network must be options, like {"hidden": (64, 64)}. Received: 64
-train cartpole --network {'hiden':(3,)} → There is no option of a network of that name; the nearest is hidden. Received:
-train cartpole --network {'hidden':3} → `hidden` must be a list of whole numbers. Received: 3
 train cartpole --exploration linear → There is no class for --exploration of that name; the nearest is Linear. Recei
 train cartpole --exploration {'class':'Linear'} → --exploration must have the fields of Linear. Received: {'class'
-train --env Acrobat-v1 → There is no environment of that name; the nearest are ['Acrobot-v1',
-train --env ALE/Breakout-v5 → Atari's games are played from pixels by `Breakout(game='breakout')`,
-train breakout --game pog → ALE has no game of that name; the nearest are ['pong',
-train breakout --precision half → There is no precision of that name; there are float32, mixed_bfloat16. Received: half
 train cartpole --sticky 0.25 → --game, --sticky and --precision are for breakout. Received: {'sticky': 0.25}
-run cartpole --video film.avi → --video must be a file of the kind .mp4. Received: 'film.avi'
-train breakout --seeds 2 --game pong → --game is for a single training; with --seeds each starts afresh
-export-html pong --out page.html → There is no game of that name; there are cartpole, mountaincar, playable-cartpole. R
-play breakout → There is no game of that name; there are cartpole, mountaincar. Received: breakout
+train breakout --seeds 2 --game pong → --game is for a single training, without --seeds. Received: pong
+export-html breakout --out page.html → The games of a page are cartpole, playable-cartpole, mountaincar. Received: 'b
+play breakout → The games to play are cartpole, mountaincar. Received: 'breakout'
 compare cartpole --weights none → There is no argument of that name
-plot h.json --out h.png --x y → There is no kind of x of that name; there are episodes, steps. Received: y
 plot no.json --out p.png → [Errno 2] Cannot read: No such file or directory. Received: 'no.json'
 plot h.json --out p.gif → A figure is saved as one of .png, .svg, .pdf. Received: p.gif
-plot h.csv h.csv --out p.png → Each history is drawn once. Received: h.csv h.csv
 train cartpole --seeds 2 --checkpoints folder → --checkpoints is for a single training
 train cartpole --seeds 2 --verbose → --verbose is for a single training
 """
@@ -263,10 +257,24 @@ def test_errors_are_one_line_and_come_before_tensorflow(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("train --env Blackjack-v1", "must be a vector of numbers"),
-        ("run --env Pendulum-v1", "needs discrete actions 0, 1, 2, … Received: Box(-2.0, 2.0, (1,), float32)"),
-        ("evaluate --env no_module:X-v0", "No module named 'no_module'"),
-        ("evaluate --env Acrobot-v1 --weights pretrained", "Received: 'Acrobot-v1'"),
+        ("train Blackjack-v1", "must be a vector of numbers"),
+        ("run Pendulum-v1", "needs discrete actions 0, 1, 2, … Received: Box(-2.0, 2.0, (1,), float32)"),
+        ("train Acrobat-v1", "There is no environment of that name; the nearest are ['Acrobot-v1',"),
+        ("train ALE/Breakout-v5", "Atari's games are played from pixels by `Breakout(game='breakout')`,"),
+        ("train breakout --game pog", "ALE has no game of that name; the nearest are ['pong',"),
+        ("train breakout --precision half", '--precision must be "float32", or,'),
+        ("evaluate no_module:X-v0", "No module named 'no_module'"),
+        ("evaluate Acrobot-v1 --weights pretrained", "Received: 'Acrobot-v1'"),
+        ("train cartpole --weights a.h5", "a.h5: cannot be read. Received: FileNotFoundError"),
+        ("run cartpole --weights none --video film.avi", "A film is an .mp4 file. Received: film.avi"),
+        ("train cartpole --network 64", '--network must be a function, "module:name". Received: 64'),
+        ("train cartpole --network {'hiden':(3,)}", "There is no option of a network of that name; the nearest is hid"),
+        ("train cartpole --network {'hidden':3}", "`hidden` must be a list. Received: 3"),
+        ("train cartpole --network {'scale':'a'}", "could not convert string to float: 'a'"),
+        (
+            "train cartpole --seeds 2 --sweep gama=0.9",
+            "There is no setting of that name; the nearest is gamma. Received:",
+        ),
         ("evaluate cartpole", "untrained, as there is no cartpole_weight.h5 here: give --weights pretrained, "),
         (f"evaluate mountaincar --weights {pretrained('cartpole')}", "network with 4 inputs and 2 actions; Mount"),
         ("train cartpole --optimizer Adamm", "There is no class for --optimizer of that name; the nearest is Adam"),

@@ -138,7 +138,7 @@ def test_what_cannot_run_everywhere_is_refused(connected, monkeypatch):
         game_for(lambda: env)(weights=None, weight_backup=None).train(progress=False, actors=1)
     with pytest.raises(ValueError, match="^The node .* cannot make what it is sent: ModuleNotFoundError"):
         check_nodes(connected, b"\x80\x04cno_such_module\ngame\n.", versions([]))
-    monkeypatch.setattr("keras_dqn.ray.cluster.__version__", "9.9")
+    monkeypatch.setattr("keras_dqn.ray.cluster.VERSION", "9.9")
     calls = {"one": partial(ray_calls.names_itself, 1)}
     with pytest.raises(ValueError, match=r"^The node [\d.]+ .* has keras_dqn 0.* must be 9.9 as here$"):
         list(run_anywhere(calls, "auto", progress=False))

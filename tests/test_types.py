@@ -21,11 +21,10 @@ import keras
 
 from keras_dqn import (
     Agent, Breakout, CartPole, CheckpointError, Checkpoints, Evaluation, FrameMemory, History, Learner, MountainCar,
-    PlayableCartPole, ReplayMemory, Transition, WeightFileError, brain_from, compare, compare_videos, evaluate,
-    game_for,
-    load_weights, play, play_here, save_weights, train_seeds,
+    ReplayMemory, Transition, WeightFileError, brain_from, compare, compare_videos, evaluate,
+    game_for, interact, load_weights, play_here, save_weights, train_seeds,
 )
-from keras_dqn import history, inside, page, playable, plots, pytorch, weights
+from keras_dqn import inside, playable, plots, weights
 
 cartpole = CartPole(200, recipe="fast", gamma=0.99, network={"hidden": (64, 64)}, seed=0)
 told = cartpole.train([keras.callbacks.CSVLogger("log.csv")], verbose=True, evaluate_every=500, stop_score=490)

@@ -35,7 +35,7 @@ from keras_dqn.experiment.tasks import PACKAGES, run_anywhere, run_here
 from keras_dqn.files.atomic import atomic_write
 from keras_dqn.ray.cluster import check_address, check_installed
 from keras_dqn.training.runner import Runner
-from keras_dqn.version import __version__
+from keras_dqn.version import VERSION
 
 FRAMEWORKS = ("Keras", "PyTorch")
 
@@ -162,7 +162,7 @@ class Plan:
             "stop_score": self.stop_score,
             "goal": self.goal,
             "options": over_training({**game.recipes[self.recipe], **self.options}, self.options["steps"]),
-            "versions": {"keras_dqn": __version__, **{one.__name__: str(one.__version__) for one in modules}},
+            "versions": {"keras_dqn": VERSION, **{one.__name__: str(one.__version__) for one in modules}},
         }
         self.settings = to_json(settings)
 

@@ -1,4 +1,4 @@
-"""Games for the keyboard: CartPole made slow enough for a human, and a window to play it or MountainCar in."""
+"""CartPole made slow enough for a human."""
 
 import math
 from typing import Any
@@ -7,10 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
-from keras_dqn.games import IN_A_WINDOW, PLAYABLE_CARTPOLE
-
-# Name: the environment. The actions of both are 0 left, 1 nothing, 2 right.
-GAMES = IN_A_WINDOW
+from keras_dqn.games import PLAYABLE_CARTPOLE
 
 
 class PlayableCartPole(CartPoleEnv):
@@ -38,12 +35,12 @@ class PlayableCartPole(CartPoleEnv):
         self._push = self.force_mag
         self.length = half_length
         self.polemass_length = self.masspole * half_length
-        self.theta_threshold_radians = failure_angle * 2 * math.pi / 360
+        self.theta_threshold_radians = failure_angle * 2 * math.pi / 360  # as CartPole has it, to the bit
         self.action_space = gymnasium.spaces.Discrete(3)
         # Twice the thresholds, as in CartPole; but gymnasium's own checker warns of its infinite bounds of velocity.
         most = np.finfo(np.float32).max
         high = np.array([2 * self.x_threshold, most, 2 * self.theta_threshold_radians, most], np.float32)
-        self.observation_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
+        self.observation_space = gymnasium.spaces.Box(-high, high)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one step of 0.02 s with action 0, 1 or 2; returns what `gymnasium.Env.step` does."""

@@ -9,24 +9,23 @@ import base64
 import hashlib
 import html
 import json
-import math
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_dqn.checks import check_above_zero
 from keras_dqn.core.networks.numpy_forward import ACTIVATIONS, layers_of
-from keras_dqn.files.atomic import atomic_write, check_writable
-from keras_dqn.games import GAMES as ALL_GAMES
-from keras_dqn.games import ON_A_PAGE
+from keras_dqn.files.atomic import atomic_write
+from keras_dqn.games import GAMES, ON_A_PAGE
 
 if TYPE_CHECKING:
     from keras_dqn.training.runner import Runner
 
-GAMES = {name: ALL_GAMES[name] for name in ON_A_PAGE}  # under the names that games.js has
-_ENV_IDS = {name: game.environment.rpartition(":")[2] for name, game in GAMES.items()}
+_ENV_IDS = {name: GAMES[name].environment.rpartition(":")[2] for name in ON_A_PAGE}  # under the names of games.js
 _LAYERS = "dense", "dense_without_bias", "dueling", "rescaling"  # that network.js has
+_NOTHING_ELSE = "default-src 'none'; base-uri 'none'; form-action 'none'"  # of the page's Content-Security-Policy
 _SCRIPTS = ("games.js", "network.js", "scenes.js", "steering.js", "bars.js", "widget.js")
 
 
@@ -35,6 +34,12 @@ class Page:
 
     def __init__(self, content: str):
         self.html = content
+
+    def save(self, path: str | Path) -> Path:
+        """Write it to one HTML file that any browser opens, whole or not at all; returns the path. Raises OSError."""
+        with atomic_write(path) as temporary:
+            temporary.write_text(self.html, encoding="utf-8")
+        return Path(path)
 
     def __repr__(self):
         return f"<Page of {len(self.html):,} characters>"
@@ -61,7 +66,7 @@ def play_here(
 
     Example:
         play_here(cartpole)  # against what `cartpole = CartPole(200); cartpole.train()` has learned
-        play_here("cartpole", weights="pretrained")
+        play_here("cartpole", weights="pretrained").save("cartpole.html")
         play_here("playable-cartpole")  # without an agent
 
     Args:
@@ -75,21 +80,17 @@ def play_here(
             for it, and keeps it in the attribute `data-speed` of its main element.
         network: with weights, options of the network that they are of, where neither file nor recipe tell; see `Agent`.
 
-    Returns:
-        A `Page`.
-
     Raises:
         ValueError: the game is unknown, the speed is not above 0, or the network has a layer that the page cannot run.
         WeightFileError: the weights are not whole or not this network's.
     """
-    if not isinstance(speed, int | float) or not 0 < speed < math.inf:
-        raise ValueError(f"`speed` must be a number above 0. Received: {speed!r}")
+    check_above_zero("speed", speed)
     name, brain = _name_and_brain(game, weights, recipe, network)
     web = Path(__file__).resolve().parent / "web"
     style = (web / "page.css").read_text("utf-8")
     script = "\n".join((web / script).read_text("utf-8") for script in _SCRIPTS)
     page = Template((web / "page.html").read_text("utf-8")).substitute(
-        policy=_policy(script, style),
+        policy="; ".join([_NOTHING_ELSE, _only("script", script), _only("style", style)]),
         title=f"{_ENV_IDS[name]} to play",
         game=name,
         speed=f"{speed:g}",
@@ -100,54 +101,29 @@ def play_here(
     return Page(page)
 
 
-def write_page(
-    game: "str | Runner",
-    path: str | Path,
-    weights: str | Path | None = None,
-    recipe: str | None = None,
-    speed: float = 1.0,
-    network: dict[str, Any] | None = None,
-) -> Path:
-    """Write such a page to `path`, one HTML file that any browser opens, whole or not at all; returns the path.
-
-    Arguments and errors are those of `play_here`, and OSError where `path` cannot be written.
-    """
-    check_writable(path)
-    page = play_here(game, weights, recipe, speed, network)
-    with atomic_write(path) as temporary:
-        temporary.write_text(page.html, encoding="utf-8")
-    return Path(path)
-
-
-def _policy(script, style):
-    """The page's Content-Security-Policy: this script and this style sheet, and nothing else from anywhere."""
-
-    def only(text):
-        digest = hashlib.sha256(f"\n{text}\n".encode()).digest()  # the template has a line of its own for each tag
-        return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-    none = "default-src 'none'; base-uri 'none'; form-action 'none'"
-    return f"{none}; script-src {only(script)}; style-src {only(style)}"
+def _only(kind, text):
+    """The part of that policy which allows this script or style sheet."""
+    digest = hashlib.sha256(f"\n{text}\n".encode()).digest()  # the template has a line of its own for each tag
+    return f"{kind}-src 'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _name_and_brain(game, weights, recipe, network):
     """The name of the game and the network that plays it, or None."""
     given = {"weights": weights, "recipe": recipe, "network": network}
+    options = {name: value for name, value in given.items() if value is not None}
     if hasattr(game, "agent"):
-        if any(value is not None for value in given.values()):
-            raise ValueError(f"The agent of a game has its weights. Received: {given}")
-        if game.environment not in _ENV_IDS.values():
+        if options:
+            raise ValueError(f"The agent of a game has its weights. Received: {options}")
+        name = next((name for name, env_id in _ENV_IDS.items() if env_id == game.environment), None)
+        if name is None:
             known = ", ".join(_ENV_IDS.values())
             raise ValueError(f"The environments of a page are {known}. Received: {game.environment!r}")
-        return next(name for name, env_id in _ENV_IDS.items() if env_id == game.environment), game.agent.brain
-    if game not in GAMES:
-        raise ValueError(f"The games of a page are {', '.join(GAMES)}. Received: {game!r}")
-    if weights is not None:
-        options = {} if network is None else {"network": network}
-        return game, GAMES[game].runner_class()(weights=weights, recipe=recipe, **options).agent.brain
-    if recipe is not None or network is not None:
-        raise ValueError(f"`recipe` and `network` say whose network the `weights` are of. Received: {given}")
-    return game, None
+        return name, game.agent.brain
+    if game not in _ENV_IDS:
+        raise ValueError(f"The games of a page are {', '.join(_ENV_IDS)}. Received: {game!r}")
+    if options and weights is None:
+        raise ValueError(f"`recipe` and `network` say whose network the `weights` are of. Received: {options}")
+    return game, GAMES[game].runner_class()(**options).agent.brain if options else None
 
 
 def _network(brain):
@@ -159,18 +135,10 @@ def _network(brain):
             "The page runs a keras.Sequential of Rescaling, Dropout, Dueling, and Dense with "
             f"{', '.join(ACTIVATIONS)}, in float32. Received: {type(brain).__name__} of {names}"
         )
-    size, weights, described, arrays = brain.input_shape[-1], iter(brain.get_weights()), [], []
+    described = []
     for kind, shapes, options, _ in layers:
-        own = [next(weights) for _ in shapes]
-        if kind == "rescaling":
-            described.append({"kind": kind, "size": size})
-            own = [np.broadcast_to(options[name], (size,)) for name in ("scale", "offset")]
-        elif kind == "dueling":
-            described.append({"kind": kind})
-        else:
-            inputs, size = shapes[0]
-            own = own if kind == "dense" else [*own, np.zeros(size)]
-            described.append({"kind": "dense", "inputs": inputs, "outputs": size, **options})
-        arrays += own
-    content = b"".join(np.asarray(array, "<f4").tobytes() for array in arrays)
+        sizes = zip(("inputs", "outputs"), shapes[0], strict=True) if shapes else ()
+        numbers = {name: value.ravel().tolist() for name, value in options.items() if isinstance(value, np.ndarray)}
+        described.append({"kind": kind, **dict(sizes), **options, **numbers})
+    content = b"".join(np.asarray(array, "<f4").tobytes() for array in brain.get_weights())
     return {"layers": described, "weights": base64.b64encode(content).decode()}

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from unittest import mock
 
 import gymnasium
+from gymnasium.wrappers import RecordEpisodeStatistics
 
-from keras_dqn.playable.cartpole import GAMES
+from keras_dqn.games import IN_A_WINDOW
 
 
 def play(game: str = "cartpole", callback: Callable[..., None] | None = None) -> list[float]:
@@ -22,8 +23,8 @@ def play(game: str = "cartpole", callback: Callable[..., None] | None = None) ->
 
     Returns the scores of the episodes that ended. Raises ValueError for an unknown game and OSError without a display.
     """
-    if game not in GAMES:
-        raise ValueError(f"The games to play are {', '.join(GAMES)}. Received: {game!r}")
+    if game not in IN_A_WINDOW:
+        raise ValueError(f"The games to play are {', '.join(IN_A_WINDOW)}. Received: {game!r}")
     _check_display()
     import matplotlib
     import pygame
@@ -33,25 +34,25 @@ def play(game: str = "cartpole", callback: Callable[..., None] | None = None) ->
         from gymnasium.utils.play import play as play_in_window
 
     keys = {"a": 0, (pygame.K_LEFT,): 0, "d": 2, (pygame.K_RIGHT,): 2}
-    scores = [0.0]  # the last one is of the episode that is being played
+    scores = []
 
-    def count(before, after, action, reward, terminated, truncated, info):
-        scores[-1] += reward
-        if terminated or truncated:
-            print(f"Episode {len(scores) - 1}# Score: {scores[-1]:g}", flush=True)
-            scores.append(0.0)
+    def after_step(*step):
+        if (ended := step[-1].get("episode")) is not None:
+            print(f"Episode {len(scores)}# Score: {ended['r']:g}", flush=True)
+            scores.append(float(ended["r"]))
         if callback is not None:
-            callback(before, after, action, reward, terminated, truncated, info)
+            callback(*step)
 
     print("a or left arrow: left, d or right arrow: right, Escape: end")
-    with contextlib.closing(gymnasium.make(GAMES[game], render_mode="rgb_array")) as env:
-        play_in_window(env, callback=count, keys_to_action=keys, noop=1)
-    return scores[:-1]
+    env = RecordEpisodeStatistics(gymnasium.make(IN_A_WINDOW[game], render_mode="rgb_array"))
+    with contextlib.closing(env):
+        play_in_window(env, callback=after_step, keys_to_action=keys, noop=1)
+    return scores
 
 
 def _check_display():
-    displays, driver = [os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")], None
-    if sys.platform != "linux" or any(displays):
+    displays, driver = {name: os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")}, None
+    if sys.platform != "linux" or any(displays.values()):
         import pygame
 
         with contextlib.suppress(pygame.error):
@@ -60,5 +61,5 @@ def _check_display():
     if driver in (None, "offscreen"):  # what SDL quietly falls back to: the game would run for ever, seen by nobody
         raise OSError(
             "A window needs a display, and DISPLAY names none that can be reached: play on a computer with a desktop, "
-            f"or over ssh -X. Received: DISPLAY={displays[0]!r}, WAYLAND_DISPLAY={displays[1]!r}"
+            f"or over ssh -X. Received: {displays}"
         )

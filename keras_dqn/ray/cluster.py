@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras_dqn.version import __version__
+from keras_dqn.version import VERSION
 
 ANSWERS_WITHIN = 10.0  # seconds
 STARTS_WITHIN = 300.0  # seconds that a machine may take to import what it needs, while it does other things too
@@ -114,7 +114,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
             there[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             there[name] = "none"
-    return {**there, "Python": ".".join(platform.python_version_tuple()[:2]), "keras_dqn": __version__}
+    return {**there, "Python": ".".join(platform.python_version_tuple()[:2]), "keras_dqn": VERSION}
 
 
 def packed(thing: Any) -> bytes:

@@ -16,7 +16,7 @@ class GameSettings:
         replay_every: learn every so many steps, or after each "episode".
         num_envs: how many environments play at once.
         max_steps: after so many an episode is truncated, if its environment does not end it.
-        shape_reward: rewards to learn from instead of the true ones: a function, like "clipped" or "module:name".
+        shape_reward: rewards to learn from instead of the true ones: a function; typed, "module:name".
     """
 
     network: Any = None

@@ -13,14 +13,14 @@ const ACTIVATIONS = {
 
 /* Each makes one layer, [inputs] to [outputs], from its description and `take`, which hands out the next weights. */
 const LAYERS = {
-  rescaling({ size }, take) {
-    const scale = take(size), offset = take(size);
-    return (values) => values.map((value, i) => value * scale[i] + offset[i]);
+  // Scale and offset are one number, or one for each value.
+  rescaling({ scale, offset }) {
+    return (values) => values.map((value, i) => value * scale[i % scale.length] + offset[i % offset.length]);
   },
 
-  dense({ inputs, outputs, activation }, take) {
+  dense({ inputs, outputs, activation }, take, hasBias = true) {
     const kernel = take(inputs * outputs); // [inputs, outputs], row by row
-    const bias = take(outputs);
+    const bias = hasBias ? take(outputs) : new Float32Array(outputs);
     const activate = ACTIVATIONS[activation];
     return (values) =>
       Array.from(bias, (sum, column) => {
@@ -29,8 +29,10 @@ const LAYERS = {
       });
   },
 
+  dense_without_bias: (layer, take) => LAYERS.dense(layer, take, false),
+
   // Advantages and, last, the value: Q(s, a) = V(s) + A(s, a) - mean of A(s, ·).
-  dueling(_, take) {
+  dueling() {
     return (values) => {
       const advantages = values.slice(0, -1), value = values.at(-1);
       const mean = advantages.reduce((sum, advantage) => sum + advantage, 0) / advantages.length;

@@ -265,7 +265,7 @@ class Widget {
 
 /* "4-24-24-2": the widths of a network's layers. */
 function sizes({ layers }, actions) {
-  const dense = layers.filter(({ kind }) => kind === "dense");
+  const dense = layers.filter(({ inputs }) => inputs);
   return [...dense.map(({ inputs }) => inputs), actions].join("-"); // a dueling head has one output more inside
 }
 
