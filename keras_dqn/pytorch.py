@@ -20,7 +20,7 @@ from keras_dqn.core.agent import Agent
 from keras_dqn.core.learner import Update
 from keras_dqn.core.networks.brain import default_brain
 from keras_dqn.core.networks.mlp import mlp
-from keras_dqn.core.settings import shown_signature
+from keras_dqn.core.settings import LearnerSettings, shown_signature
 from keras_dqn.core.target_network import NEVER
 from keras_dqn.core.transition import Transition
 from keras_dqn.files.weights import load_weights, save_weights
@@ -33,7 +33,11 @@ except ImportError as error:
     raise ImportError(message, name="torch") from error
 
 LOSSES = {"fit_mse": nn.functional.mse_loss, "huber": nn.functional.smooth_l1_loss, "mse": nn.functional.mse_loss}
-CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")  # of which a Keras optimizer takes one at most
+CLIPPING = {  # an option of Keras's optimizers: what does the same to the gradients of parameters
+    "clipnorm": lambda parameters, norm: [nn.utils.clip_grad_norm_(parameter, norm) for parameter in parameters],
+    "clipvalue": nn.utils.clip_grad_value_,
+    "global_clipnorm": nn.utils.clip_grad_norm_,
+}
 
 
 class TorchAgent(Agent):
@@ -45,7 +49,7 @@ class TorchAgent(Agent):
         network: options of `QNetwork`.
         optimizer: a Keras optimizer, or a function that makes one, to be aligned with, its clipping included.
         torch_optimizer: a function from parameters to a torch optimizer, instead; without either, torch's Adam.
-        clipping: options of `clip_gradients`; by default those of `optimizer`.
+        clipping: of gradients, like {"clipvalue": 100}, with a name of `CLIPPING`; by default that of `optimizer`.
         *arguments, **options: as `Agent` has them.
     """
 
@@ -65,9 +69,8 @@ class TorchAgent(Agent):
         Raises:
             ValueError: the brain does not map [B, *state_shape] to [B, action_size], or .h5 files cannot hold it.
         """
-        settings = self.settings.learner
-        if settings.objective is not None:
-            raise ValueError(f"`objective` is for Keras; in torch give a `loss`. Received: {settings.objective!r}")
+        if (objective := self.settings.learner.objective) is not None:
+            raise ValueError(f"`objective` is for Keras; in torch give a `loss`. Received: {objective!r}")
         if brain is None:
             brain = self._default_brain(network or {}, seed)
         if not isinstance(brain, nn.Module):
@@ -80,10 +83,7 @@ class TorchAgent(Agent):
         twin = self._keras_twin(brain) if len(self.state_shape) == 1 else None
         if self.weight_backup is not None:
             from_state_dict(brain.state_dict(), twin)  # raises now, not when hours of training are saved
-        target_update = NEVER if settings.target_update_episodes is not None else settings.target_update
-        target_brain = None if target_update is None else copy.deepcopy(brain)
-        target = target_brain, target_update, settings.tau, settings.double
-        return TorchLearner(brain, optimizer, settings.loss or "fit_mse", *target, clipping, twin)
+        return TorchLearner(brain, optimizer, self.settings.learner, clipping, twin)
 
     def _default_brain(self, options, seed):
         if len(self.state_shape) != 1 or callable(options):  # which raises, or makes what is not a module
@@ -94,14 +94,13 @@ class TorchAgent(Agent):
             return QNetwork(self.state_shape[0], self.action_size, **options)
 
     def _optimizer_of(self, parameters):
-        """The torch optimizer of the parameters, and the options of `clip_gradients` that go with it."""
+        """The torch optimizer of the parameters, and the clipping that goes with it."""
         settings = self.settings.learner
         if self._torch_optimizer is not None:
             return self._torch_optimizer(parameters), self._clipping
         if settings.optimizer is None:
             return torch.optim.Adam(parameters, settings.learning_rate or 0.001, fused=True), self._clipping
-        theirs = settings.optimizer
-        theirs = theirs if isinstance(theirs, keras.optimizers.Optimizer) else theirs()
+        theirs = settings.optimizer() if callable(settings.optimizer) else keras.optimizers.get(settings.optimizer)
         clipping = self._clipping or {name: getattr(theirs, name) for name in CLIPPING}
         return aligned_optimizer(theirs, parameters), clipping
 
@@ -120,10 +119,8 @@ class TorchLearner:
     Args:
         brain: an `nn.Module`, float32 [B, ...] to Q-values [B, actions], without dropout or batch normalization.
         optimizer: a torch optimizer of its parameters.
-        loss: "mse", "huber" or "fit_mse", see `LearnerSettings`.
-        target_brain: a copy of the brain that next states are valued with; None for the brain itself.
-        target_update, tau, double: as `Learner` has them.
-        clipping: options of `clip_gradients`, like `{"clipvalue": 100}`.
+        settings: of these the loss, "mse", "huber" or "fit_mse", the target network's, and `double`.
+        clipping: of gradients, {a name of `CLIPPING`: a number or None}.
         twin: a Keras network of the same layers, which reads and writes the .h5 files; None where there are none.
     """
 
@@ -131,29 +128,24 @@ class TorchLearner:
         self,
         brain: nn.Module,
         optimizer: torch.optim.Optimizer,
-        loss: str = "mse",
-        target_brain: nn.Module | None = None,
-        target_update: int | None = None,
-        tau: float = 1.0,
-        double: bool = False,
+        settings: LearnerSettings,
         clipping: dict[str, float] | None = None,
         twin: "keras.Model | None" = None,
     ):
-        if not isinstance(loss, str) or loss not in LOSSES:
+        loss = settings.loss or "fit_mse"
+        if loss not in [*LOSSES]:
             raise ValueError(f"`loss` must be one of {sorted(LOSSES)}. Received: {loss!r}")
-        if double and target_brain is None:
-            raise ValueError("`double` needs a target network. Received: target_brain=None")
         for module in brain.modules():  # they would need to be told when they are trained, and when asked
             if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
                 raise ValueError(f"`brain` must be the same in training and evaluation. Received: {module}")
-        self.brain, self.target_brain, self.optimizer = brain, target_brain, optimizer
-        self.loss, self.target_update, self.tau, self.double = LOSSES[loss], target_update, tau, double
+        self.brain, self.optimizer, self.twin = brain, optimizer, twin
+        self.target_update = settings.target_update if settings.target_update_episodes is None else NEVER
+        self.target_brain = None if self.target_update is None else copy.deepcopy(brain)
+        self.loss, self.tau, self.double = LOSSES[loss], settings.tau, settings.double
         self.fit_mean = loss == "fit_mse"  # Keras's `fit` also averages over the other actions, whose error is zero
         self.clipping = {name: value for name, value in (clipping or {}).items() if value is not None}
-        self.updates, self.twin, self.weights_assigned = 0, twin, False  # torch asks the brain itself each time
+        self.updates, self.weights_assigned = 0, False  # torch asks the brain itself each time
         self._parameters = list(brain.parameters())
-        self._target_parameters = [] if target_brain is None else list(target_brain.parameters())
-        self.copy_to_target()
 
     @property
     def learning_rate(self) -> float:
@@ -211,7 +203,7 @@ class TorchLearner:
     def copy_to_target(self, tau: float = 1.0) -> None:
         """Make the target network equal to the brain, as at construction; or move it there by the fraction tau."""
         if self.target_brain is not None:
-            torch._foreach_lerp_(self._target_parameters, self._parameters, tau)
+            torch._foreach_lerp_(list(self.target_brain.parameters()), self._parameters, tau)
 
     def _gradient_step(self, states, actions, rewards, discounts, next_states, action_mask):
         """One update of B transitions: its loss, their errors, and whether all was finite and it was made."""
@@ -227,7 +219,8 @@ class TorchLearner:
         value, finite = loss.item(), bool(torch.stack(largest).isfinite().all())
         finite = finite and math.isfinite(value)
         if finite:
-            clip_gradients(self._parameters, **self.clipping)
+            for name, most in self.clipping.items():
+                CLIPPING[name](self._parameters, most)
             self.optimizer.step()
             self.updates += 1
             if self.target_brain is not None and self.updates % self.target_update == 0:
@@ -270,11 +263,9 @@ class QNetwork(nn.Module):
         normalization: str | None = None,
     ):
         super().__init__()
-        if normalization is not None:
-            raise ValueError(f"`normalization` must be None in torch. Received: {normalization!r}")
-        if activation != "relu" or initializer != "torch":
-            received = f"{activation!r}, {initializer!r}"
-            raise ValueError(f"`activation` must be 'relu' in torch, and `initializer` 'torch'. Received: {received}")
+        options = {"activation": activation, "initializer": initializer, "normalization": normalization}
+        if options != (torchs := {"activation": "relu", "initializer": "torch", "normalization": None}):
+            raise ValueError(f"`network` must have {torchs} in torch. Received: {options}")
         self.rescales = np.any(center) or np.any(np.asarray(scale) != 1)
         self.center, self.scale = torch.as_tensor(center).float(), torch.as_tensor(scale).float()
         self.dueling = dueling
@@ -310,14 +301,13 @@ def from_state_dict(state_dict: dict[str, Any], model: "keras.Model") -> list[np
         ValueError: a tensor is missing, unexpected, of another shape or not finite; the message names it.
     """
     expected = to_state_dict(model)
-    if odd := sorted(expected.keys() ^ state_dict.keys()):
-        trouble = "is missing" if odd[0] in expected else "is unexpected"
-        raise ValueError(f"{odd[0]!r} {trouble}: expected {list(expected)}. Received: {list(state_dict)}")
-    for name, tensor in expected.items():
-        shape, received = tuple(tensor.shape), state_dict[name]
-        if tuple(received.shape) != shape or not received.is_floating_point() or not received.isfinite().all():
-            found = f"{tuple(received.shape)}, {received}"
-            raise ValueError(f"{name!r}: expected finite floats of shape {shape}. Received: {found}")
+    for name in [*expected, *state_dict]:
+        wanted, tensor = expected.get(name), state_dict.get(name)
+        if wanted is None or tensor is None:
+            raise ValueError(f"{name!r}: expected tensors {list(expected)}. Received: {list(state_dict)}")
+        if tensor.shape != wanted.shape or not tensor.is_floating_point() or not tensor.isfinite().all():
+            shape, received = tuple(wanted.shape), f"{tuple(tensor.shape)}, {tensor}"
+            raise ValueError(f"{name!r}: expected finite floats of shape {shape}. Received: {received}")
     return [state_dict[name].detach().float().numpy().T.copy() for name in expected]
 
 
@@ -351,22 +341,6 @@ def aligned_optimizer(
 
     adam.register_step_pre_hook(set_epsilon)
     return adam
-
-
-def clip_gradients(
-    parameters: Iterable[nn.Parameter],
-    clipnorm: float | None = None,
-    clipvalue: float | None = None,
-    global_clipnorm: float | None = None,
-) -> None:
-    """Clip the gradients in place as Keras optimizers with these options do."""
-    if clipvalue is not None:
-        nn.utils.clip_grad_value_(parameters, clipvalue)
-    if global_clipnorm is not None:
-        nn.utils.clip_grad_norm_(parameters, global_clipnorm)
-    if clipnorm is not None:
-        for parameter in parameters:
-            nn.utils.clip_grad_norm_(parameter, clipnorm)
 
 
 @contextmanager

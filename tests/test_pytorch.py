@@ -16,6 +16,7 @@ from keras_dqn.backend import keras, tf
 from keras_dqn.core.learner import Learner
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.core.objectives.value import Value
+from keras_dqn.core.settings import LearnerSettings
 from keras_dqn.core.transition import Transition
 from keras_dqn.experiment.seeds import Plan
 from keras_dqn.files.weights import pretrained
@@ -54,15 +55,14 @@ def same_network(seed=0, **options):
     return brain, torch_brain
 
 
-def learners(optimizer, network=None, target=False, loss="mse", **options):
+def learners(optimizer, network=None, loss="mse", **options):
     """A Keras and a torch learner with the same weights, in brain and target model, and the same settings."""
     brain, torch_brain = same_network(**(network or {}))
-    target_brain = QNetwork(4, 2, **(network or {})).requires_grad_(False) if target else None
     clipping = {name: getattr(optimizer, name) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
     aligned = aligned_optimizer(optimizer, torch_brain.parameters())
     return (
         Learner(brain, optimizer, Value(loss.removeprefix("fit_"), as_fit=loss == "fit_mse"), **options),
-        TorchLearner(torch_brain, aligned, loss, target_brain, clipping=clipping, **options),
+        TorchLearner(torch_brain, aligned, LearnerSettings(loss=loss, **options), clipping),
     )
 
 
@@ -99,8 +99,8 @@ def assert_close(weights, expected):
     assert difference.max() < AT_A_KINK
 
 
-HARD = {"target": True, "target_update": 10, "double": True}
-SOFT = {"target": True, "target_update": 1, "tau": 0.05, "double": True}
+HARD = {"target_update": 10, "double": True}
+SOFT = {"target_update": 1, "tau": 0.05, "double": True}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_an_epsilon_that_matters_shows_that_it_is_aligned():
     pair = learners(keras.optimizers.Adam(0.001, epsilon=0.1))
     plain = QNetwork(4, 2)
     plain.load_state_dict(pair[1].brain.state_dict())
-    plain = TorchLearner(plain, torch.optim.Adam(plain.parameters(), 0.001, eps=0.1))
+    plain = TorchLearner(plain, torch.optim.Adam(plain.parameters(), 0.001, eps=0.1), LearnerSettings(loss="mse"))
     plain.update(minibatches(100))
     assert_alike(pair, steps=0.003)
     with pytest.raises(AssertionError):  # the same number without the alignment
@@ -155,7 +155,7 @@ def test_an_optimizer_that_cannot_be_aligned_is_refused(optimizer):
 
 def test_k_updates_in_one_call_are_those_of_k_calls():
     batches = minibatches(6)
-    once, one_by_one = (learners(keras.optimizers.Adam(), target=True, target_update=4)[1] for _ in range(2))
+    once, one_by_one = (learners(keras.optimizers.Adam(), target_update=4)[1] for _ in range(2))
     losses, errors = once.update(batches)
     assert losses.shape == (6,) and losses.dtype == np.float32 and errors.shape == (6, 16)
     for k in range(6):
@@ -165,7 +165,7 @@ def test_k_updates_in_one_call_are_those_of_k_calls():
 
 @pytest.mark.parametrize("trouble", [np.nan, np.inf, 1e30])  # the square of the last is infinite, its gradient is not
 def test_nothing_not_finite_reaches_the_weights(trouble):
-    learner = learners(keras.optimizers.Adam(clipvalue=1.0), target=True, target_update=1)[1]
+    learner = learners(keras.optimizers.Adam(clipvalue=1.0), target_update=1)[1]
     learner.update(minibatches(1))
     before, state = learner.read_weights(), learner.optimizer.state_dict()["state"]
     moments = [state[i]["exp_avg"].clone() for i in state]
@@ -199,7 +199,7 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found():
             return Root.apply(super().forward(states))
 
     brain = Brain(4, 2)
-    learner = TorchLearner(brain, torch.optim.SGD(brain.parameters()), clipping={"clipvalue": 1.0})
+    learner = TorchLearner(brain, torch.optim.SGD(brain.parameters()), LearnerSettings(), {"clipvalue": 1.0})
     before = learner.read_weights()
     with pytest.raises(FloatingPointError, match=r"update 1 of 1 is not finite"):
         learner.update(minibatches(1))
@@ -209,15 +209,14 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: TorchLearner(QNetwork(4, 2), None, loss="mae"), r"`loss` must be one of .* Received: 'mae'"),
-        (lambda: TorchLearner(QNetwork(4, 2), None, double=True), r"`double` needs a target network. Received: "),
+        (lambda: make_agent(loss="mae"), r"`loss` must be one of .* Received: 'mae'"),
         (
-            lambda: TorchLearner(torch.nn.Sequential(QNetwork(4, 2), torch.nn.Dropout()), None),
+            lambda: make_agent(brain=torch.nn.Sequential(QNetwork(4, 2), torch.nn.Dropout())),
             r"`brain` must be the same in training and evaluation. Received: Dropout",
         ),
         (
             lambda: make_agent(network={"activation": "tanh"}),
-            r"`activation` must be 'relu' .* Received: 'tanh', 'torch'",
+            r"`network` must have {'activation': 'relu', .* Received: {'activation': 'tanh', ",
         ),
         (lambda: make_agent(brain=mlp(4, 2)), r"`brain` must be a torch.nn.Module. Received: <Sequential"),
         (lambda: make_agent(brain=QNetwork(4, 3)), r"`brain` must return \[1, 2\] for one state. Received: \(1, 3\)"),
@@ -369,7 +368,8 @@ def test_weights_of_another_network_are_refused():
     with pytest.raises(WeightFileError, match=r"shape \(4, 16\).* Received: .4, 24"):
         TorchAgent(4, 2, network={"hidden": (16, 24)})
     names_its_layers = torch.nn.Sequential(torch.nn.Linear(4, 2))
-    with pytest.raises(ValueError, match=r"'0.bias' is unexpected: expected \['layer1.weight', .* Received: "):
+    message = r"'layer1.weight': expected tensors \['layer1.weight', .* Received: \['0.weight', '0.bias'\]"
+    with pytest.raises(ValueError, match=message):
         TorchAgent(4, 2, brain=names_its_layers)  # before training, since its weights could not be saved after it
     make_agent(brain=names_its_layers).act(np.zeros(4))
 
@@ -380,12 +380,12 @@ def test_weights_of_another_network_are_refused():
         ({"layer2.weight": torch.zeros(24, 23)}, r"'layer2.weight': .* shape \(24, 24\). Received: \(24, 23\)"),
         ({"layer2.weight": kernel.int()}, r"'layer2.weight': expected finite floats .* Received: .*torch.int32"),
         ({"layer2.weight": kernel * torch.nan}, r"'layer2.weight': expected finite floats .* Received: .*nan"),
-        ({"layer4.bias": torch.zeros(2)}, r"'layer4.bias' is unexpected: expected .* Received: .*'layer4.bias'"),
+        ({"layer4.bias": torch.zeros(2)}, r"'layer4.bias': expected tensors .* Received: .*'layer4.bias'"),
     ):
         with pytest.raises(ValueError, match=f"(?s){message}"):
             from_state_dict({**good, **changed}, model)
     del good["layer2.weight"]
-    with pytest.raises(ValueError, match=r"'layer2.weight' is missing: expected .* Received: \['layer1.weight', "):
+    with pytest.raises(ValueError, match=r"'layer2.weight': expected tensors .* Received: \['layer1.weight', "):
         from_state_dict(good, model)
     with pytest.raises(ValueError, match=r"'layer1.weight': expected kernels .* Received: \(3, 3, 1, 8\)"):
         to_state_dict([np.zeros((3, 3, 1, 8)), np.zeros(8)])

@@ -46,6 +46,5 @@ GAMES = {
     ),
     "breakout": Game("breakout", "keras_dqn.games.breakout:Breakout", ("nature", "parallel", "hackathon2018")),
 }
-WITH_A_RUNNER = [name for name, game in GAMES.items() if game.runner is not None]
 IN_A_WINDOW = {name: game.window for name, game in GAMES.items() if game.window is not None}
 ON_A_PAGE = [name for name, game in GAMES.items() if game.page]
