@@ -10,12 +10,14 @@ same agent in PyTorch), `ray` (actors on other machines), `experiment` (many see
 """
 
 import importlib
+import re
 from typing import TYPE_CHECKING
 
 from keras_dqn.version import VERSION
 
-if TYPE_CHECKING:  # for editors and type checkers; when the package runs, a name is imported when it is first used
-    from keras_dqn import playable as playable
+__version__ = VERSION
+
+if TYPE_CHECKING:  # the public names, for editors and type checkers; `__getattr__` reads their homes here as well
     from keras_dqn.core.agent import Agent as Agent
     from keras_dqn.core.learner import Learner as Learner
     from keras_dqn.core.loop import interact as interact
@@ -45,40 +47,17 @@ if TYPE_CHECKING:  # for editors and type checkers; when the package runs, a nam
     from keras_dqn.training.history import History as History
     from keras_dqn.training.load_into_agent import brain_from as brain_from
 
-__version__ = VERSION
-_NAMES_OF = {  # module: its public names; its own name stands for the module itself
-    "core.agent": "Agent",
-    "core.learner": "Learner",
-    "core.loop": "interact",
-    "core.memory.frames": "FrameMemory",
-    "core.memory.replay": "ReplayMemory",
-    "core.transition": "Transition",
-    "experiment": "compare train_seeds",
-    "files.weight_file": "WeightFileError",
-    "files.weights": "load_weights save_weights weights",
-    "games.any_game": "game_for",
-    "games.breakout": "Breakout",
-    "games.cartpole": "CartPole",
-    "games.mountain_car": "MountainCar",
-    "playable": "playable",
-    "playable.page": "play_here",
-    "show.inside": "inside",
-    "show.notebook": "compare_videos show_animation show_video",
-    "show.plots": "plots",
-    "training.checkpoint": "CheckpointError Checkpoints",
-    "training.evaluate": "Evaluation evaluate",
-    "training.history": "History",
-    "training.load_into_agent": "brain_from",
+_HOMES = {  # name: its module, which is imported when the name is first used
+    name: home for home, name in re.findall(r"^    from (\S+) import (\w+) as", __loader__.get_source(__name__), re.M)
 }
-_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
-__all__ = sorted(_MODULE_OF)  # all but `pytorch`, which needs torch: `from keras_dqn import pytorch` imports it
+__all__ = sorted(_HOMES)  # `playable`, and `pytorch`, which needs torch, are imported as modules
 
 
 def __getattr__(name):
-    if name not in _MODULE_OF:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; there are {', '.join(__all__)}")
-    module = importlib.import_module(f"{__name__}.{_MODULE_OF[name]}")
-    return getattr(module, name, module)
+    home = _HOMES[name]
+    return getattr(importlib.import_module(home), name, None) or importlib.import_module(f"{home}.{name}")
 
 
 def __dir__():

@@ -309,6 +309,23 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert (process.returncode, err) == (141, b"")
 
 
+NEITHER = """
+import sys
+sys.modules["torch"] = sys.modules["ray"] = None
+import pydoc, rlcompleter
+import keras_dqn
+assert "CartPole" in pydoc.render_doc(keras_dqn)
+assert "keras_dqn.CartPole" in " ".join(rlcompleter.Completer({"keras_dqn": keras_dqn}).attr_matches("keras_dqn.C"))
+from keras_dqn import *
+assert CartPole is keras_dqn.CartPole and train_seeds and plots.learning_curve
+"""
+
+
+def test_help_completion_and_a_star_need_neither_torch_nor_ray():
+    done = subprocess.run([sys.executable, "-c", NEITHER], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 QUIET = """
 import sys
 import keras_dqn
