@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,71 +28,35 @@ PROGRAM = "keras-dqn"
 Given = dict[str, Any]  # {option: value} of those that were typed or stand in the file of --config
 
 
-@dataclass
-class Options:
-    """What the command is about.
-
-    Attributes:
-        game: one of those below, or any gymnasium environment with a vector of numbers as observation and discrete
-            actions, like Acrobot-v1, or module:MyGame-v0 to import its module first.
-        recipe: settings by name; the game's first one if not given.
-        seed: makes everything repeatable.
-        atari_game: with breakout: another game, like pong.
-        sticky: with breakout: probability that a frame repeats the action before it.
-        precision: with breakout: float32, or mixed_bfloat16, which is faster on some machines.
-        weights: "backup" (what a training left in this folder, if anything; to play, its best), "pretrained", "none",
-            or a weight file (.h5, .keras), which may bring its network.
-        episodes: how many to play; if not given 200 in training, 600 in a comparison, 100 in an evaluation.
-        steps: environment steps to make instead.
-        seeds: train so many times from fresh weights, with seeds from --seed on.
-        sweep: with --seeds: try these values of a setting, like learning_rate=1e-4,3e-4, or recipe=...; given several
-            times, every combination.
-        config: a training in a file (toml), like the one that is left beside the weights of each; what is typed wins.
-        out: the file to write: weights (.h5), if not given named after game and recipe, a page (.html), or a figure
-            (png, svg, pdf); with several seeds the folder for tables, plot and weights, if not given one in results/.
-        plot: write the learning curve (png, svg or pdf).
-        history: write the history: all of it (json), or a row an episode (csv).
-        quiet: no progress bar.
-        checkpoints: write a log and checkpoints into this folder; if not given none, but breakout.
-        checkpoint_minutes: between two of them; 5 if not given.
-        checkpoint_memory: save the memory too.
-        weights_every: keep the weights of every so many steps there, in files of their own.
-        epsilon: probability of a random action; 1 is all random, 0 if not given.
-        video: the MP4 to write; videos/<game>.mp4 if not given.
-        inside: film beside the game what the network sees, and its Q-values.
-        max_frames: where the film ends.
-        files: histories that train --history wrote (json or csv).
-        x: what scores are drawn over: "episodes", or "steps", which draws scores alone.
-        solved_score: draw a line at the score that solves the game.
-    """
-
-    game: str
-    recipe: str
-    seed: NonNegativeInt
-    atari_game: str
-    sticky: Fraction
-    precision: str
-    weights: str
-    episodes: PositiveInt
-    steps: PositiveInt
-    seeds: PositiveInt
-    sweep: list[str]
-    config: str
-    out: str
-    plot: str
-    history: str
-    quiet: bool
-    checkpoints: str
-    checkpoint_minutes: float
-    checkpoint_memory: bool
-    weights_every: PositiveInt
-    epsilon: Fraction
-    video: str
-    inside: bool
-    max_frames: PositiveInt
-    files: list[str]
-    x: str
-    solved_score: float
+OPTIONS = {  # what the command is about, beside the settings: the type of a value, and what it is for
+    "game": (str, "one of those below, or an environment of gymnasium, like Acrobot-v1 or my_module:MyGame-v0"),
+    "recipe": (str, "settings by name; the game's first one if not given"),
+    "seed": (NonNegativeInt, "makes everything repeatable"),
+    "atari_game": (str, "with breakout: another game, like pong"),
+    "sticky": (Fraction, "with breakout: probability that a frame repeats the action before it"),
+    "precision": (str, "with breakout: float32, or mixed_bfloat16, which is faster on some machines"),
+    "weights": (str, '"backup" (what a training left here, to play its best), "pretrained", "none", or a file'),
+    "episodes": (PositiveInt, "how many to play; if not given 200 to train, 600 to compare, 100 to evaluate"),
+    "steps": (PositiveInt, "environment steps to make instead"),
+    "seeds": (PositiveInt, "train so many times from fresh weights, with seeds from --seed on"),
+    "sweep": (list[str], "with --seeds: values to try, like tau=0.01,0.1; given several times, every combination"),
+    "config": (str, "a training in a file, like the one that each leaves beside its weights; what is typed wins"),
+    "out": (str, "the file to write: weights (h5), a page (html) or a figure (png, svg, pdf); for seeds a folder"),
+    "plot": (str, "write the learning curve (png, svg or pdf)"),
+    "history": (str, "write the history: all of it (json), or a row an episode (csv)"),
+    "quiet": (bool, "no progress bar"),
+    "checkpoints": (str, "write a log and checkpoints into this folder; if not given none, but breakout"),
+    "checkpoint_minutes": (float, "between two of them; 5 if not given"),
+    "checkpoint_memory": (bool, "save the memory too"),
+    "weights_every": (PositiveInt, "keep the weights of every so many steps there, in files of their own"),
+    "epsilon": (Fraction, "probability of a random action; 1 is all random, 0 if not given"),
+    "video": (str, "the MP4 to write; videos/<game>.mp4 if not given"),
+    "inside": (bool, "film beside the game what the network sees, and its Q-values"),
+    "max_frames": (PositiveInt, "where the film ends"),
+    "files": (list[str], "histories that train --history wrote (json or csv)"),
+    "x": (str, 'what scores are drawn over: "episodes", or "steps", which draws scores alone'),
+    "solved_score": (float, "draw a line at the score that solves the game"),
+}
 
 
 # ---------------------------------------------------------------- commands
@@ -124,11 +88,10 @@ def train(given: Given) -> None:
             _write("History", given.get("history"), runner.history.save, goes_on)
             config.write(backup.with_suffix(".toml"), started | given, runner)
             print(f"Settings: {backup.with_suffix('.toml')}")
-    seconds, last = time.perf_counter() - began, min(100, len(runner.history))
-    print(
-        f"{len(runner.history)} episodes, {agent.steps} steps, {agent.learner.updates} updates in {seconds:.1f} s; "
-        f"mean score of the last {last}: {runner.history.mean_score():.1f}"
-    )
+    seconds, episodes = time.perf_counter() - began, len(runner.history)
+    print(f"{episodes} episodes, {agent.steps} steps, {agent.learner.updates} updates in {seconds:.1f} s")
+    if episodes:
+        print(f"Mean score of the last {min(100, episodes)}: {runner.history.mean_score():.1f}")
     print(f"Weights: {backup}")
     if runner.best_score is not None:
         print(f"Best weights: {runner.best_backup}, mean score {runner.best_score:.1f}")
@@ -188,9 +151,9 @@ def export_html(given: Given) -> None:
     """
     from keras_dqn.playable.page import play_here
 
-    _check_file("out", given.get("out", ""), ".html")
-    page = play_here(given.get("game"), _weights(given, None), **_some(given, "recipe"), **_settings(given))
-    print(f"Page: {page.save(given['out'])}")
+    game = given.get("game")
+    page = play_here(game, _weights(given, None), **_some(given, "recipe"), **_settings(given))
+    print(f"Page: {page.save(given.get('out', f'{game}.html'))}")
 
 
 def plot(given: Given) -> None:
@@ -213,15 +176,18 @@ def plot(given: Given) -> None:
     print(f"Figure: {path}")
 
 
-AGENT = (MemorySettings, LearnerSettings, ExplorationSettings)
-GROUPS = (Options, TrainSettings, GameSettings, *AGENT)
-TYPES, HELP = {}, {}
-for group in reversed(GROUPS):  # of an option in two, the first
-    TYPES |= {field.name: field.type for field in fields(group)}
-    for name, text in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(group) or "", re.MULTILINE):
-        HELP[name] = " ".join(text.split()).replace("`", "").replace("%", "%%")
-TRAIN = [field.name for field in fields(TrainSettings) if field.name not in ("progress", "live", "checkpoints")]
-SETTINGS = [field.name for one in (GameSettings, *AGENT) for field in fields(one) if field.name != "learning_rate"]
+def _described(settings):
+    """{field: (type, what the docstring says of it)} of a class of settings."""
+    said = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(settings) or "", re.MULTILINE))
+    return {field.name: (field.type, re.sub(r"\s+", " ", said.get(field.name, ""))) for field in fields(settings)}
+
+
+AGENT = {"memory": MemorySettings, "learning": LearnerSettings, "exploration": ExplorationSettings}
+CLASSES = {"training": TrainSettings, "game": GameSettings, **AGENT}
+GROUPS = {"command": OPTIONS, **{title: _described(settings) for title, settings in CLASSES.items()}}
+TYPES = {name: kind for one in reversed(GROUPS.values()) for name, (kind, _) in one.items()}  # of two, the first
+TRAIN = [name for name in GROUPS["training"] if name not in ("progress", "live", "checkpoints")]
+SETTINGS = [name for title in ("game", *AGENT) for name in GROUPS[title] if name != "learning_rate"]
 GAME, ATARI = ["game", "recipe", "seed"], ["atari_game", "sticky", "precision"]
 CHECKPOINTS = ["checkpoint_minutes", "checkpoint_memory", "weights_every"]
 ASKED = ["recipe", "seed", "seeds", "episodes", "steps", "evaluate_every", "stop_score", "ray", "learning_rate"]
@@ -360,14 +326,9 @@ def _check_single(given):
         raise ValueError(f"`{name}` needs `checkpoints`, a folder. Received: {value}")
     kinds = {"out": [".h5"], "plot": [".png", ".svg", ".pdf"], "history": [".json", ".csv"]}
     for name, path in _some(given, *kinds).items():
-        _check_file(name, path, *kinds[name])
-
-
-def _check_file(name, path, *suffixes):
-    """Refuse a file of another kind, or one that cannot be written."""
-    if Path(path).suffix.lower() not in suffixes:
-        raise ValueError(f"`{name}` must be a file of the kind {' or '.join(suffixes)}. Received: {path!r}")
-    check_writable(path)
+        if Path(path).suffix.lower() not in kinds[name]:
+            raise ValueError(f"`{name}` must be a file of the kind {' or '.join(kinds[name])}. Received: {path!r}")
+        check_writable(path)
 
 
 # ---------------------------------------------------------------- from what is typed to a command
@@ -410,17 +371,21 @@ def make_parser() -> Parser:
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
         )
-        one.add_argument(positional, nargs="+" if positional == "files" else "?", help=HELP[positional])
+        one.add_argument(positional, nargs="+" if positional == "files" else "?", help=OPTIONS[positional][1])
         left = set(options)
-        for group in GROUPS:
-            section = one.add_argument_group((inspect.getdoc(group) or "").partition(".\n")[0])
-            for option in [field.name for field in fields(group) if field.name in left]:
-                kind = members(TYPES[option])[0]
-                kind = getattr(kind, "__origin__", kind)
-                how = {"action": ACTIONS[kind]} if kind in ACTIONS else {"metavar": METAVARS.get(kind, "VALUE")}
-                section.add_argument(*_flags(option), dest=option, help=HELP[option], **how)
-                left.remove(option)
+        for title, group in GROUPS.items():
+            section = one.add_argument_group(title)
+            for option in [option for option in group if option in left]:
+                _add_option(section, option, *group[option])
+            left -= group.keys()
     return parser
+
+
+def _add_option(section, name, kind, text):
+    kind = members(kind)[0]
+    kind = getattr(kind, "__origin__", kind)
+    how = {"action": ACTIONS[kind]} if kind in ACTIONS else {"metavar": METAVARS.get(kind, "VALUE")}
+    section.add_argument(*_flags(name), dest=name, help=text.replace("`", "").replace("%", "%%"), **how)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[Given], None], Given]:
