@@ -13,10 +13,10 @@ from keras_dqn.games import PLAYABLE_CARTPOLE
 class PlayableCartPole(CartPoleEnv):
     """CartPole with a third action, no force, and a longer pole that may lean further; the physics are gymnasium's.
 
-    Observation float32 [4]: cart position (m) and velocity (m/s), pole angle (rad) and angular velocity (rad/s).
-    Actions: 0 pushes left, 1 not at all, 2 right. Reward: +1 a step. An episode ends when the cart is over 2.4 m from
-    the middle or the pole leans over `failure_angle`, and after 1,000 steps (20 s) if `gymnasium.make` made it.
-    A simple rule that acts 0.2 s late, as people do, holds this pole for 20 s, and CartPole's own for 1 s.
+    Observation and reward are CartPole's. Actions: 0 pushes left, 1 not at all, 2 right. An episode ends when the cart
+    is over 2.4 m from the middle or the pole leans over `failure_angle`, and after 1,000 steps (20 s) if
+    `gymnasium.make` made it. A simple rule that acts 0.2 s late, as people do, holds this pole for 20 s, and CartPole's
+    own for 1 s.
 
     Args:
         render_mode: None or "rgb_array" (uint8 [400, 600, 3]); for "human", `gymnasium.make` opens a window.

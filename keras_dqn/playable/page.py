@@ -70,15 +70,12 @@ def play_here(
         play_here("playable-cartpole")  # without an agent
 
     Args:
-        game: a `CartPole`, a `MountainCar`, or another `Runner` in one of the three environments, whose agent plays
-            with its weights as they are now; or a name: "cartpole" (CartPole-v1), "playable-cartpole"
-            (`PlayableCartPole`) or "mountaincar" (MountainCar-v0).
-        weights: with a name, the agent's: "pretrained", a weight file, which may bring its network, or None for no
-            agent.
-        recipe: with weights, the recipe whose network they are of; see `Runner`.
+        game: a `Runner` in one of the three environments, whose agent plays with its weights as they are now; or a
+            name: "cartpole" (CartPole-v1), "playable-cartpole" (`PlayableCartPole`) or "mountaincar" (MountainCar-v0).
+        weights: with a name, the agent's: "pretrained", a weight file, or None for no agent.
+        recipe, network: with weights, whose network they are of, where the file does not tell; see `Runner`.
         speed: of the clock; 1 is the environment's own, 50 steps a second or, for the car, 30. The page has a button
             for it, and keeps it in the attribute `data-speed` of its main element.
-        network: with weights, options of the network that they are of, where neither file nor recipe tell; see `Agent`.
 
     Raises:
         ValueError: the game is unknown, the speed is not above 0, or the network has a layer that the page cannot run.
@@ -114,11 +111,10 @@ def _name_and_brain(game, weights, recipe, network):
     if hasattr(game, "agent"):
         if options:
             raise ValueError(f"The agent of a game has its weights. Received: {options}")
-        name = next((name for name, env_id in _ENV_IDS.items() if env_id == game.environment), None)
-        if name is None:
-            known = ", ".join(_ENV_IDS.values())
-            raise ValueError(f"The environments of a page are {known}. Received: {game.environment!r}")
-        return name, game.agent.brain
+        names = {env_id: name for name, env_id in _ENV_IDS.items()}
+        if game.environment not in names:
+            raise ValueError(f"The environments of a page are {', '.join(names)}. Received: {game.environment!r}")
+        return names[game.environment], game.agent.brain
     if game not in _ENV_IDS:
         raise ValueError(f"The games of a page are {', '.join(_ENV_IDS)}. Received: {game!r}")
     if options and weights is None:
