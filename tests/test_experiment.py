@@ -252,7 +252,7 @@ def test_a_notebook_shows_tables_and_figure(monkeypatch):
     [
         (("compare", "cartpole", "--seeds", "0"), "--seeds must be a whole number, 1 or more. Received: 0"),
         (("train", "cartpole", "--seeds", "2", "--evaluate-every", "0"), "--evaluate-every must be a whole number"),
-        (("train", "cartpole", "--seeds", "2", "--weights", "pretrained"), "for a single training, without --seeds. Received: pretrained"),
+        (("train", "cartpole", "--seeds", "2", "--weights", "pretrained"), "without --seeds. Received: pretrained"),
         (("compare", "Blackjack-v1"), "must be a vector of numbers"),
     ],
 )
