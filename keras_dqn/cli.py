@@ -257,9 +257,9 @@ def _trained_runner(given):
 
 def _experiment(function, given):
     """Train from several seeds and print the tables."""
-    for name in given.keys() - {*SEVERAL, "sweep", "config"}:
-        if given[name] not in ("none", "backup"):  # weights, of which each starts afresh
-            raise ValueError(f"`{name}` is for a single training, without `seeds`. Received: {given[name]}")
+    for name, value in given.items():
+        if name not in (*SEVERAL, "sweep", "config") and value not in ("none", "backup"):  # each starts afresh
+            raise ValueError(f"`{name}` is for a single training, without `seeds`. Received: {value}")
     options = _some(given, *ASKED, out="folder") | _settings(given)
     sweep = _sweep(given["sweep"]) if "sweep" in given else None
     from keras_dqn.experiment import seeds  # now that all is checked: TensorFlow comes with it

@@ -165,10 +165,12 @@ def _class(setting, value, known):
 
 def write(path: Path, given: dict[str, Any], runner: "Runner") -> None:
     """Write the options that were given to a training, and all settings, into a file, whole or not at all."""
-    content = {**runner.settings, "recipe": runner.recipe, "max_steps": runner.max_steps, "episodes": runner.episodes}
-    for name in ("brain", "learning_rate", *(["episodes"] if runner.steps else [])):  # the optimizer has its rate
-        del content[name]
-    content |= {name: "none" if given[name] is None else given[name] for name in given.keys() - {"config", "resume"}}
+    told = {name: "none" if value is None else value for name, value in given.items()}
+    told |= {"config": None, "resume": None}  # what is None is not written
+    settings = {**runner.settings, "recipe": runner.recipe, "max_steps": runner.max_steps}
+    settings |= {"episodes": None if runner.steps else runner.episodes, "brain": None}
+    settings["learning_rate"] = None  # the optimizer has it
+    content = {**told, **settings, **told}
     agent = {name: content.pop(name) for name in AGENT if name in content}
     text = tomli_w.dumps(_as_toml({**content, "agent": agent}))
     with atomic_write(path) as temporary:
