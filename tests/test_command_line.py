@@ -271,6 +271,7 @@ def test_errors_are_one_line_and_come_before_tensorflow(tmp_path):
         ("train cartpole --network {'hiden':(3,)}", "There is no option of a network of that name; the nearest is hid"),
         ("train cartpole --network {'hidden':3}", "`hidden` must be a list. Received: 3"),
         ("train cartpole --network {'scale':'a'}", "could not convert string to float: 'a'"),
+        ("train cartpole --network {'center':'a'}", "could not convert string to float: 'a'"),
         (
             "train cartpole --seeds 2 --sweep gama=0.9",
             "There is no setting of that name; the nearest is gamma. Received:",

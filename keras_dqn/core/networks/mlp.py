@@ -75,5 +75,5 @@ def mlp(
 def _rescaling(center, inverse, size):
     """A layer that subtracts `center` and multiplies by `inverse`, one number or one an element of [B, size]."""
     inverse = np.broadcast_to(inverse, (size,))
-    offset = -np.asarray(center) * inverse
+    offset = -np.asarray(center, float) * inverse
     return keras.layers.Rescaling(inverse.tolist(), offset.tolist(), dtype="float32")
