@@ -14,9 +14,9 @@ from keras_dqn.__main__ import main
 from keras_dqn.backend import keras
 from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
 from keras_dqn.core.networks.mlp import mlp
-from keras_dqn.files.network_config import described, made, network_of, parsed
+from keras_dqn.files.network_config import in_words, made, network_of, parsed
 from keras_dqn.files.weights import WeightFileError, save_weights
-from tests.test_weight_layouts import LAYOUTS, mixed_precision, save_like_keras_1, sequential_in_sequential
+from tests.test_weight_layouts import LAYOUTS, keras_rl, mixed_precision, save_like_keras_1, sequential_in_sequential
 from tests.test_weights import bits, convolutional, dense, nested, odd, randomized, save_like_2017, subclassed
 from tests.walker import walker, walking  # noqa: F401
 
@@ -100,7 +100,7 @@ def test_a_file_that_tells_its_network_makes_the_same_brain(name):
         ours = brain_from(layout)
         assert bits(ours) == bits(theirs) and network_of(ours) == network_of(theirs)
     np.testing.assert_allclose(ours(states), outputs, rtol=1e-5, atol=1e-6)
-    again = made(parsed(described(network_of(theirs))), theirs.count_params())
+    again = made(parsed(json.dumps(network_of(theirs))), theirs.count_params())
     assert again.count_params() == theirs.count_params()
 
 
@@ -110,9 +110,15 @@ def test_what_is_no_stack_says_to_give_the_brain(name):
     theirs = NO_STACKS[name]()
     assert network_of(theirs) is None
     theirs.save("x.keras")
-    for call in (lambda: brain_from("x.keras"), lambda: CartPole(weights="x.keras", weight_backup=None)):
+    same_shapes = {"hidden": [weights.shape[1] for weights in theirs.get_weights() if weights.ndim == 2][:-1]}
+    for call in (
+        lambda: brain_from("x.keras"),
+        lambda: CartPole(weights="x.keras", weight_backup=None),
+        lambda: CartPole(weights="x.keras", weight_backup=None, network=same_shapes),
+    ):
         with pytest.raises(WeightFileError) as caught:
             call()
+        assert str(caught.value).startswith("x.keras: ")
         assert "its kernels are (" in str(caught.value) and "`network`" not in str(caught.value)
         assert "; give `brain`, a Keras model with these layers. Received: " in str(caught.value)
 
@@ -146,8 +152,17 @@ def test_files_of_old_times(save):
     assert bits(ours) == bits(theirs) and network_of(ours) == network_of(theirs)
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_the_lambda_of_keras_rl_is_known_for_a_dueling_network_and_for_no_other():
+    (theirs := keras_rl()).save("x.h5")
+    brain = CartPole(weights="x.h5", weight_backup=None, network={"hidden": (8,), "dueling": True}).agent.brain
+    np.testing.assert_allclose(brain(states_of(brain)), theirs(states_of(brain)), rtol=1e-5, atol=1e-6)
+    with pytest.raises(WeightFileError, match="give `brain`"):
+        CartPole(weights="x.h5", weight_backup=None, network={"hidden": (8,)})
+
+
 def test_activations_in_layers_of_their_own_become_their_layers():
-    assert str(network_of(chain())) == "Dense 7 relu, Dense 5 relu, Dense 2"
+    assert in_words(network_of(chain())) == "Dense 7 relu, Dense 5 relu, Dense 2"
 
 
 def test_a_file_without_a_configuration_says_what_to_give():
@@ -205,12 +220,21 @@ def test_the_recipes_own_network_stays_what_it_is(capsys):
     assert "brings" not in capsys.readouterr().out
 
 
-def test_what_the_caller_says_of_the_network_goes_before_what_the_file_says():
+@pytest.mark.parametrize("asked", [{"network": {"hidden": (24, 24)}}, {"brain": mlp(4, 2)}])
+def test_a_network_that_is_asked_for_and_not_the_files_is_refused(asked):
+    """Its activation is another, which no shape tells."""
     tanh((24, 24)).save("x.h5")
-    game = CartPole(weights="x.h5", network={"hidden": (24, 24)})
-    assert game.agent.brain.layers[0].activation is keras.activations.relu
-    with pytest.raises(WeightFileError, match=r"x.h5: '/model_weights/.*expected shape \(4, 8\)"):
-        CartPole(weights="x.h5", network={"hidden": (8, 8)})
+    with pytest.raises(
+        WeightFileError, match="x.h5: the file's network is another: Dense 24 tanh.*; leave out"
+    ) as caught:
+        CartPole(weights="x.h5", weight_backup=None, **asked)
+    assert str(caught.value).endswith("Received: Dense 24 relu, Dense 24 relu, Dense 2")
+    for brain in tanh((24, 24)), leaky():  # the file's, and one that nobody can describe
+        brain.save("y.keras")
+        game = CartPole(weights="y.keras", weight_backup=None, brain=keras.models.clone_model(brain))
+        assert bits(game.agent.brain) == bits(brain)
+    mlp(4, 2, (24, 24), "tanh").save("z.h5")
+    assert CartPole(weights="z.h5", weight_backup=None, network={"hidden": (24, 24), "activation": "tanh"})
 
 
 @pytest.mark.parametrize("name", ["x.h5", "x.keras", "x.weights.h5"])
@@ -296,10 +320,10 @@ HOSTILE = [  # what the message says, and of which configuration
     ("expected states of 1 to 4,194,304 numbers", stack(layer("Dense", units=2), shape=(0,))),
     ("outputs of shape (84, 84, 3000)", stack(HUGE, shape=(84, 84, 1))),
     ("kernel shape=(9, 9, 1, 1)", stack(layer("Conv2D", filters=1, kernel_size=9), shape=(8, 8, 1))),
-    ("expected layers with weights", stack(layer("Rescaling", scale=[1.0, 2.0]))),
+    ("'/': expected the 0 tensors", stack(layer("Rescaling", scale=[1.0, 2.0, 3.0, 4.0]))),
     ("IndexError", stack(layer("Permute", dims=[2, 1]))),
-    ("expected 1 to 100 layers. Received: 200", stack(*[layer("Dense", units=2)] * 200)),
-    ("configuration of at most 100 layers", stack(*[layer("Dense", units=2)] * 2000)),
+    ("that the file has room for", stack(*[layer("Dense", units=2)] * 200)),
+    ("configuration of at most 131072 bytes", stack(*[layer("Dense", units=2)] * 5000)),
     ("IndexError", {"class_name": "Sequential", "config": {"layers": []}}),
     ("TypeError", "Sequential"),
     ("expected one layer after the other. Received: 'c' after ['b', 'a']", functional([], [[A]], [[B, A]])),
@@ -338,7 +362,7 @@ def test_a_configuration_that_is_no_json_is_refused(text):
 
 def test_damaged_configurations_are_read_or_refused():
     """One letter changed in each."""
-    text, random = described(network_of(mlp(4, 2, (8,), scale=2.0, dueling=True))), np.random.default_rng(3)
+    text, random = json.dumps(network_of(mlp(4, 2, (8,), scale=2.0, dueling=True))), np.random.default_rng(3)
     refused = told = 0
     for _ in range(300):
         at = int(random.integers(len(text)))

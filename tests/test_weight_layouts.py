@@ -107,9 +107,9 @@ def test_a_network_takes_the_weights_of_another(name, layout, tmp_path):
     theirs, ours = (randomized(network_of(name, which), which) for which in range(2))
     LAYOUTS[layout](theirs, tmp_path / layout)
     if name.startswith("sub-layers") and layout in ("numbered.weights.h5", "zipped.keras") and not SAVES_LISTS_IN_LISTS:
-        assert_refused(ours, tmp_path / layout, "expected finite values, all of them in the file")
-    elif name == "odd" and layout == "whole.h5":
-        assert_refused(ours, tmp_path / layout, "Received: |V2")  # nobody can read the bfloat16 that Keras writes there
+        assert_refused(ours, tmp_path / layout, "tensors of the network")
+    elif name == "odd" and layout == "whole.h5":  # nobody can read the bfloat16 that Keras writes there
+        assert_refused(ours, tmp_path / layout, "cannot be loaded. Received: ")
     else:
         load_weights(ours, tmp_path / layout)
         assert bits(ours) == bits(theirs)
@@ -206,8 +206,8 @@ def test_weights_in_bfloat16_are_stored_in_float32_and_those_of_keras_are_read(t
     theirs, ours = randomized(odd()), odd()
     save_weights(theirs, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5") as file:
-        assert file["dense/dense/kernel:0"].dtype == np.float32
-        assert file["normalization/normalization/count:0"].dtype.kind == "i"
+        assert file["dense_1/kernel_0:0"].dtype == np.float32
+        assert file["normalization_0/count_2:0"].dtype.kind == "i"
     theirs.save_weights(tmp_path / "x.weights.h5")
     into_float32 = [
         keras.layers.Normalization(),

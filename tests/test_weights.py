@@ -15,7 +15,7 @@ import pytest
 import tf_keras
 
 import keras_dqn
-from keras_dqn.files import weights
+from keras_dqn.files import weight_file, weights
 from keras_dqn.files.atomic import atomic_write, check_writable
 from keras_dqn.files.weights import WeightFileError, load_weights, save_weights
 from tests.walker import walker, walking  # noqa: F401
@@ -195,7 +195,7 @@ def test_frozen_layers_do_not_mix_up_their_weights(tmp_path):
     theirs, ours = randomized(nested()), randomized(nested(), seed=1)
     save_weights(theirs, tmp_path / "x.h5")
     ours.layers[1].trainable = False
-    assert_refused(ours, tmp_path / "x.h5", "as layers are trainable or not")
+    assert_refused(ours, tmp_path / "x.h5", "of the network, in the order ['kernel', ")
 
 
 def test_an_optimizer_keeps_its_own_state(tmp_path):
@@ -214,7 +214,7 @@ def test_an_optimizer_keeps_its_own_state(tmp_path):
 
 # ---------------------------------------------------------------- refusing
 
-KERNEL, BIAS = "dense_1/dense_1/kernel:0", "dense_1/dense_1/bias:0"
+BIAS = "dense_1/bias_1:0"
 
 
 def replace(name, data=lambda values: values, **options):
@@ -261,29 +261,31 @@ def names(*text):
     return np.array(text, dtype="S")
 
 
+OLD_BIAS = "dense_1/bias:0"
 OURS, WHOLE, NUMBERED = "ours", "whole", "numbered"
-LAYERS, TWICE = names("dense", "dense_1", "dense_2"), names("dense/bias:0", "dense/kernel:0")
-FIRST, OTHER_PLACE = "/layers/dense/vars/0", "data in the file itself. Received: "
+LAYERS, TWICE = names("dense_0", "dense_1", "dense_2"), names("bias_1:0", "kernel_0:0")
+FIRST, OTHER_PLACE = "layers/dense/vars/0", "data in the file itself. Received: "
 DAMAGES = [  # with which kind of file, how it comes about, what the message says
     # it is another network's, or not whole
-    (OURS, remove(BIAS), "'bias:0' doesn't exist"),
-    (NUMBERED, remove("layers/dense_1/vars/1"), "cannot be loaded. Received: "),
-    (NUMBERED, remove("layers/dense_1"), "Received: "),
-    (NUMBERED, lambda file: file.copy("layers/dense", "layers/more"), "{'unexpected': ['/layers/more/vars/0', "),
-    (OURS, attribute("/", "layer_names", LAYERS[:2]), "the 6 tensors of the network. Received: ['/dense/"),
-    (OURS, attribute("/", "layer_names", LAYERS[::-1]), "expected shape (4, 5) for 'kernel'. Received: (5, 2)"),
-    (OURS, attribute("dense", "weight_names", TWICE), "in the order ['kernel', 'bias', "),
+    (OURS, remove(BIAS), "'bias_1:0' doesn't exist"),
+    (NUMBERED, remove("layers/dense_1/vars/1"), "the 6 tensors of the network. Received: ["),
+    (NUMBERED, lambda file: file.copy("layers/dense", "layers/more"), "'layers/more/vars/0', "),
+    (NUMBERED, lambda file: file.move("layers/dense_1", "layers/more"), "cannot be loaded. Received: "),
+    (OURS, attribute("/", "layer_names", LAYERS[:2]), "the 6 tensors of the network, in the order ['kernel', "),
+    (OURS, attribute("/", "layer_names", LAYERS[::-1]), "'dense_2/kernel_0:0': expected float32 of shape (4, 5)"),
+    (OURS, attribute("dense_0", "weight_names", TWICE), "in the order ['kernel', 'bias', "),
     # shapes and numbers
-    (OURS, replace("dense/dense/kernel:0", np.transpose), "expected shape (4, 5) for 'kernel'. Received: (5, 4)"),
-    (NUMBERED, replace(FIRST, np.transpose), f"'{FIRST}': expected shape (4, 5) for"),
-    (OURS, replace(BIAS, lambda _: h5py.Empty("f4")), "Received: None"),
-    (OURS, replace(BIAS, lambda v: v > 0, dtype="i4"), "numbers for a weight in float32. Received: int32"),
+    (OURS, replace("dense_0/kernel_0:0", np.transpose), "of shape (4, 5). Received: float32 of shape (5, 4)"),
+    (NUMBERED, replace(FIRST, np.transpose), "variable.shape=(4, 5), Received: value.shape=(5, 4)"),
+    (OURS, replace(BIAS, lambda _: h5py.Empty("f4")), "Received: object of shape ()"),
+    (OURS, replace(BIAS, lambda v: v > 0, dtype="i4"), "expected float32 of shape (5,). Received: int32 of shape (5,)"),
+    (NUMBERED, replace(FIRST, lambda v: v > 0, dtype="i4"), "the 6 tensors of the network"),
     (OURS, replace(BIAS, np.bool_), "Received: bool"),
     (OURS, replace(BIAS, np.complex64), "Received: complex64"),
     (OURS, replace(BIAS, lambda _: [b"x"] * 5, dtype=h5py.string_dtype()), "Received: object"),
-    (OURS, replace(BIAS, lambda v: v * np.float32("nan")), "Received: nan"),
-    (NUMBERED, replace("layers/dense/vars/1", lambda v: v - np.inf), "/bias': expected finite values"),
-    (WHOLE, replace(f"model_weights/{BIAS}", lambda v: v * 0 + np.float64(1e300)), "Received: inf"),
+    (OURS, replace(BIAS, lambda v: v * np.float32("nan")), "/bias': expected finite numbers"),
+    (NUMBERED, replace("layers/dense/vars/1", lambda v: v - np.inf), "/bias': expected finite numbers"),
+    (WHOLE, replace(f"model_weights/dense_1/{OLD_BIAS}", lambda v: v * 0 + np.float64(1e300)), "Received: 5 that are"),
     # data that are not in the file, or more than there may be
     (OURS, relink(BIAS, lambda _: h5py.SoftLink("/elsewhere")), OTHER_PLACE + "a link"),
     (OURS, relink(BIAS, lambda _: h5py.ExternalLink("a.h5", "/x")), OTHER_PLACE + "a link"),
@@ -295,11 +297,11 @@ DAMAGES = [  # with which kind of file, how it comes about, what the message say
     (NUMBERED, lambda file: file.create_dataset("x", (3 * 2**28,), "f4"), "Received: 3221225472"),
     (OURS, declare(BIAS, (5,), maxshape=(None,), chunks=(2**28,), compression="gzip"), "Received: 1073741824"),
     # attributes
-    (OURS, lambda file: file["dense"].attrs.__delitem__("weight_names"), "the 6 tensors of the network"),
+    (OURS, lambda file: file["dense_0"].attrs.__delitem__("weight_names"), "the 6 tensors of the network"),
     (OURS, attribute("/", "layer_names", [1, 2, 3]), "object '1' doesn't exist"),
     (OURS, attribute("/", "layer_names", names("x" * 50_000)), "Received: "),
     (OURS, attribute("/", "layer_names", np.array([b"\xff\xfe"])), "Received: "),
-    (OURS, attribute("dense", "weight_names", names("../x", "/x")), "Received: "),
+    (OURS, attribute("dense_0", "weight_names", names("../x", "/x")), "Received: "),
 ]
 SAVE = {OURS: save_unsealed, WHOLE: save_like_2017, NUMBERED: lambda model, path: model.save_weights(path)}
 
@@ -333,16 +335,17 @@ def test_a_damaged_file_is_refused_and_the_network_untouched(kind, damage, messa
 def test_what_is_no_weight_file_is_named_for_what_it_is(network, tmp_path):
     os.mkfifo(tmp_path / "pipe.h5")
     assert_refused(network, tmp_path, "Received: a folder")
-    assert_refused(network, tmp_path / "missing.h5", "No such file")
+    assert_refused(network, tmp_path / "missing.h5", "Received: no such file")
+    assert_refused(network, tmp_path / "missing" / "x.h5", "Received: no such file")
     assert_refused(network, tmp_path / "pipe.h5", "not a regular file")
     assert_refused(network, "/dev/zero", "not a regular file")
     for content, message in (
-        (b"", "an empty file"),
+        (b"", "0 bytes that are no HDF5"),
         (b"PK\3\4" * 99, "BadZipFile"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "Received: a git-lfs pointer"),
         (b"\n<!DOCTYPE html>\n<html lang=en><body>Not Found", "Received: an HTML page saved under this name"),
         (b"<HTML><head>", "Received: an HTML page saved under this name"),
-        (b"\x80\x02}q\x00.", "Received: a file that is not HDF5, which begins with b'\\x80\\x02}q\\x00.'"),
+        (b"\x80\x02}q\x00.", "Received: 6 bytes that are no HDF5, which begin with b'\\x80\\x02}q\\x00.'"),
     ):
         (tmp_path / "x.h5").write_bytes(content)
         assert_refused(network, tmp_path / "x.h5", message)
@@ -358,21 +361,38 @@ def test_half_a_file_is_refused(kind, network, tmp_path):
         assert_refused(network, path, "")
 
 
+def test_a_misspelt_file_is_answered_with_the_nearest(network, tmp_path):
+    save_weights(network, tmp_path / "cartpole_weight.h5")
+    wrong = tmp_path / "cartpole_wieght.h5"
+    assert_refused(network, wrong, f"no such file; the nearest is {tmp_path / 'cartpole_weight.h5'}")
+
+
+@pytest.mark.filterwarnings("ignore:.*state_updates")
+def test_what_tensorflow_alone_reads_is_answered_with_what_to_do(network, tmp_path):
+    theirs = dense(tf_keras)
+    theirs.save(tmp_path / "saved", save_format="tf")
+    theirs.save_weights(tmp_path / "x.ckpt")  # of several files, and a list of them called "checkpoint"
+    for name in "saved", "saved/saved_model.pb", "x.ckpt", "x.ckpt.index", "x.ckpt.data-00000-of-00001", ".":
+        assert_refused(network, tmp_path / name, "TensorFlow: load it with tf_keras and save that model as an .h5 file")
+
+
 def test_a_file_may_have_what_the_network_and_its_optimizer_take_and_some_more(network, tmp_path, monkeypatch):
     save_weights(network, tmp_path / "x.h5")
     size = (tmp_path / "x.h5").stat().st_size
-    monkeypatch.setattr(weights, "LARGEST", size)
+    monkeypatch.setattr(weight_file, "LARGEST", size)
     load_weights(network, tmp_path / "x.h5")
-    monkeypatch.setattr(weights, "LARGEST", size - 1)
+    monkeypatch.setattr(weight_file, "LARGEST", size - 1)
     assert_refused(network, tmp_path / "x.h5", f"expected at most {size - 1} bytes for this network")
 
 
 def test_a_network_without_weights_is_refused(tmp_path):
     empty = keras.Sequential([keras.layers.Dense(2)])
-    for function in load_weights, save_weights:
-        with pytest.raises(ValueError, match="a network that is built"):
-            function(empty, tmp_path / "x.h5")
+    with pytest.raises(ValueError, match="a network that is built"):
+        save_weights(empty, tmp_path / "x.h5")
     assert list(tmp_path.iterdir()) == []
+    save_weights(dense(), tmp_path / "x.h5")
+    with pytest.raises(ValueError, match="isn't built"):
+        load_weights(empty, tmp_path / "x.h5")
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -435,7 +455,7 @@ def test_every_bit_of_a_tensor_counts_for_its_checksum(network, tmp_path):
         damaged = bytearray(content)
         damaged[content.index(values)] ^= 1  # the smallest change of a number
         (tmp_path / "x.h5").write_bytes(damaged)
-        assert_refused(network, tmp_path / "x.h5", "/: expected tensors of sha256 ")
+        assert_refused(network, tmp_path / "x.h5", "expected tensors of sha256 ")
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
@@ -444,7 +464,7 @@ def test_weights_that_are_not_finite_are_not_written(bad, tmp_path):
     save_weights(model, tmp_path / "x.h5")
     before = (tmp_path / "x.h5").read_bytes()
     model.weights[3].assign([0, 0, bad, 0, 0])
-    with pytest.raises(WeightFileError, match=r"x\.h5: 'dense_1/bias:0': .*Received: float32, 1 of 5 not finite"):
+    with pytest.raises(WeightFileError, match=r"x\.h5: 'dense_1/bias_1:0': .*Received: 1 that are not"):
         save_weights(model, tmp_path / "x.h5")
     assert (tmp_path / "x.h5").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
@@ -567,11 +587,11 @@ def test_a_path_that_cannot_be_written_is_refused(function, tmp_path):
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
     for name, error, reason in (
-        ("folder", IsADirectoryError, "it is a folder"),
+        ("folder", IsADirectoryError, "it is a folder, or not a regular file"),
         ("missing/x.h5", FileNotFoundError, "No such file or directory"),
         ("file/x.h5", NotADirectoryError, "Not a directory"),
         ("x" * 250 + ".h5", OSError, "File name too long"),
-        ("pipe", OSError, "it is not a regular file"),
+        ("pipe", OSError, "it is a folder, or not a regular file"),
     ):
         with pytest.raises(error) as caught:
             function(tmp_path / name)

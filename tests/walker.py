@@ -5,6 +5,7 @@ The process itself starts as `weight_file` starts it; `test_hostile_files` has a
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,9 +21,12 @@ import h5_probe
 for line in sys.stdin:
     most, path = line.strip().split(" ", 1)
     if (child := os.fork()) == 0:
-        os.dup2(os.open(path + ".out", os.O_CREAT | os.O_WRONLY), 1)
-        h5_probe._main(path, int(most))
-        sys.stdout.flush()
+        sys.stderr = open(path + ".err", "w")
+        try:
+            h5_probe.main(open(path, "rb").read(), int(most))
+        except SystemExit as refused:
+            print(refused, file=sys.stderr, flush=True)
+            os._exit(1)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -40,10 +44,13 @@ def walking():
 
 @pytest.fixture
 def walker(walking, monkeypatch):
-    def run(command, **_):
-        print(command[5], command[4], file=walking.stdin, flush=True)
-        status, output = int(walking.stdout.readline()), Path(f"{command[4]}.out")
-        return subprocess.CompletedProcess(command, status, output.read_bytes(), b"")
+    def run(command, input, **_):
+        with tempfile.TemporaryDirectory() as folder:
+            file, errors = Path(folder, "file"), Path(folder, "file.err")
+            file.write_bytes(input)
+            print(command[4], file, file=walking.stdin, flush=True)
+            status = int(walking.stdout.readline())
+            return subprocess.CompletedProcess(command, status, b"", errors.read_bytes())
 
-    names = {"DEVNULL": subprocess.DEVNULL, "TimeoutExpired": subprocess.TimeoutExpired}
+    names = {"TimeoutExpired": subprocess.TimeoutExpired}
     monkeypatch.setattr(weight_file, "subprocess", SimpleNamespace(run=run, **names))

@@ -1,9 +1,9 @@
 """Files that are whole or are not there: written under another name, flushed to the disk, then renamed."""
 
 import errno
+import glob
 import itertools
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -20,15 +20,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     On any failure, Ctrl-C included, the temporary file is removed and what was at `path` stays. Raises OSError.
     """
     with _temporary_beside(path) as (target, temporary):
-        try:
-            yield temporary
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-        except OSError as error:
-            if error.filename is not None or error.errno is None:
-                raise
-            # a full disk does not say which file it was
-            raise OSError(error.errno, f"Cannot write: {error.strerror}. Received", str(path)) from error
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, target)
     with suppress(OSError):  # some network drives cannot sync a folder; the file itself is safe by now
         folder = os.open(target.parent, os.O_RDONLY)
@@ -53,7 +47,7 @@ def copied_beside(path: Path) -> Path | None:
         return None
     content = path.read_bytes()
     for number in itertools.count(1):
-        kept = path.with_stem(f"{path.stem}_before" + (f"_{number}" if number > 1 else ""))
+        kept = path.with_stem(f"{path.stem}_before" + f"_{number}" * (number > 1))
         if not kept.exists():
             with atomic_write(kept) as temporary:
                 temporary.write_bytes(content)
@@ -68,25 +62,24 @@ def _temporary_beside(path: str | Path) -> Iterator[tuple[Path, Path]]:
     target = Path(os.path.realpath(path))  # write through a link, not over it
     temporary = target.parent / f".{secrets.token_hex(8)}-{target.name}"
     try:
-        try:
-            if target.is_dir():
-                raise OSError(errno.EISDIR, "it is a folder")
-            if target.exists() and not target.is_file():
-                raise OSError(errno.EINVAL, "it is not a regular file")
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except OSError as error:  # Python picks the subclass by the number
-            raise OSError(error.errno, f"Cannot write: {error.strerror}. Received", str(path)) from error
-        remove_abandoned(target)
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EISDIR, "it is a folder, or not a regular file")
+        temporary.touch(exist_ok=False)
+        _remove_abandoned(target)
         yield target, temporary
+    except OSError as error:
+        if error.errno is None or str(error.filename) not in ("None", str(temporary)):
+            raise  # it is about another file
+        # a full disk does not say which file it was; Python picks the subclass by the number
+        raise OSError(error.errno, f"Cannot write: {error.strerror}. Received", str(path)) from error
     finally:
         with suppress(OSError):  # as a rule it was renamed
             temporary.unlink()
 
 
-def remove_abandoned(target: Path, age: float = ABANDONED_AFTER) -> None:
-    """Removes the temporary files that killed processes left beside `target`, untouched for `age` seconds."""
-    ours = re.compile(r"\.[0-9a-f]{16}-" + re.escape(target.name))
+def _remove_abandoned(target):
+    """Removes the temporary files that killed processes left beside `target`."""
     with suppress(OSError):  # they are in nobody's way
-        for file in target.parent.iterdir():
-            if ours.fullmatch(file.name) and time.time() - file.stat().st_mtime >= age:
+        for file in target.parent.glob(f".{'[0-9a-f]' * 16}-{glob.escape(target.name)}"):
+            if time.time() - file.stat().st_mtime >= ABANDONED_AFTER:
                 file.unlink()

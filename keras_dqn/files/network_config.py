@@ -1,18 +1,18 @@
 """Networks as data: a stack of known layers, from a configuration that nobody vouches for.
 
 A whole-model .h5 and a .keras file hold the configuration of their model as JSON, and the files that `save_weights`
-writes hold `described`. Only the layers and options below are looked at, and handed to Keras as plain numbers and
-words; a layer is built when it is known to have no more parameters than there are in the file.
+writes hold that of `network_of`. Only the layers and options below are looked at, and handed to Keras as plain numbers
+and words; a layer is built when it is known to have no more parameters than there are in the file.
 """
 
 import json
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from keras_dqn.backend import keras
 
-MOST_LAYERS = 100
+MOST_BYTES = 2**17  # of a configuration
 MOST_NUMBERS = 2**22  # in a state, or from one layer to the next
 STACKS = ("Sequential", "Functional", "Model")
 WINDOW = ("strides", "padding", "data_format")
@@ -38,60 +38,57 @@ KINDS = {  # {layer: its options}
 }
 OLD_NAMES = {"output_dim": "units", "bias": "use_bias", "p": "rate"}  # in files of Keras 1
 WIDTHS = ("units", "filters", "action_size")
-SHORT = (*WIDTHS, "kernel_size", "pool_size", "strides", "rate", "activation")  # what a line says of a layer
+SAID = (*WIDTHS, "kernel_size", "pool_size", "strides", "rate", "activation")  # of a layer, in words
+
+Config = dict[str, Any]  # of a layer or model, as Keras has it: its `class_name` and its `config`
 
 
-class Network(NamedTuple):
-    """A stack of layers on states of a shape and a dtype; each has a `class_name` and a `config`, as Keras has it."""
-
-    state_shape: tuple[int, ...]
-    dtype: str
-    layers: list[dict[str, Any]]
-
-    def __str__(self):
-        return _line(self.layers)
-
-
-def _line(layers):
-    said = []
-    for layer in layers:
-        kind, options = layer["class_name"], layer["config"]
-        values = [options[name] for name in SHORT if options.get(name) not in (None, "linear", [1, 1])]
-        words = [kind, *("x".join(map(str, value)) if isinstance(value, list) else str(value) for value in values)]
-        said.append(f"({_line(options['layers'])})" if kind == "Sequential" else " ".join(words))
-    return ", ".join(said)
-
-
-def network_of(model: Any) -> Network | None:
-    """The network that a Keras model is, or None where it is none that can be described."""
+def network_of(model: keras.Model) -> Config | None:
+    """The network that a Keras model is, or None where it is no stack of known layers."""
     try:
         return parsed(model.to_json())
     except Exception:  # whatever its author's layers do when they are asked
         return None
 
 
-def described(network: Network) -> str:
-    """A configuration, JSON, that `parsed` makes the network of."""
-    inputs = {"batch_shape": [None, *network.state_shape], "dtype": network.dtype}
-    layers = [{"class_name": "InputLayer", "config": inputs}, *network.layers]
-    return json.dumps({"class_name": "Sequential", "config": {"layers": layers}}, separators=(",", ":"), sort_keys=True)
+def told_network(text: str | None) -> tuple[Config | None, str]:
+    """The network that the configuration in a file describes, and where it describes none, why."""
+    if text is None:
+        return None, "it has no configuration"
+    try:
+        return parsed(text), ""
+    except Exception as error:  # of whatever kind: what Keras, or JSON, makes of it
+        return None, str(error)[:500] if isinstance(error, ValueError) else repr(error)[:500]
+
+
+def in_words(network: Config) -> str:
+    """A network in a line: "Dense 24 relu, Dense 2"."""
+    layers = [(layer["class_name"], layer["config"]) for layer in network["config"]["layers"][1:]]
+    unsaid = (None, "linear", [1, 1])
+    said = [[kind, *(config[name] for name in SAID if config.get(name) not in unsaid)] for kind, config in layers]
+    return ", ".join(" ".join(map(str, words)) for words in said)
 
 
 # ---------------------------------------------------------------- reading
 
 
-def parsed(text: str) -> Network:
-    """The network that a configuration of Keras 1, 2 or 3, in JSON, describes; raises whatever tells why it is none."""
-    if len(text) > 2**20 or text.count('"class_name"') > 10 * MOST_LAYERS:  # initializers have one too
-        raise ValueError(f"expected a configuration of at most {MOST_LAYERS} layers. Received: {len(text)} bytes")
+def parsed(text: str) -> Config:
+    """The Sequential of known layers, all their options spelled out, that a configuration of Keras 1, 2 or 3 describes.
+
+    It begins with an `InputLayer`. Raises whatever tells why there is none.
+    """
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"expected a configuration of at most {MOST_BYTES} bytes. Received: {len(text)}")
     model = json.loads(text)
     chain = _chain(model)
     first = chain[0]["config"]
     batch = first.get("batch_shape") or first.get("batch_input_shape") or [None, first.get("input_dim")]
-    shape = tuple(model["config"]["build_input_shape"] if batch == [None, None] else batch)[1:]
+    shape = (model["config"]["build_input_shape"] if batch == [None, None] else batch)[1:]
     if not all(type(length) is int and length > 0 for length in shape) or math.prod(shape) > MOST_NUMBERS:
         raise ValueError(f"expected states of 1 to {MOST_NUMBERS:,} numbers. Received: shape {shape}")
-    return Network(shape, "uint8" if first.get("dtype") == "uint8" else "float32", _layers(chain, shape))
+    inputs = {"batch_shape": [None, *shape], "dtype": "uint8" if first.get("dtype") == "uint8" else "float32"}
+    layers = [{"class_name": "InputLayer", "config": inputs}, *_layers(chain, shape)]
+    return {"class_name": "Sequential", "config": {"layers": layers}}
 
 
 def _chain(model):
@@ -126,8 +123,6 @@ def _layers(chain, shape=()):
                 layers[-1]["config"].update(options)  # the same, in one layer
             elif kind != "Flatten" or layers or len(shape) != 1:
                 layers.append({"class_name": kind, "config": options})
-    if not 0 < len(layers) <= MOST_LAYERS:
-        raise ValueError(f"expected 1 to {MOST_LAYERS} layers. Received: {len(layers)}")
     return layers
 
 
@@ -159,36 +154,31 @@ def _make(kind, options, **more):
 # ---------------------------------------------------------------- making
 
 
-def made(network: Network, most: int) -> "keras.Sequential":
-    """A built Keras model of the network, in float32, with fresh weights, of which there must be 1 to `most`.
+def made(network: Config, most: int) -> keras.Sequential:
+    """A built Keras model of the network, in float32, with fresh weights, of which there are at most about `most`.
 
     Raises whatever tells why there is none.
     """
-    layers, _, left = _built(network.layers, network.state_shape, most)
-    if left == most:
-        raise ValueError(f"expected layers with weights. Received: {network}")
-    return keras.Sequential([keras.Input(network.state_shape, dtype=network.dtype), *layers], name="network")
+    first, *layers = network["config"]["layers"]
+    shape = first["config"]["batch_shape"][1:]
+    return keras.Sequential([keras.Input(shape, dtype=first["config"]["dtype"]), *_built(layers, shape, most)])
 
 
 def _built(layers, shape, left):
-    """(layers of Keras, the shape of their outputs, how many more parameters there may be)."""
+    """Layers of Keras, on inputs of that shape, with no more parameters than are left."""
     built = []
     for number, layer in enumerate(layers, 1):
         kind, options = layer["class_name"], layer["config"]
-        name = f"{kind.lower()}_{number}"
         if kind == "Sequential":
-            inner, shape, left = _built(options["layers"], shape, left)
-            built.append(keras.Sequential(inner, name=name))
-            continue
-        built.append(_make(kind, options, name=name))
+            built.append(keras.Sequential(_built(options["layers"], shape, left)))
+        else:
+            built.append(_make(kind, options, name=f"{kind.lower()}_{number}"))
         after = built[-1].compute_output_shape((None, *shape))[1:]
         width = max(options.get(width, 0) for width in WIDTHS)
-        needed = shape[-1] * width * math.prod(options.get("kernel_size", ())) // options.get("groups", 1)
-        if needed <= left and 0 < math.prod(after) <= MOST_NUMBERS:
-            built[-1].build((None, *shape))
-            needed = built[-1].count_params()
+        needed = shape[-1] * width * math.prod(options.get("kernel_size", ())) // options.get("groups", 1)  # or more
         if needed > left or not 0 < math.prod(after) <= MOST_NUMBERS:
             received = f"{needed:,} parameters and outputs of shape {after}, where the file has {left:,} more"
             raise ValueError(f"expected a {kind} that the file has room for. Received: {received}")
-        shape, left = after, left - needed
-    return built, shape, left
+        built[-1].build((None, *shape))
+        shape, left = after, left - built[-1].count_params()
+    return built

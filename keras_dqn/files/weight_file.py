@@ -1,14 +1,13 @@
-"""Weight files from outside, as data: what is in one, and a copy for Keras to load, of the bytes that were walked."""
+"""Weight files from outside, as data: what one holds, once a child process has read all of it and is still alive."""
 
+import difflib
 import hashlib
-import json
+import io
 import os
+import re
 import subprocess
 import sys
-import tempfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,95 +15,130 @@ import h5py
 import numpy as np
 
 from keras_dqn.files import h5_probe
+from keras_dqn.files.h5_probe import WeightFileError as WeightFileError
 
 LARGEST = 2**28  # bytes, in a file and for reading it: a small network, its optimizer and whatever else there is
 SECONDS = 30  # a child that takes longer, on however busy a machine, does not come to an end
 SIGNATURES = (b"\x89HDF\r\n\x1a\n", h5_probe.ZIP)
 SHIPPED = [Path(__file__).parents[2] / "weights", Path(__file__).parents[1] / "pretrained"]  # checkout; wheel
-_walked = {}  # {(sha256, most): contents} of the last files
+TOP_LEVEL = "top_level_model_weights"  # Keras's group for weights that a model holds outside its layers
+NETWORK, CHECKSUM = "network", "sha256"  # attributes of the files that keras_dqn writes
 
 
-class WeightFileError(ValueError):
-    """A weight file that is damaged, hostile or made for another network; names the file and the tensor."""
-
-
-class Contents(NamedTuple):
+class WeightFile(NamedTuple):
     """What is in a weight file."""
 
-    legacy: bool  # as Keras 1 and 2 wrote weights, and every whole-model .h5: layers in their order
-    layer_names: list[str]  # of a legacy file, those without weights too
-    backend: str  # that wrote it, where it says so
+    hdf5: bytes  # the file, or the one in a .keras file
     config: str | None  # of the network, JSON
-    weights: list[tuple[str, list[int], str]]  # (name, shape, dtype) of each, in the order of the layers where there is
+    layers: list[str] | None  # in their order, of Keras 1 and 2 and of every whole-model .h5; Keras 3 numbers weights
+    backend: str  # that wrote it, where it says so
+    tensors: dict[str, np.ndarray]  # by name; in the order of the layers
+
+    @property
+    def joins_value_first(self) -> bool:
+        """Whether the last layer is the Lambda by which keras-rl joins value and advantages."""
+        return bool(self.layers) and self.layers[-1].startswith("lambda")
 
 
-@contextmanager
-def opened(path: str | Path, most: int = LARGEST) -> Iterator[tuple[Contents, Path]]:
-    """Yields what is in a weight file of at most `most` bytes, and a copy with the suffix that Keras expects of it.
+def read_weight_file(path: str | Path, parameters: int = 0) -> WeightFile:
+    """Reads a weight file for a network of so many parameters, which says how large it may be.
 
-    Whatever HDF5's library does with the file happens in another process. Raises WeightFileError.
+    What HDF5's library does with a file that did not come with the package, it does in another process first.
+    Raises WeightFileError, which names the file.
     """
-    with tempfile.TemporaryDirectory(prefix="keras_dqn-") as folder:
-        try:
-            content = _read(Path(path), most)
-            copy = Path(folder, "copy")
-            copy.write_bytes(content)
-            if (key := (hashlib.sha256(content).digest(), most)) not in _walked:
-                shipped = Path(path).resolve().parent in SHIPPED
-                found = h5_probe.walk(str(copy), most) if shipped else _walk_in_a_child(copy, most)
-                if len(_walked) == 8:
-                    _walked.clear()
-                _walked[key] = Contents(**found)
-            if content.startswith(h5_probe.ZIP):
-                with zipfile.ZipFile(copy) as archive:
-                    content = archive.read(h5_probe.TENSORS)
-                copy.write_bytes(content)
-            contents = _walked[key]
-            copy = copy.rename(Path(folder, "copy.h5" if contents.legacy else "copy.weights.h5"))
-        except Exception as error:  # of whatever kind: what a damaged file may do
-            reason = str(error) if isinstance(error, WeightFileError) else f"cannot be read. Received: {error!r}"
-            raise WeightFileError(f"{path}: {reason[:1000]}") from error
-        yield contents, copy
+    most = max(LARGEST, 24 * parameters)  # float64, and two moments
+    try:
+        content = _content(Path(path), most)
+        if Path(path).resolve().parent not in SHIPPED:
+            _walk_in_a_child(content, most)
+        hdf5, config = h5_probe.unzipped(content, most)
+        with h5py.File(io.BytesIO(hdf5)) as file:
+            return _read(file, hdf5, config)
+    except Exception as error:  # of whatever kind: what a damaged file may do
+        reason = str(error) if isinstance(error, WeightFileError) else f"cannot be read. Received: {error}"
+        raise WeightFileError(f"{path}: {reason[:1000]}") from error
 
 
-def _read(path, most):
-    """The bytes of a regular file that may be a weight file."""
-    if path.exists() and not path.is_file():  # to open a pipe or device may wait, or do something
-        received = "a folder" if path.is_dir() else "something that is not a regular file"
-        raise WeightFileError(f"expected a weight file. Received: {received}")
+def _read(file, hdf5, config):
+    root = file["model_weights"] if "model_weights" in file and "layer_names" not in file.attrs else file
+    layers = _names(root, "layer_names")
+    if layers is None:
+        names = []
+        file.visit(names.append)
+        names = [name for name in names if re.search(r"^(?!optimizer/|metrics/)(.*/)?vars/\d+$", name)]
+        # dense_2 before dense_10
+        datasets = map(file.get, sorted(names, key=lambda name: re.sub(r"\d+", lambda part: part[0].zfill(9), name)))
+    else:
+        groups = [root[layer] for layer in [*layers, *([TOP_LEVEL] if TOP_LEVEL in root else [])]]
+        datasets = [group[name] for group in groups for name in _names(group, "weight_names") or ()]
+    tensors = {dataset.name[1:]: np.asarray(dataset[()]) for dataset in datasets}
+    stored = file.attrs.get(CHECKSUM)
+    if stored is not None and _text(stored) != (computed := checksum(tensors)):
+        raise WeightFileError(f"expected tensors of {CHECKSUM} {_text(stored)[:64]}. Received: {computed}")
+    config = config or file.attrs.get(NETWORK) or file.attrs.get("model_config")
+    return WeightFile(hdf5, config and _text(config), layers, _text(root.attrs.get("backend", "")), tensors)
+
+
+def _names(group, attribute):
+    """A list of names, which Keras cuts into attribute0, attribute1, ... where it is long; None where there is none."""
+    pieces = [attribute, *(f"{attribute}{number}" for number in range(len(group.attrs)))]
+    found = [group.attrs[piece] for piece in pieces if piece in group.attrs]
+    return [_text(name) for names in found for name in names] if found else None
+
+
+def _text(value):
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def checksum(tensors: dict[str, np.ndarray]) -> str:
+    """The sha256 of tensors with their names, dtypes and shapes."""
+    digest = hashlib.sha256()
+    for name, values in sorted(tensors.items()):
+        digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+        digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)  # what tells its network is read twice
+def _walk_in_a_child(content, most):
+    folders = {str(Path(package.__file__).parents[1]) for package in (h5py, np)}
+    one_thread = {"OPENBLAS_NUM_THREADS": "1"}  # each would take its share of the memory
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), **one_thread}
+    command = [sys.executable, "-S", "-P", h5_probe.__file__, str(most)]  # -S: without a start of all that is installed
+    child = subprocess.run(command, input=content, capture_output=True, timeout=SECONDS, env=environment)
+    if child.returncode:
+        *_, said = child.stderr.decode("utf-8", "replace").strip().split("\n")
+        ended = f"expected a file that HDF5 can read. Received: {said or f'one that ends it, {child.returncode}'}"
+        raise WeightFileError(said if "Received: " in said else ended)
+
+
+# ---------------------------------------------------------------- what is no weight file
+
+
+def _content(path, most):
+    """The bytes of a file that may be a weight file; anything else is named for what it is."""
+    if not path.is_file():  # to open a pipe or device may wait, or do something
+        raise WeightFileError(f"expected a weight file. Received: {_instead(path)}")
     if (size := path.stat().st_size) > most:
         raise WeightFileError(f"expected at most {most} bytes for this network. Received: {size}")
-    with open(path, "rb") as file:
-        content = file.read(size)
-    start = content[:1000].lstrip().lower()
-    if not content:
-        received = "an empty file"
-    elif start.startswith(b"version https://git-lfs"):
-        received = "a git-lfs pointer, which only says where the file is: fetch that with `git lfs pull`"
-    elif start.startswith((b"<!doctype html", b"<html")):
-        received = (
-            "an HTML page saved under this name: download the file itself (on GitHub by its button for raw files)"
-        )
-    elif not any(signature in content for signature in SIGNATURES):
-        received = f"a file that is not HDF5, which begins with {content[:16]!r}"
-    else:
-        return content
-    raise WeightFileError(f"expected a weight file. Received: {received}")
+    content = path.read_bytes()
+    if not any(signature in content for signature in SIGNATURES):
+        raise WeightFileError(f"expected a weight file. Received: {_instead(path, content[:1000].lstrip().lower())}")
+    return content
 
 
-def _walk_in_a_child(copy, most):
-    folders = {str(Path(package.__file__).parents[1]) for package in (h5py, np)}
-    command = [sys.executable, "-I", "-S", h5_probe.__file__, str(copy), str(most), *folders]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread would take its share of the memory
-    try:
-        child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, env=environment)
-    except subprocess.TimeoutExpired as error:
-        raise WeightFileError(f"expected a file that HDF5 can read. Received: no end in {SECONDS} s") from error
-    if child.returncode:
-        *_, reason = child.stderr.decode("utf-8", "replace").strip().split("\n")
-        received = reason or f"one that ends it, with status {child.returncode}"
-        raise WeightFileError(f"expected a file that HDF5 can read. Received: {received}")
-    found = json.loads(child.stdout)
-    if "refused" in found:
-        raise WeightFileError(found["refused"])
-    return found
+def _instead(path, start=b""):
+    """What is at a path, in the place of a weight file."""
+    of_tensorflow = [path / "saved_model.pb", path / "checkpoint", path.parent / f"{path.name}.index"]
+    if any(map(Path.exists, of_tensorflow)) or re.search(r"\.(pb|index|data-\d+-of-\d+)$", path.name):
+        return "a SavedModel or checkpoint of TensorFlow: load it with tf_keras and save that model as an .h5 file"
+    if start.startswith(b"version https://git-lfs"):
+        return "a git-lfs pointer, which only says where the file is: fetch that with `git lfs pull`"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page saved under this name: download the file itself (on GitHub by its button for raw files)"
+    if path.is_file():
+        return f"{path.stat().st_size} bytes that are no HDF5, which begin with {start[:16]!r}"
+    if path.exists():
+        return "a folder" if path.is_dir() else "something that is not a regular file"
+    near = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], 1)
+    return "no such file" + (f"; the nearest is {path.parent / near[0]}" if near else "")

@@ -20,7 +20,7 @@ from keras_dqn.core.networks.layers import ScreenDifference
 from keras_dqn.core.settings import ShapeReward
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
 from keras_dqn.environments.vector import OneEnv
-from keras_dqn.files.weights import pretrained_names
+from keras_dqn.files.weights import pretrained_files
 from keras_dqn.training.evaluate import Evaluation, evaluate_together
 from keras_dqn.training.history import History
 from keras_dqn.training.runner import Runner
@@ -180,7 +180,7 @@ class Breakout(Runner):
 
     def _pretrained_name(self):
         name = f"{self.name}{'' if self.recipe == 'nature' else '_' + self.recipe}"
-        if name not in (known := pretrained_names()):
+        if name not in (known := sorted(pretrained_files())):
             games, endings = get_all_rom_ids(), ["", *(f"_{recipe}" for recipe in self.recipes)]
             there = [other for other in known if any(other.removesuffix(ending) in games for ending in endings)]
             raise ValueError(f"No weights of this game and recipe ship with it, but {there}. Received: {name!r}")

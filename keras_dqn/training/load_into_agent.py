@@ -1,6 +1,5 @@
 """Networks that weight files bring: made from the file alone, where it says enough, or put into an agent."""
 
-import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Any
 from keras_dqn.backend import keras
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.networks import atari  # noqa: F401  files may name its layers, as those of mlp, once it is imported
-from keras_dqn.files.network_config import Network, made, network_of, parsed
-from keras_dqn.files.weight_file import Contents, WeightFileError, opened
+from keras_dqn.files.network_config import in_words, made, network_of, told_network
+from keras_dqn.files.weight_file import WeightFileError, read_weight_file
 from keras_dqn.files.weights import load_weights
 
 MOST_SAID = 20  # kernels, in a message
@@ -33,10 +32,11 @@ def brain_from(path: str | Path) -> "keras.Sequential":
     Example:
         CartPole(brain=brain_from("theirs.h5"), weights=None).evaluate()
     """
-    contents, network, reason = _told(path)
+    file = read_weight_file(path)
+    network, reason = told_network(file.config)
     if network is None:
-        raise WeightFileError(f"{path}: {_untold(contents)}. Received: {reason}")
-    brain = _made(network, contents, path)
+        raise WeightFileError(f"{path}: {_untold(file)}. Received: {reason}")
+    brain = _made(network, file, path)
     load_weights(brain, path)
     return brain
 
@@ -58,48 +58,43 @@ def with_weights(
             has the shapes in the file, and the keyword to give.
     """
     agent = make(**options)
-    contents, network, reason = _told(path)
-    needed = agent.state_size, agent.action_size
-    if may_bring and network not in (None, network_of(agent.brain)):
-        brain = _made(network, contents, path)
-        found = network.state_shape[0] if len(network.state_shape) == 1 else network.state_shape, brain.output_shape[-1]
+    file = read_weight_file(path)
+    network, reason = told_network(file.config)
+    needed, own = (agent.state_size, agent.action_size), network_of(agent.brain)
+    dueling = own is not None and own["config"]["layers"][-1]["class_name"] == "Dueling"
+    of_keras_rl = dueling and file.joins_value_first  # whose Lambda is what our head does
+    if network is None and file.config is not None and options.get("brain") is None and not of_keras_rl:
+        raise WeightFileError(f"{path}: {_untold(file)}. Received: {reason}")
+    if not may_bring and None not in (network, own) and network != own:
+        words = f"the file's network is another: {in_words(network)}; leave out `network` and `brain`, and it is taken"
+        raise WeightFileError(f"{path}: {words}. Received: {in_words(own)}")
+    if may_bring and network not in (None, own):
+        brain = _made(network, file, path)
+        shape = brain.input_shape[1:]
+        found = shape[0] if len(shape) == 1 else shape, brain.output_shape[-1]
         if found != needed:
-            raise _of_another_game(path, found, needed, game, network)
+            raise _of_another_game(path, found, needed, game, in_words(network))
         options = {**options, "network": None, "brain": brain}
         agent = make(**options)
-        print(f"{path} brings its network: {network}")
+        print(f"{path} brings its network: {in_words(network)}")
     try:
         agent.load_model(path)
     except WeightFileError as error:
-        shapes = [shape for _, shape in _kernels(contents)]
-        if (found := _sizes(contents)) not in (None, needed):
+        shapes = [shape for _, shape in _kernels(file)]
+        if (found := _sizes(file)) not in (None, needed):
             raise _of_another_game(path, found, needed, game, error) from error
         if may_bring and shapes != [tuple(weight.shape) for weight in agent.brain.weights if len(weight.shape) > 1]:
-            raise WeightFileError(f"{path}: {_untold(contents, f' ({reason})')}. Received: {error}") from error
+            raise WeightFileError(f"{path}: {_untold(file, f' ({reason})')}. Received: {error}") from error
         raise
     return agent, options
 
 
-def _told(path) -> tuple[Contents, Network | None, str]:
-    """What is in a file, the network that it says its weights are of, and why it says none."""
-    with opened(path) as (contents, _):
-        if contents.config is None:
-            return contents, None, "it has no configuration"
+def _made(network, file, path):
     try:
-        return contents, parsed(contents.config), ""
-    except Exception as error:  # of whatever kind: what Keras, or JSON, makes of it
-        return contents, None, _shortened(error)
-
-
-def _made(network, contents, path):
-    try:
-        return made(network, sum(math.prod(shape) for _, shape, _ in contents.weights))
-    except Exception as error:  # as above
-        raise WeightFileError(f"{path}: {_untold(contents)}. Received: {_shortened(error)}") from error
-
-
-def _shortened(error):
-    return str(error)[:500] if isinstance(error, ValueError) else repr(error)[:500]
+        return made(network, sum(values.size for values in file.tensors.values()))
+    except Exception as error:  # of whatever kind: what Keras makes of it
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
+        raise WeightFileError(f"{path}: {_untold(file)}. Received: {reason[:500]}") from error
 
 
 def _of_another_game(path, found, needed, game, received):
@@ -112,26 +107,26 @@ def _of_another_game(path, found, needed, game, received):
 # ---------------------------------------------------------------- files that do not say it
 
 
-def _untold(contents, reason=""):
+def _untold(file, reason=""):
     """Words for a file that does not tell its network: the shapes of its kernels, and what to give instead."""
-    kernels = _kernels(contents)
+    kernels = _kernels(file)
     shapes = ", ".join(str(shape) for _, shape in kernels[:MOST_SAID]) or "none"
     keyword = "`brain`, a Keras model with these layers"
-    if contents.config is None and _sizes(contents) and len(kernels) <= MOST_SAID:
+    if file.config is None and _sizes(file) and len(kernels) <= MOST_SAID:
         hidden = tuple(shape[1] for _, shape in kernels[:-1])
         dueling = ', "dueling": True' if "dueling" in kernels[-1][0] else ""
         keyword = f'`network`, like {{"hidden": {hidden}, "activation": "relu"{dueling}}}, with their activation'
     return f"the file does not tell its network{reason}: its kernels are {shapes}; give {keyword}"
 
 
-def _kernels(contents):
+def _kernels(file):
     """[(name, shape)] of the tensors that are no vectors."""
-    return [(name, tuple(shape)) for name, shape, _ in contents.weights if len(shape or ()) > 1]
+    return [(name, values.shape) for name, values in file.tensors.items() if values.ndim > 1]
 
 
-def _sizes(contents):
+def _sizes(file):
     """(inputs, actions) of Dense layers one after the other, by their kernels; None where it cannot be told."""
-    kernels = _kernels(contents)
+    kernels = _kernels(file)
     if not kernels or any(len(shape) != 2 for _, shape in kernels):
         return None
     if any(before[1] != after[0] for (_, before), (_, after) in pairwise(kernels)):
