@@ -128,11 +128,11 @@ def test_a_single_episode_can_be_seen(tmp_path):
 
 def test_a_history_that_cannot_be_drawn_is_refused(history):
     empty = np.zeros(0)
-    with pytest.raises(ValueError, match="Received: 0 scores, 0 epsilons, 0 losses"):
+    with pytest.raises(ValueError, match="at least one episode to draw. Received: none"):
         learning_curve(history_of(empty, empty, empty))
-    with pytest.raises(ValueError, match="Received: 2 scores, 1 epsilons, 3 losses"):
-        learning_curve(history_of([1, 2], [1], [1, 2, 3]))
-    with pytest.raises(ValueError, match="window must be at least 1 episode. Received: 0"):
+    with pytest.raises(ValueError, match="same first dimension"):
+        learning_curve(history_of([1, 2], [1], [1, 2]))
+    with pytest.raises(ValueError, match="`window` must be a whole number, 1 or more. Received: 0"):
         learning_curve(history, window=0)
 
 
@@ -161,9 +161,8 @@ def test_of_many_losses_no_peak_is_lost():
 
 
 def test_no_losses_are_refused():
-    for empty in ([], np.zeros((2, 3))):
-        with pytest.raises(ValueError, match="loss of at least one update. Received: shape "):
-            losses(empty)
+    with pytest.raises(ValueError, match="at least one update to draw. Received: none"):
+        losses([])
 
 
 # Curves over seeds
@@ -200,13 +199,11 @@ def test_one_seed_with_one_evaluation_can_be_seen(tmp_path):
 
 
 def test_curves_that_do_not_match_are_refused():
-    for curves, received in (
-        ({}, "none"),
-        ({"Keras": ([], np.zeros((0, 0)))}, r"steps \(0,\) and scores \(0, 0\) of 'Keras'"),
-        ({"Keras": ([1, 2], [[1, 2, 3]])}, r"steps \(2,\) and scores \(1, 3\) of 'Keras'"),
-    ):
-        with pytest.raises(ValueError, match=f"Received: {received}$"):
-            learning_curves(curves)
+    with pytest.raises(ValueError, match="at least one curve to draw. Received: none"):
+        learning_curves({})
+    for curve in ([], np.zeros((0, 0))), ([1, 2], [[1, 2, 3]]):
+        with pytest.raises(ValueError, match="at least one evaluation of each seed to draw. Received: none"):
+            learning_curves({"Keras": curve})
 
 
 # Runs
@@ -269,10 +266,9 @@ def test_of_a_long_run_no_peak_is_lost():
     ("runs", "options", "message"),
     [
         ({}, {}, "at least one run to draw. Received: none"),
-        ({"a": history_of([1]), "b": history_of([])}, {}, "Received: 0 scores and 0 lengths of 'b'"),
-        ({"a": types.SimpleNamespace(scores=[1, 2], lengths=[3])}, {}, "Received: 2 scores and 1 lengths of 'a'"),
+        ({"a": history_of([1]), "b": history_of([])}, {}, "at least one episode of 'b' to draw. Received: none"),
         ({"a": history_of([1])}, {"x": "hours"}, r"one of \['episodes', 'steps'\]. Received: 'hours'"),
-        ({"a": history_of([1])}, {"window": 0}, "at least 1 episode. Received: 0"),
+        ({"a": history_of([1])}, {"window": 0}, "1 or more. Received: 0"),
     ],
 )
 def test_runs_that_cannot_be_drawn_are_refused(runs, options, message):
@@ -301,8 +297,6 @@ def test_greedy_evaluations_are_a_line_of_their_own_and_solving_is_a_star():
         [480],
     ]
     assert panel.get_ylim()[1] > 500
-    labels = [line.get_label() for line in learning_curve(run, solved_score=501).axes[0].lines]
-    assert labels == ["Each episode", "Mean of last 100", "Solved: 501", "Greedy evaluations"], "no star"
     assert not [line for line in learning_curve(run).axes[0].lines if line.get_marker() == "*"]
 
 

@@ -1,6 +1,5 @@
 """Look inside a network: its Q-values in a film and over an episode, and a map of what it wants to do where."""
 
-import base64
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_dqn.show.notebook import png, show_html, video_html
+from keras_dqn.show.notebook import data_url, png, show_html, video_html
 from keras_dqn.show.plots import GRID, INK, figure_style, new_figure, prepare
 
 if TYPE_CHECKING:
@@ -108,9 +107,6 @@ def q_curve(q_values: np.ndarray, action_names: Sequence[str] | None = None) -> 
     Args:
         q_values: [steps, actions], as `Runner.last_run` has them.
         action_names: what the actions are called; by default their numbers.
-
-    Returns:
-        A matplotlib `Figure`.
     """
     q_values = np.asarray(q_values)
     names = _names(action_names, q_values.shape[1])
@@ -126,24 +122,16 @@ def q_curve(q_values: np.ndarray, action_names: Sequence[str] | None = None) -> 
     return figure
 
 
-def timeline_html(path: str | Path, figure: "Figure", width: int = 600) -> str:
-    """Return a film with the figure of its Q-values below it and a line in it that moves with the film.
-
-    Film and figure together are low enough to be seen at once.
-
-    Args:
-        path: the MP4 of the episode.
-        figure: of `q_curve`, for the same episode.
-        width: of the figure, in pixels at most; less where the page is narrower.
-    """
+def timeline_html(path: str | Path, figure: "Figure") -> str:
+    """Return the MP4 of an episode with its `q_curve` below, in which a line moves with the film; both fit a screen."""
     box = figure.axes[0].get_position()  # of the panel within the figure, in fractions
     left, span, top, height = (100 * part for part in (box.x0, box.width, 1 - box.y1, box.height))
-    name, image = f"timeline-{secrets.token_hex(4)}", base64.b64encode(png(figure)).decode("ascii")
+    name, image = f"timeline-{secrets.token_hex(4)}", data_url(png(figure), "image/png")
     # Styles stand in the elements: a viewer that removes scripts and style sheets leaves film, figure and sizes.
-    return f"""<div id="{name}" style="width:100%;max-width:{width}px">
+    return f"""<div id="{name}" style="width:100%;max-width:{_WIDTH}px">
 {video_html(path, height=300)}
 <div style="position:relative">
-<img alt="Q-values over the steps" width="{width}" style="width:100%;height:auto" src="data:image/png;base64,{image}">
+<img alt="Q-values over the steps" width="{_WIDTH}" style="width:100%;height:auto" src="{image}">
 <div class="now" style="position:absolute;width:2px;background:{INK};left:{left}%;top:{top}%;height:{height}%"></div>
 </div>
 <script>(() => {{
@@ -158,10 +146,7 @@ def timeline_html(path: str | Path, figure: "Figure", width: int = 600) -> str:
 
 
 def show_run(run: Run | None) -> None:
-    """Show in a notebook the film of a run and, moving along below it, the Q-values of its steps.
-
-    Args:
-        run: `last_run` of a game.
+    """Show in a notebook the film of a run, `last_run` of a game, and moving along below it the Q-values of its steps.
 
     Raises ValueError where nothing was run, or it could not be filmed.
     """
@@ -179,7 +164,7 @@ def policy_map(
     action_names: Sequence[str] | None = None,
     points: int = 81,
 ) -> "Figure":
-    """Draw over two state variables how much the agent expects, and which action it would take.
+    """Draw over two state variables the highest Q-value, and below it the action that has it.
 
     Args:
         agent: its states are vectors.
@@ -187,14 +172,19 @@ def policy_map(
         state: [state_size], the other variables; by default zeros.
         action_names: what the actions are called; by default their numbers.
         points: how many along each axis.
-
-    Returns:
-        A matplotlib `Figure` of two panels: the highest Q-value, and the action that has it.
     """
     from matplotlib.colors import ListedColormap
 
     names = _names(action_names, agent.action_size)
-    q_values = _grid(agent, x, y, state, points)
+    size = agent.state_shape[0] if len(agent.state_shape) == 1 else 0
+    for index, name, low, high in (x, y):
+        if not 0 <= index < size or not low < high:
+            received = (index, name, low, high)
+            raise ValueError(f"An axis is (index from 0 to {size - 1}, name, lowest, highest). Received: {received}")
+    states = np.tile(np.zeros(size) if state is None else state, (points, points, 1))  # rows over y from its lowest
+    states[..., x[0]] = np.linspace(*x[2:], points)
+    states[..., y[0]] = np.linspace(*y[2:], points)[:, None]
+    q_values = agent.q_values(states.reshape(-1, size).astype(np.float32)).reshape(points, points, -1)
     colors = {"cmap": ListedColormap(np.resize(_ACTIONS, len(names))), "vmin": -0.5, "vmax": len(names) - 0.5}
     place = {"origin": "lower", "extent": (*x[2:], *y[2:]), "aspect": "auto"}
     with figure_style():
@@ -210,21 +200,6 @@ def policy_map(
         lower.set_xlabel(x[1])
         figure.supylabel(y[1], fontsize=12)  # once: two of them, one above the other, run into each other
     return figure
-
-
-def _grid(agent, x, y, state, points):
-    """Q-values [points, points, actions], rows over y from its lowest, columns over x."""
-    size = agent.state_shape[0] if len(agent.state_shape) == 1 else 0
-    for axis in (x, y):
-        index, _, low, high = axis
-        if not 0 <= index < size or not low < high:
-            raise ValueError(f"An axis is (index from 0 to {size - 1}, name, lowest, highest). Received: {tuple(axis)}")
-    states = np.tile(
-        np.zeros(size, np.float32) if state is None else np.asarray(state, np.float32), (points, points, 1)
-    )
-    states[..., x[0]] = np.linspace(*x[2:], points)
-    states[..., y[0]] = np.linspace(*y[2:], points)[:, None]
-    return agent.q_values(states.reshape(-1, size)).reshape(points, points, -1)
 
 
 def _names(names, count):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PAPER = {"dpi": 150, "facecolor": "white", "transparent": False}  # of every figure
+
 # One frame back or on, the film standing still in the middle of a frame.
 _STEP = """<button onclick="const film = this.closest('figure').querySelector('video'); film.pause();
 film.currentTime = (Math.floor(film.currentTime * {rate:g}) + {by} + 0.5) / {rate:g}">{label}</button>"""
@@ -41,7 +43,7 @@ def show_html(content: str, text: str) -> None:
 def png(figure: "Figure") -> bytes:
     """The figure as a PNG of 150 pixels an inch."""
     file = BytesIO()
-    figure.savefig(file, format="png", dpi=150, facecolor="white", transparent=False)
+    figure.savefig(file, format="png", **PAPER)
     return file.getvalue()
 
 
@@ -64,18 +66,14 @@ def display_figure(figure: "Figure") -> None:
 
 
 def still(path: Path | str) -> tuple[bytes, int, int, float] | None:
-    """A frame from the middle of a film, as (JPEG, width, height, frames a second); None if ffmpeg cannot read it."""
+    """A typical frame of a film's first hundred, as (JPEG, width, height, frames a second); None if there is none."""
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # imageio_ffmpeg leaves pipes open
         try:
             import imageio_ffmpeg
             from PIL import Image
 
-            def read(options):
-                with closing(imageio_ffmpeg.read_frames(str(path), input_params=options)) as reader:
-                    return next(reader), next(reader)
-
-            facts, _ = read([])
-            _, frame = read(["-ss", f"{(facts['duration'] - 1 / facts['fps']) / 2:.3f}"])
+            with closing(imageio_ffmpeg.read_frames(str(path), output_params=["-vf", "thumbnail"])) as reader:
+                facts, frame = next(reader), next(reader)
             file = BytesIO()
             Image.frombytes("RGB", facts["size"], frame).save(file, "jpeg")
             return file.getvalue(), *facts["size"], facts["fps"]
@@ -97,21 +95,21 @@ def video_html(path: Path | str, height: int = 400, caption: str | None = None, 
         raise ValueError(f"A film to show must not be empty. Received: {path}")
     caption = html.escape(str(path) if caption is None else caption)
     jpeg, film_width, film_height, rate = still(path) or (b"", 3, 2, 50)
-    width, image = round(height * film_width / film_height), _data(jpeg, "image/jpeg")
-    back, on = (_STEP.format(rate=rate, by=by, label=label) for by, label in ((-1, "‹ frame"), (1, "frame ›")))
-    source = f'<source src="{_data(film, "video/mp4")}" type="video/mp4">'
-    picture = f'<img src="{image}" width="{width}" alt="A still picture of {caption}">'
+    width, image = round(height * film_width / film_height), data_url(jpeg, "image/jpeg")
+    steps = ((-1, "‹ frame"), (1, "frame ›")) if frame_by_frame else ()
+    buttons = "".join(f"{_STEP.format(rate=rate, by=by, label=label)} " for by, label in steps)
     # The ratio is said, so that the place is kept while the film loads; a viewer that removes the styles of a notebook
     # which it does not trust leaves the width.
-    style = f"display:block;width:100%;height:auto;aspect-ratio:{film_width}/{film_height}"
-    attributes = f'autoplay muted loop playsinline controls width="{width}" poster="{image}" style="{style}"'
-    below = f"{back} {on} {caption}" if frame_by_frame else caption
-    below = f'<figcaption style="font-size:90%;opacity:0.75">{below}</figcaption>'
-    video = f"<video {attributes}>{source}{picture}</video>"
-    return f'<figure style="margin:0;width:{width}px;max-width:100%">{video}{below}</figure>'
+    return f"""<figure style="margin:0;width:{width}px;max-width:100%">
+<video autoplay muted loop playsinline controls width="{width}" poster="{image}"
+style="display:block;width:100%;height:auto;aspect-ratio:{film_width}/{film_height}">
+<source src="{data_url(film, "video/mp4")}" type="video/mp4">
+<img src="{image}" width="{width}" alt="A still picture of {caption}"></video>
+<figcaption style="font-size:90%;opacity:0.75">{buttons}{caption}</figcaption></figure>"""
 
 
-def _data(content, mime):
+def data_url(content: bytes, mime: str) -> str:
+    """The content itself as an address, for a page that is a single file."""
     return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
 
 

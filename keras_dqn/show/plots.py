@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_dqn.checks import check_integer
 from keras_dqn.files.atomic import atomic_write
-from keras_dqn.show.notebook import display_figure
+from keras_dqn.show.notebook import PAPER, display_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ FEWEST_FOR_AN_INTERVAL = 5  # seeds: of two or three, Student's t makes an inter
 # The colors of Okabe and Ito, which color-blind readers tell apart, on opaque white: the same in dark surroundings.
 _SCORE, _MEAN, _EPSILON, _LOSS, _EACH_LOSS = "#56b4e9", "#0072b2", "#009e73", "#d55e00", "#e69f00"
 _EVALUATION = "#cc79a7"
+_EVALUATIONS, _STAR = "Greedy evaluations", " (star: solved)"
 _CURVES = (_MEAN, _LOSS, _EPSILON, _EVALUATION, _EACH_LOSS, _SCORE)
 _PROGRESS = {"episodes": "Episode", "steps": "Environment steps"}  # what runs are drawn over: the label of the axis
 _POINTS = 4000  # a line of more is thinned out: the picture has 900 pixels
@@ -80,7 +82,7 @@ def save_figure(figure: "Figure", path: Path | str) -> None:
     path = check_figure_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150, facecolor="white", transparent=False)
+        figure.savefig(temporary, format=path.suffix[1:].lower(), **PAPER)
 
 
 @contextmanager
@@ -115,12 +117,10 @@ def learning_curve(
     `history` has `scores`, `epsilons` and `losses`, one number for each finished episode; the loss is NaN where there
     was no update. Its `evaluations`, where it has some, are a line of their own with a point for each, placed among the
     episodes by the `lengths` of these. `solved_score` becomes a line, and the first evaluation that reaches it a star.
-    Raises ValueError if there is no episode or the numbers do not match.
+    Raises ValueError if there is no episode.
     """
-    scores, epsilons, losses = (np.asarray(x, np.float64) for x in (history.scores, history.epsilons, history.losses))
-    if not len(scores) or not len(scores) == len(epsilons) == len(losses):
-        counts = f"{len(scores)} scores, {len(epsilons)} epsilons, {len(losses)} losses"
-        raise ValueError(f"A learning curve needs a score, epsilon and loss for each episode. Received: {counts}")
+    scores, losses = np.asarray(history.scores, float), np.asarray(history.losses, float)
+    _check_some("episode", scores)
     episodes, trained = np.arange(1, len(scores) + 1), np.isfinite(losses)
     with figure_style():
         figure = new_figure(5.8, title)
@@ -130,11 +130,10 @@ def learning_curve(
         _draw(above, episodes, scores, color=_SCORE, linewidth=0.8, label="Each episode")
         _draw(above, episodes, running_mean(scores, window), _MEAN, linewidth=3, label=f"Mean of last {window}")
         _draw_solved(above, solved_score)
-        places, means = _evaluations(history, "episodes")
-        star = " (star: solved)" * (solved_score is not None and bool((means >= solved_score).any()))
-        _draw_evaluations(above, places, means, solved_score, _EVALUATION, label="Greedy evaluations" + star)
+        label = _EVALUATIONS + _STAR * (solved_score is not None)
+        _draw_evaluations(above, history, "episodes", solved_score, _EVALUATION, label=label)
         _legend(above)
-        _draw(middle, episodes, epsilons, _EPSILON, linewidth=2)
+        _draw(middle, episodes, np.asarray(history.epsilons), _EPSILON, linewidth=2)
         middle.set_ylim(-0.05, 1.05)
         _draw(below, episodes[trained], losses[trained], _LOSS, linewidth=1)  # joined across those without a number
         _scale(below, losses[trained])
@@ -153,9 +152,8 @@ def losses(history: Any, *, window: int | None = None, title: str | None = None)
     each update goes through the lowest and the highest of every few, so that no peak is lost. The axis is logarithmic
     where the losses span more than two decades. Raises ValueError if there is none.
     """
-    values = np.asarray(getattr(history, "update_losses", history), np.float64)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"A curve of losses needs the loss of at least one update. Received: shape {values.shape}")
+    values = np.asarray(getattr(history, "update_losses", history), float)
+    _check_some("update", values)
     window = max(100, len(values) // 100) if window is None else window
     updates, means = np.arange(1, len(values) + 1), running_mean(values, window)
     with _one_panel(4.5, "Loss", "Update", title) as panel:
@@ -172,15 +170,12 @@ def learning_curves(
 
     The shade is the 95 % interval of the mean; for fewer than five seeds it goes from the lowest to the highest.
     `curves` has for each label the environment steps [points] and the scores [seeds, points] of the evaluations made
-    after them. `solved_score` becomes a line. Raises ValueError if there is no curve or the numbers do not match.
+    after them. `solved_score` becomes a line. Raises ValueError if there is no curve, or one without a point.
     """
+    _check_some("curve", curves)
     arrays = {label: (np.asarray(steps), np.asarray(scores, float)) for label, (steps, scores) in curves.items()}
-    for label, (steps, scores) in arrays.items():
-        if scores.ndim != 2 or not scores.size or scores.shape[1:] != steps.shape:
-            shapes = f"steps {steps.shape} and scores {scores.shape} of {label!r}"
-            raise ValueError(f"A curve needs steps [points] and scores [seeds, points]. Received: {shapes}")
-    if not arrays:
-        raise ValueError("There must be at least one curve to draw. Received: none")
+    for steps, scores in arrays.values():
+        _check_some("evaluation of each seed", scores.ravel() if scores.shape[1:] == steps.shape else ())
     with _one_panel(5, "Mean score of greedy episodes", "Environment steps", title) as panel:
         for (label, (steps, scores)), color in zip(arrays.items(), cycle(_CURVES), strict=False):
             _draw_seeds(panel, steps, scores, label, color)
@@ -212,12 +207,9 @@ def compare_runs(
     """
     if x not in _PROGRESS:
         raise ValueError(f"`x` must be one of {list(_PROGRESS)}. Received: {x!r}")
+    _check_some("run", runs)
     for label, run in runs.items():
-        if not len(run.scores) or len(run.scores) != len(run.lengths):
-            counts = f"{len(run.scores)} scores and {len(run.lengths)} lengths of {label!r}"
-            raise ValueError(f"A run needs the score and length of each episode, one at least. Received: {counts}")
-    if not runs:
-        raise ValueError("There must be at least one run to draw. Received: none")
+        _check_some(f"episode of {label!r}", run.scores)
     names = [fill(label, 50) for label in runs]
     height = 4.5 + 0.25 * len("\n".join(names).splitlines())  # the legend takes its part
     with _one_panel(height, f"Score (thick: mean of last {window})", _PROGRESS[x], title) as panel:
@@ -229,9 +221,9 @@ def compare_runs(
             _draw(panel, places, scores, color, linewidth=0.9, alpha=0.45)
             # above the thin lines of all runs
             _draw(panel, places, means, color, linestyle=dashes, linewidth=3, zorder=3, label=name)
-            _draw_evaluations(panel, *_evaluations(run, x), solved_score, color)
+            _draw_evaluations(panel, run, x, solved_score, color)
         if any(getattr(run, "evaluations", []) for run in runs.values()):
-            label = "Greedy evaluations" + " (star: solved)" * (solved_score is not None)
+            label = _EVALUATIONS + _STAR * (solved_score is not None)
             panel.plot([], [], color=INK, marker="o", markersize=4, linewidth=1, label=label)
         _draw_solved(panel, solved_score)
     return panel.figure
@@ -241,12 +233,8 @@ def screens(original: np.ndarray, cleaned: np.ndarray, title: str | None = None)
     """Draw a game's screen, uint8 [height, width, 3], and beside it what a network sees of it, one panel an image.
 
     `cleaned` is [K, height, width] in gray, uint8, the newest last, or [K, height, width, 3] in color: uint8, or
-    floats from -1 to 1 for differences, whose zero is drawn gray. Raises ValueError for other shapes.
+    floats from -1 to 1 for differences, whose zero is drawn gray.
     """
-    if original.ndim != 3 or original.shape[2] != 3:
-        raise ValueError(f"`original` must be [height, width, 3]. Received: shape {original.shape}")
-    if cleaned.ndim not in (3, 4) or (cleaned.ndim == 4 and cleaned.shape[3] != 3):
-        raise ValueError(f"`cleaned` must be images, [K, height, width] or with 3 colors. Received: {cleaned.shape}")
     if cleaned.dtype.kind == "f":
         cleaned = (cleaned + 1) / 2
     rows = 1 if len(cleaned) == 1 else 2
@@ -267,14 +255,16 @@ def screens(original: np.ndarray, cleaned: np.ndarray, title: str | None = None)
 # Their parts
 
 
+def _check_some(what, things):
+    if not len(things):
+        raise ValueError(f"There must be at least one {what} to draw. Received: none")
+
+
 def running_mean(values: Any, window: int) -> np.ndarray:
     """Return for each of the values [N] the mean of the last `window` up to it, or of all so far if they are fewer."""
-    if window < 1:
-        raise ValueError(f"window must be at least 1 episode. Received: {window}")
-    values = np.asarray(values, dtype=np.float64)
-    sums = np.cumsum(values)
+    sums, window = np.cumsum(values, dtype=float), check_integer("window", window)
     sums[window:] -= sums[:-window]
-    return sums / np.minimum(np.arange(1, len(values) + 1), window)
+    return sums / np.minimum(np.arange(1, len(sums) + 1), window)
 
 
 def _draw(panel, places, values, color, **style):
@@ -303,20 +293,14 @@ def _draw_seeds(panel, steps, scores, label, color):
     _draw(panel, steps, mean, color, linewidth=3, label=f"{label}, {seeds}")
 
 
-def _evaluations(history, x):
-    """Where the evaluations of a history stand on the axis `x`, and their scores, [evaluations] each."""
-    made = getattr(history, "evaluations", [])
-    steps, scores = (np.array([getattr(one, name) for one in made], float) for name in ("steps", "score"))
-    if x == "steps" or not len(steps):
-        return steps, scores
-    ends = np.cumsum(history.lengths)  # in steps of all environments, as far as their episodes have ended
-    return np.interp(steps, np.append(0, ends), np.arange(len(ends) + 1)), scores
-
-
-def _draw_evaluations(panel, places, scores, solved_score, color, **style):
-    """A point for each evaluation, [evaluations], above all other lines, and a star at the first that solved it."""
-    if not len(places):
+def _draw_evaluations(panel, history, x, solved_score, color, **style):
+    """A point for each evaluation, above all other lines, and a star at the first that solved it."""
+    if not (evaluations := getattr(history, "evaluations", [])):
         return
+    places, scores = np.array([(one.steps, one.score) for one in evaluations], float).T
+    if x == "episodes":
+        ends = np.cumsum([0, *history.lengths])  # in steps of all environments, as far as their episodes have ended
+        places = np.interp(places, ends, np.arange(len(ends)))
     edge = {"color": color, "markeredgecolor": "white", "zorder": 4, "clip_on": False}
     size = 6 if len(places) < 100 else 3
     panel.plot(places, scores, marker="o", markersize=size, linewidth=1.5, markeredgewidth=0.5, **edge, **style)
