@@ -66,7 +66,7 @@ def _load_in_order(model, file):
     for (name, values), variable in zip(file.tensors.items(), variables, strict=True):
         own = np.asarray(variable)
         if (values.shape, _kind(values)) != (own.shape, _kind(own)):
-            raise _error(name, f"{own.dtype} of shape {own.shape}", f"{values.dtype} of shape {values.shape}")
+            raise _error(name, f"shape {own.shape} of {own.dtype}", f"{values.shape} of {values.dtype}")
         if values.ndim > 2 and (file.backend == "theano" or name.endswith("_W")):  # "_W:0" by TensorFlow
             raise _error(name, "a kernel as TensorFlow lays it out", "one that Keras wrote with Theano, turned round")
     _assign(model, variables, file.tensors.values())

@@ -65,9 +65,6 @@ def with_weights(
     of_keras_rl = dueling and file.joins_value_first  # whose Lambda is what our head does
     if network is None and file.config is not None and options.get("brain") is None and not of_keras_rl:
         raise WeightFileError(f"{path}: {_untold(file)}. Received: {reason}")
-    if not may_bring and None not in (network, own) and network != own:
-        words = f"the file's network is another: {in_words(network)}; leave out `network` and `brain`, and it is taken"
-        raise WeightFileError(f"{path}: {words}. Received: {in_words(own)}")
     if may_bring and network not in (None, own):
         brain = _made(network, file, path)
         shape = brain.input_shape[1:]
@@ -86,6 +83,10 @@ def with_weights(
         if may_bring and shapes != [tuple(weight.shape) for weight in agent.brain.weights if len(weight.shape) > 1]:
             raise WeightFileError(f"{path}: {_untold(file, f' ({reason})')}. Received: {error}") from error
         raise
+    seen = in_words if options.get("brain") is not None else dict  # of a brain, what makes no difference may differ
+    if not may_bring and None not in (network, own) and seen(network) != seen(own):
+        words = f"the file's network is another: {in_words(network)}; leave out `network` and `brain`, and it is taken"
+        raise WeightFileError(f"{path}: {words}. Received: {in_words(own)}")
     return agent, options
 
 
