@@ -85,9 +85,7 @@ def video_html(path: Path | str, height: int = 400, caption: str | None = None, 
     """Return a `<video>` that holds the MP4 itself and plays it over and over, never wider than the page.
 
     It is `height` pixels high, less where the page is too narrow for that. Below it is the caption, by default the
-    film's path, and with `frame_by_frame` two buttons. A notebook that is only opened, not run, shows a still
-    picture in the place of the film.
-
+    film's path, and with `frame_by_frame` two buttons. A notebook that is only opened, not run, shows a still picture.
     Raises FileNotFoundError for a missing file and ValueError for an empty one.
     """
     film = Path(path).read_bytes()
@@ -124,16 +122,9 @@ def show_animation(path: Path | str, height: int = 400) -> None:
 
 
 def compare_videos(films: Mapping[str, Path | str], height: int = 300) -> None:
-    """Show films side by side in one cell of a notebook, on a phone below one another; elsewhere print where they are.
-
-    Args:
-        films: caption: the MP4.
-        height: of each film; see `video_html`.
+    """Show films, {caption: MP4}, side by side in a notebook, on a phone one below the other; elsewhere print paths.
 
     Raises as `video_html` does, and ValueError where there is no film or they are not a mapping.
-
-    Example:
-        compare_videos({"before": "videos/cartpole_random.mp4", "after": "videos/cartpole.mp4"})
     """
     if not isinstance(films, Mapping) or not films:
         raise ValueError(f'Films to compare are {{"before": "a.mp4", "after": "b.mp4"}}. Received: {films!r}')
