@@ -19,17 +19,17 @@ from keras_dqn.core.memory.replay import ReplayMemory
 from keras_dqn.core.memory.rollout import RolloutMemory
 from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
 from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.core.networks.numpy_forward import NumpyForward
 from keras_dqn.core.transition import StepBatch
 from keras_dqn.environments.atari import AtariGames
 from keras_dqn.environments.vector import make_vector_env
-from keras_dqn.ray.actors import Games, steps_of
+from keras_dqn.ray.actors import Games, KerasForward, forward_of, steps_of
 from keras_dqn.ray.fleet import rounds_of as chunk_rounds
-from keras_dqn.ray.forward import KerasForward, NumpyForward, forward_of
 from tests.ray_games import Odd, Stacks
 
 
 def test_an_actor_needs_neither_tensorflow_nor_ray():
-    code = "import sys, keras_dqn.ray.actors, keras_dqn.ray.forward, keras_dqn.environments.atari\n"
+    code = "import sys, keras_dqn.ray.actors, keras_dqn.environments.atari\n"
     code += "print([name for name in ('tensorflow', 'keras', 'ray', 'matplotlib') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
@@ -47,8 +47,12 @@ def played(make_envs, games, stack, rounds, actions, hold=1):
     actor = Games(np.random.SeedSequence(5), make_envs, games, Odd(actions), actions, hold, stack=stack)
     for number, length in enumerate(rounds):
         chunk = actor.play(np.array([number], np.float32), 10 * number, 0.3, length)
-        assert chunk.updates == 10 * number and chunk.steps == chunk.played.sum() and chunk.bytes >= chunk.frames.nbytes
-        steps = list(steps_of(chunk, 6, stack, valued=True))
+        assert (
+            chunk.updates == 10 * number
+            and len(chunk.steps.action) == sum(chunk.counts)
+            and chunk.bytes >= chunk.frames.nbytes
+        )
+        steps = list(steps_of(chunk, 6, valued=True))
         assert len(steps) == length
         yield from steps
 
@@ -105,9 +109,7 @@ def test_atari_comes_out_of_chunks_as_it_was():
 def test_rewards_are_shaped_where_they_are_learned_from():
     actor = Games(np.random.SeedSequence(1), Stacks, 2, Odd(3), 3, stack=3)
     chunk = actor.play(np.zeros(1, np.float32), 0, 0.0, 20)
-    for steps in steps_of(
-        chunk, 0, 3, lambda states, actions, rewards, next_states: next_states[:, -1, 1, 0] + actions
-    ):
+    for steps in steps_of(chunk, 0, lambda states, actions, rewards, next_states: next_states[:, -1, 1, 0] + actions):
         assert np.array_equal(steps.reward, steps.next_state[:, -1, 1, 0] + steps.action)
         assert steps.q_values is None
 

@@ -25,7 +25,6 @@ ROUNDS = 32  # of a chunk, where no rollout says how many; of one of frames, at 
 STEPS, MOST_ROUNDS = 512, 128  # of a chunk of frames, see `rounds_of`
 PATIENCE = 120.0  # seconds without a chunk, after which an actor that has started is replaced
 TICK = 1.0  # seconds between two looks at who is late
-AT_ONCE = 5e-3  # seconds: what one waits for longer had nothing beside it when the wait began
 LIVES = 3  # of one actor in a row, without a single chunk, before its error ends the training
 
 
@@ -49,7 +48,7 @@ class Fleet(VectorEnv):
 
     Args:
         make_envs: a function of M that makes as many games as one; it travels, and is all that an actor knows of them.
-        forward: what acts, as `forward.forward_of` makes it; it travels, too.
+        forward: what acts, as `actors.forward_of` makes it; it travels, too.
         num_envs: how many games there are at least, over all actors.
         actors: N.
         address: as `cluster.joined` takes it.
@@ -82,22 +81,25 @@ class Fleet(VectorEnv):
         ahead: int = 2,
         **acting: Any,
     ):
-        self.actors, self.ahead = check_integer("actors", actors), check_integer("ahead", ahead)
+        self.actors, self.ahead, self.in_order = (
+            check_integer("actors", actors),
+            check_integer("ahead", ahead),
+            in_order,
+        )
         self.games = math.ceil(num_envs / actors)
         self.num_envs = self.games * actors
-        self.in_order, self._stack, self._valued = in_order, acting.get("stack"), rollout is not None
-        self.rounds = math.ceil(rollout / self.num_envs) if self._valued else rounds_of(self.games, self._stack)
+        self._valued = rollout is not None
+        self.rounds = math.ceil(rollout / self.num_envs) if self._valued else rounds_of(self.games, acting.get("stack"))
         self.lost = self.steps = self.bytes = self.age = 0
         self._seats = []
         with ExitStack() as exit_stack:
             ray = self._ray = exit_stack.enter_context(joined(address))
-            self._full = ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError
             content = packed(partial(Games, make_envs=make_envs, games=self.games, forward=forward, **acting))
             expected = versions(PACKAGES)
             check_nodes(ray, content, expected)
             cpus = ray.cluster_resources().get("CPU", 0)
             if actors > cpus:
-                _say(f"{actors} actors share {cpus:g} CPUs of the cluster")
+                tqdm.write(f"{actors} actors share {cpus:g} CPUs of the cluster")
             share = math.floor(10_000 / math.ceil(actors / max(cpus, 1))) / 10_000  # as many fit on every whole CPU
             threads = {"env_vars": dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")}
             options = {"num_cpus": share, "max_restarts": 0, "max_task_retries": 0, "runtime_env": threads}
@@ -130,18 +132,18 @@ class Fleet(VectorEnv):
         if hasattr(agent.memory, "expect"):
             agent.memory.expect(self.num_envs)
         self._agent, self._on_lost, taken = agent, on_lost, 0
-        self._give()
+        self._give_weights()
         for i in range(self.actors):
             self._begin(i)
         for i, chunk in self._chunks():
             taken += 1
             self.age = agent.learner.updates - chunk.updates
-            self.steps += chunk.steps
+            self.steps += sum(chunk.counts)
             self.bytes += chunk.bytes
-            yield from steps_of(chunk, i * self.games, self._stack, shape_reward, self._valued)
+            yield from steps_of(chunk, i * self.games, shape_reward, self._valued)
             if taken >= self.actors and agent.learner.updates > self._updates:
                 taken = 0
-                self._give()
+                self._give_weights()
             del chunk  # its memory is the store's
             self._ask(self._seats[i])
 
@@ -159,15 +161,16 @@ class Fleet(VectorEnv):
 
     # ---------------------------------------------------------------- asking
 
-    def _give(self):
+    def _give_weights(self):
         """Put the weights where every actor finds them; where there is no room they go on with those they have."""
-        learner = self._agent.learner
+        learner, full = self._agent.learner, self._ray.exceptions
         try:
             self._weights, self._updates = self._ray.put(learner.read_weights()), learner.updates
-        except self._full as error:
+        except (full.ObjectStoreFullError, full.OutOfDiskError) as error:
             if self._weights is None:
                 raise
-            _say(f"There is no room for new weights ({type(error).__name__}); the actors go on with the last ones")
+            said = f"There is no room for new weights ({type(error).__name__}); the actors go on with the last ones"
+            tqdm.write(said)
 
     def _begin(self, i):
         """Start the next actor at seat i, with random numbers of its own, and ask it."""
@@ -189,32 +192,24 @@ class Fleet(VectorEnv):
         """The chunks as they come, or in turns: (seat, `Chunk`)."""
         while True:
             waiting = {self._seats[i].owed[0]: i for i in ([self._turn] if self.in_order else range(self.actors))}
-            began = time.monotonic()
-            ready, late = self._ray.wait(list(waiting), timeout=TICK)
-            at_once = time.monotonic() - began < AT_ONCE
-            for reference in late:
-                self._look_after(waiting[reference])
-            if at_once and late:  # all that are there: else one that is quick could be all one sees
-                ready, _ = self._ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-            for reference in ready:
-                i = waiting[reference]
-                owed = self._seats[i].owed
-                if owed and owed[0] == reference and (chunk := self._taken(i)) is not None:
+            ready, late = self._ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+            if not ready:
+                ready, late = self._ray.wait(list(waiting), timeout=TICK)
+            for i in map(waiting.get, ready):
+                if (chunk := self._taken(i)) is not None:
                     yield i, chunk
+            for i in map(waiting.get, late):
+                self._look_after(i)
 
     def _taken(self, i) -> Chunk | None:
         """The oldest chunk that seat i owes; None where its actor was lost."""
-        ray, seat = self._ray, self._seats[i]
+        seat, errors = self._seats[i], self._ray.exceptions
         try:
-            chunk = ray.get(seat.owed.popleft())
-        except ray.exceptions.RayTaskError as error:
+            chunk = self._ray.get(seat.owed.popleft())
+        except errors.RayTaskError as error:
             fault = error.cause or error
-            if isinstance(fault, self._full):
-                why = f"found no room for a chunk ({type(fault).__name__})"
-            else:
-                why = f"raised {type(fault).__name__}: {' '.join(str(fault).split())}"
-            return self._replace(i, why, error)
-        except ray.exceptions.RayError as error:
+            return self._replace(i, f"raised {type(fault).__name__}: {' '.join(str(fault).split())}", error)
+        except errors.RayError as error:
             return self._replace(i, f"was lost ({type(error).__name__})", error)
         seat.in_vain, seat.heard, seat.started = 0, time.monotonic(), True
         self._turn = (i + 1) % self.actors
@@ -237,12 +232,11 @@ class Fleet(VectorEnv):
         self._ray.kill(seat.actor)
         if seat.in_vain >= LIVES:
             raise RuntimeError(f"Actor {i} cannot play, {LIVES} times in a row. Received: it {why}") from error
-        _say(f"Actor {i} {why}; another begins in its place")
+        tqdm.write(f"Actor {i} {why}; another begins in its place")
         games = np.arange(i * self.games, (i + 1) * self.games)
         self._agent.memory.begin_episodes(games)
         self._on_lost(games)
         self._begin(i)
-        self._turn = i if self.in_order else self._turn
 
 
 def rounds_of(games: int, stack: int | None) -> int:
@@ -259,8 +253,3 @@ class _Actor(Games):
 
     def __init__(self, content, expected, seed):
         super().__init__(seed, **unpacked(content, expected).keywords)
-
-
-def _say(line):
-    """Print a line beside whatever bars there are."""
-    tqdm.write(line)

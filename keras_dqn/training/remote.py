@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 from keras_dqn.core.counting import Every
 from keras_dqn.core.loop import TrainStep
 from keras_dqn.environments.vector import make_elsewhere
+from keras_dqn.ray.actors import forward_of
 from keras_dqn.ray.fleet import Fleet
-from keras_dqn.ray.forward import forward_of
 from keras_dqn.training.callbacks import TrainingCallback
 
 COLUMNS = ["steps", "updates", "actors", "lost", "weights_age"]
