@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from benchmarks.measure import median, seconds, steps_a_second
 from keras_dqn import Agent, Breakout, CartPole, interact, train_seeds
 from keras_dqn.core.networks.atari import nature_cnn
-from keras_dqn.ray.cluster import check_installed, joined, own_folder
+from keras_dqn.ray.cluster import joined, own_folder, ray_for
 from keras_dqn.ray.fleet import Fleet
 from keras_dqn.training.remote import fleet_of
 
@@ -125,7 +125,7 @@ def sweep(repeats, seeds=16, steps=1000):
 
 def sweep_seconds(workers, seeds, steps):
     """Seconds of a sweep on so many workers."""
-    ray = check_installed()
+    ray = ray_for("auto")
     train = partial(train_seeds, CartPole, "fast", steps=steps, evaluate_every=steps, progress=False, ray="auto")
     with own_folder() as folder:
         quiet = {"include_dashboard": False, "log_to_driver": False}

@@ -24,7 +24,7 @@ from benchmarks.__main__ import table
 from keras_dqn import Breakout, CartPole, Checkpoints, game_for, train_seeds
 from keras_dqn.experiment.tasks import run_anywhere
 from keras_dqn.ray import fleet
-from keras_dqn.ray.cluster import check_nodes, joined, versions
+from keras_dqn.ray.cluster import Parcel, check_nodes, joined, versions
 from keras_dqn.training.callbacks import TrainingCallback
 from keras_dqn.training.remote import ActorsLog
 from tests import ray_calls, ray_games
@@ -131,43 +131,39 @@ def test_no_cluster_at_an_address_is_said_at_once():
 def test_what_cannot_run_everywhere_is_refused(connected, monkeypatch):
     """What cannot travel, what a node cannot make, and other versions: at once, or on a node that joins later."""
     with pytest.raises(ValueError, match="^What is sent to other machines cannot be packed. Received: TypeError"):
-        list(run_anywhere({"one": partial(ray_calls.names_itself, threading.Lock())}, "auto", progress=False))
+        list(run_anywhere([partial(ray_calls.names_itself, threading.Lock())], "auto", []))
     env = ray_games.Counting()
     env.lock, env.__deepcopy__ = threading.Lock(), None
     with pytest.raises(ValueError, match="can"):
         game_for(lambda: env)(weights=None, weight_backup=None).train(progress=False, actors=1)
     with pytest.raises(ValueError, match="^The node .* cannot make what it is sent: ModuleNotFoundError"):
-        check_nodes(connected, b"\x80\x04cno_such_module\ngame\n.", versions([]))
+        check_nodes(connected, Parcel(b"\x80\x04cno_such_module\ngame\n.", versions([])))
     monkeypatch.setattr("keras_dqn.ray.cluster.VERSION", "9.9")
-    calls = {"one": partial(ray_calls.names_itself, 1)}
+    calls = [partial(ray_calls.names_itself, 1)]
     with pytest.raises(ValueError, match=r"^The node [\d.]+ .* has keras_dqn 0.* must be 9.9 as here$"):
-        list(run_anywhere(calls, "auto", progress=False))
+        list(run_anywhere(calls, "auto", []))
     monkeypatch.setattr("keras_dqn.experiment.tasks.check_nodes", lambda *_: None)
     with pytest.raises(ValueError, match="^A node of the cluster cannot be used. Received: .*keras_dqn 0"):
-        list(run_anywhere(calls, "auto", progress=False))
+        list(run_anywhere(calls, "auto", []))
 
 
 # ---------------------------------------------------------------- calls that end, raise and die
 
 
-def test_calls_run_on_all_nodes_a_bar_says_where_and_one_that_raises_is_an_outcome(connected, capsys):
-    calls = {f"call {number}": partial(ray_calls.names_itself, number) for number in range(6)}
-    outcomes = dict(run_anywhere({**calls, "bad": ray_calls.raises}, "auto", name="calls"))
+def test_calls_run_on_all_nodes_and_one_that_raises_is_an_outcome(connected):
+    calls = [partial(ray_calls.names_itself, number) for number in range(6)]
+    outcomes = dict(run_anywhere([*calls, ray_calls.raises], "auto", []))
     assert outcomes.pop(6).error.startswith("ValueError: a game that is broken (ray_calls.py, line ")
     assert sorted(outcomes) == list(range(6))
     assert all(outcome.value[0] == number and outcome.error is None for number, outcome in outcomes.items())
+    assert all(outcome.node.startswith("on ") for outcome in outcomes.values())
     assert os.getpid() not in {outcome.value[1] for outcome in outcomes.values()}
     assert len({outcome.value[2] for outcome in outcomes.values()}) > 1
-    err = capsys.readouterr().err
-    assert "calls: 100%" in err and "7/7" in err and re.search(r"(call \d|bad) ended on \S+", err)
 
 
 def test_a_worker_that_is_killed_is_tried_again_three_times(connected, tmp_path):
-    calls = {
-        "lives in the end": partial(ray_calls.dies, tmp_path / "three", 3),
-        "never": partial(ray_calls.dies, tmp_path / "four", 4),
-    }
-    outcomes = dict(run_anywhere(calls, "auto", progress=False))
+    calls = [partial(ray_calls.dies, tmp_path / "three", 3), partial(ray_calls.dies, tmp_path / "four", 4)]
+    outcomes = dict(run_anywhere(calls, "auto", []))
     assert outcomes[0].value == 4
     assert outcomes[1].value is None and outcomes[1].error == "WorkerCrashedError, 4 times"
     assert (tmp_path / "four").read_text() == "xxxx"
@@ -175,7 +171,7 @@ def test_a_worker_that_is_killed_is_tried_again_three_times(connected, tmp_path)
 
 def test_a_node_that_goes_is_done_without(connected, cluster, tmp_path):
     head = cluster.head_node.node_id
-    calls = {f"call {number}": partial(ray_calls.stays, tmp_path, head, number) for number in range(4)}
+    calls = [partial(ray_calls.stays, tmp_path, head, number) for number in range(4)]
 
     def kill_what_waits():
         until(lambda: any(begun.read_text() for begun in tmp_path.glob("begun_*")))
@@ -184,7 +180,7 @@ def test_a_node_that_goes_is_done_without(connected, cluster, tmp_path):
 
     killer = threading.Thread(target=kill_what_waits, daemon=True)
     killer.start()
-    outcomes = dict(run_anywhere(calls, "auto", progress=False))
+    outcomes = dict(run_anywhere(calls, "auto", []))
     killer.join(60)
     for _ in range(2):
         cluster.add_node(**NODE)
@@ -196,21 +192,22 @@ def test_a_node_that_goes_is_done_without(connected, cluster, tmp_path):
 
 def numbers(results):
     """Results without what the clock says."""
-    return [result._replace(seconds=0, evaluation_seconds=0) for result in results]
+    return [result._replace(seconds=0, evaluation_seconds=0, settings="") for result in results]
 
 
-def test_seeds_come_to_what_they_come_to_one_by_one(connected, tmp_path):
+def test_seeds_come_to_what_they_come_to_one_by_one(connected, tmp_path, capsys):
     """Of three one raises at first; the next call trains it alone; then everything is as without Ray."""
     game = ray_calls.make_faulty(tmp_path / "mended")
     there = train_seeds(game, "fast", seeds=3, folder="there", ray="auto", **FEW)
     error = "RuntimeError: the screen went dark (ray_calls.py, line "
-    assert str(there).splitlines()[-1].startswith(f"Keras, seed 1: {error}") and "| failures | 3 of 3 |" in str(there)
+    assert str(there).splitlines()[-1].startswith(f"Keras, seed 1: {error}") and "| 3 of 3 |" in str(there)
     assert not list(Path("there").glob("*seed_1*"))
     written = {path: path.stat().st_mtime_ns for path in Path("there").glob("keras_seed_*")}
     assert len(written) == 6
 
     (tmp_path / "mended").touch()
-    there = train_seeds(game, "fast", seeds=3, folder="there", ray="auto", **FEW)
+    there = train_seeds(game, "fast", seeds=3, folder="there", ray="auto", **{**FEW, "progress": True})
+    assert re.search(r"cartpole: 100%.* 3/3 .*Keras, seed 1 ended on \S", capsys.readouterr().err)
     assert all(path.stat().st_mtime_ns == then for path, then in written.items())
     here = train_seeds(CartPole, "fast", seeds=3, folder="here", **FEW)
     assert numbers(there.results) == numbers(here.results)

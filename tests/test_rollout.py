@@ -12,7 +12,7 @@ from keras_dqn.backend import keras
 from keras_dqn.core.exploration import OverTraining
 from keras_dqn.core.memory.rollout import RolloutMemory, lambda_return
 from keras_dqn.core.transition import StepBatch
-from keras_dqn.environments import make_vector_env
+from keras_dqn.environments.vector import make_vector_env
 
 TRAP = 99.0  # a value that no return may have anything of
 

@@ -11,6 +11,7 @@ recipe is said over seeds, failures included, and what each seed did stays in th
 Trainings run here one after the other, or on Ray wherever there is room: the files are the same.
 """
 
+import difflib
 import itertools
 import json
 import re
@@ -22,22 +23,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gymnasium
-import numpy as np
+from tqdm.auto import tqdm
 
-from keras_dqn.backend import keras, tf
 from keras_dqn.checks import check_integer
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import over_training
 from keras_dqn.core.settings import to_json
-from keras_dqn.experiment.report import Experiment, Result, Sweep, write_text
-from keras_dqn.experiment.tasks import PACKAGES, run_anywhere, run_here
-from keras_dqn.files.atomic import atomic_write
-from keras_dqn.ray.cluster import check_address, check_installed
+from keras_dqn.experiment.report import Experiment, Result, Sweep, write_file
+from keras_dqn.experiment.tasks import Outcome, run_anywhere
+from keras_dqn.ray.cluster import ray_for, versions
 from keras_dqn.training.runner import Runner
-from keras_dqn.version import VERSION
 
 FRAMEWORKS = ("Keras", "PyTorch")
+PACKAGES = "tensorflow", "keras", "gymnasium", "numpy"  # what numbers depend on
 
 
 def train_seeds(
@@ -63,13 +61,12 @@ def train_seeds(
         seeds: how many.
         seed: the first; the others follow it. A seed covers everything, as that of `Runner` does.
         folder: for the results; by default one in `results/` that is named after game and recipe.
-        frameworks: "Keras", "PyTorch" or both, which then take turns, so that a busy minute hits both. PyTorch runs on
-            one thread, for the reason that `pytorch.one_thread` gives.
+        frameworks: "Keras", "PyTorch" (see `pytorch.one_thread`) or both, in turns, so that a busy minute hits both.
         evaluate_every: as `Runner.train` takes it.
         progress: show a bar over all trainings, and one for each; with `ray` one in all.
         ray: "auto" or the address of a cluster: the trainings are tasks of Ray, in any order and with the same results
-            and files; see `ray.cluster.check_address`. One that raises is a row of the table, and is tried again by the
-            next call; one whose machine dies is tried three times more, on others.
+            and files; see `ray.cluster.ray_for`. One that raises is a row of the table, and is tried again by the next
+            call; one whose machine dies is tried three times more, on others.
         sweep: {setting: [values]}: every combination of them is an experiment in a folder of its own, in `folder`. A
             setting is one of `options`, or "recipe".
         **options: of the trainings: `steps` or `episodes`, by default 200; `stop_score`, as `Runner.train` takes it,
@@ -85,29 +82,23 @@ def train_seeds(
         ConnectionError: there is no cluster at that address.
     """
     if ray is not None:
-        check_address(ray)
-        check_installed()
+        ray_for(ray)
     numbers = range(check_integer("seed", seed, 0), seed + check_integer("seeds", seeds))
     options = {"episodes": 200, "steps": None, "recipe": recipe, **options}
     plans = {  # those of a sweep by their combination of settings; wrong ones raise before any folder is made
         _named(settings): Plan(game, frameworks, evaluate_every, {**options, **settings})
         for settings in _combinations(sweep or {})
     }
-    folder = Path(folder or _usual_folder(game, next(iter(plans.values())), frameworks, sweep))
+    plan = next(iter(plans.values()))
+    folder = Path(folder or _usual_folder(plan, frameworks, sweep))
     experiments = {name: Experiment(_claimed(folder / name, one.settings), one.settings) for name, one in plans.items()}
-    report = experiments[""] if sweep is None else Sweep(folder, experiments)
-    _run(_jobs(plans, experiments, numbers, frameworks), report, game.name, progress, ray)
-    return report
-
-
-def _jobs(plans, experiments, numbers, frameworks):
-    """A `Job` for each training, the seeds one after the other."""
-    return [
-        Job(plans[name], experiment, framework, number, name)
-        for number in numbers
-        for name, experiment in experiments.items()
-        for framework in frameworks
+    jobs = [
+        Job(plans[name], experiments[name], framework, number, name)
+        for number, name, framework in itertools.product(numbers, plans, frameworks)
     ]
+    report = experiments[""] if sweep is None else Sweep(folder, experiments)
+    _run(jobs, report, progress, ray)
+    return report
 
 
 def compare(
@@ -127,7 +118,9 @@ class Plan:
         game, frameworks, evaluate_every, options: as `train_seeds` has them, the recipe among the options.
 
     Attributes:
+        game: the class of its runners.
         recipe: its name, the game's default if none was given.
+        packages: what results depend on.
         settings: what results depend on but for framework and seed, in the types of JSON.
     """
 
@@ -137,24 +130,15 @@ class Plan:
         if not frameworks or not set(frameworks) <= set(FRAMEWORKS):
             raise ValueError(f"`frameworks` must be of {FRAMEWORKS}. Received: {frameworks!r}")
         for name, value in options.items():
-            if name in ("record_every", "live"):
-                raise ValueError(f"`{name}` is for a single training. Received: {name}={value!r}")
             if hasattr(value, "get_config") and not isinstance(value, type):
-                raise ValueError(
-                    "The options of an experiment are numbers, texts, schedules and functions, as no object may go "
-                    f"from seed to seed. Received: {value!r}"
-                )
+                raise ValueError(f"`{name}` would go from seed to seed: give what makes one. Received: {value!r}")
         self.game, self.options = game, dict(options)
         self.recipe, self.stop_score = self.options.pop("recipe"), self.options.pop("stop_score", None)
         self.evaluate_every = check_integer("evaluate_every", evaluate_every)
         self.goal = game.solved_score if self.stop_score is None else self.stop_score
+        self.packages = [*PACKAGES, *["torch"] * ("PyTorch" in frameworks)]
         for framework in frameworks:  # now, and not after the first has trained for an hour
             self.recipe = self._runner(framework, None, None).recipe
-        modules = [tf, keras, gymnasium, np]
-        if "PyTorch" in frameworks:
-            from keras_dqn.pytorch import torch
-
-            modules.append(torch)
         settings = {
             "environment": game.environment,
             "recipe": self.recipe,
@@ -162,7 +146,7 @@ class Plan:
             "stop_score": self.stop_score,
             "goal": self.goal,
             "options": over_training({**game.recipes[self.recipe], **self.options}, self.options["steps"]),
-            "versions": {"keras_dqn": VERSION, **{one.__name__: str(one.__version__) for one in modules}},
+            "versions": versions(self.packages),
         }
         self.settings = to_json(settings)
 
@@ -174,8 +158,8 @@ class Plan:
         with one_thread(), tempfile.TemporaryDirectory(prefix="keras_dqn_") as folder:
             began, error = time.perf_counter(), None
             runner = self._runner(framework, seed, Path(folder, f"{name}_weight.h5"))
-            # What has ended is kept, and one that was interrupted begins anew: no checkpoints, though a game may have
-            # a folder for them, where the next seed would find those of the one before.
+            # One that was interrupted begins anew: no checkpoints, though a game may have a folder for them, where the
+            # next seed would find those of the one before.
             options = {"checkpoints": False} if hasattr(runner, "checkpoint_folder") else {}
             options |= {"evaluate_every": self.evaluate_every, "stop_score": self.stop_score}
             try:
@@ -207,14 +191,14 @@ class Plan:
             seed,
             score,
             best_score,
-            int(runner.agent.steps),
-            solved[0] if solved else None,
-            seconds - evaluation_seconds,
-            evaluation_seconds,
-            [[evaluation.steps, evaluation.score] for evaluation in evaluations],
-            history.scores.tolist(),
-            history.lengths.tolist(),
-            error,
+            steps=int(runner.agent.steps),
+            steps_to_solve=solved[0] if solved else None,
+            seconds=seconds - evaluation_seconds,
+            evaluation_seconds=evaluation_seconds,
+            evaluations=[[evaluation.steps, evaluation.score] for evaluation in evaluations],
+            scores=history.scores.tolist(),
+            lengths=history.lengths.tolist(),
+            error=error,
         )
 
 
@@ -232,30 +216,41 @@ class Job(NamedTuple):
         """The file of its result, which is there once it has ended."""
         return self.experiment.folder / f"{self.framework.lower()}_seed_{self.seed}.json"
 
-    @property
-    def name(self) -> str:
-        """What the bar calls it."""
-        return ", ".join(filter(None, [f"seed {self.seed}", self.framework, self.combination]))
+    def result(self) -> Result:
+        """Read that file; a ValueError names it where it holds something else."""
+        try:
+            return Result(**json.loads(self.path.read_text(encoding="utf-8")))._replace(settings=self.combination)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.path}: expected the result of a training; remove it. Received: {error}") from error
+
+    def keep(self, outcome: Outcome) -> Result:
+        """Write the files that it has left, that of its result last."""
+        if outcome.error is not None:
+            return Result(self.framework, self.seed, error=outcome.error, settings=self.combination)
+        for name, content in outcome.value.items():
+            write_file(self.experiment.folder / name, content)
+        return self.result()
 
 
-def _run(jobs, report, name, progress, ray):
+def _run(jobs, report, progress, ray):
     """Train what no result is there of, and leave all results in the experiments."""
-    results = {job: _read(job.path) for job in jobs if job.path.exists()}
-    waiting = [job for job in jobs if job not in results]
+    results = {job: job.result() for job in jobs if job.path.exists()}
+    waiting, plan = [job for job in jobs if job not in results], jobs[0].plan
     shown = progress and ray is None  # each training has a bar of its own
-    calls = {job.name: partial(job.plan.train, job.framework, job.seed, shown) for job in waiting}
+    calls = [partial(job.plan.train, job.framework, job.seed, shown) for job in waiting]
+    if ray is None:
+        outcomes = ((i, Outcome(call())) for i, call in enumerate(calls))
+    else:
+        outcomes = run_anywhere(calls, ray, ["ray", *plan.packages])
+    bar = tqdm(total=len(jobs), initial=len(results), unit="training", desc=plan.game.name, disable=not progress)
     try:
-        if ray is None:
-            outcomes = run_here(calls, len(results), name, progress)
-        else:
-            packages = [*PACKAGES, *["torch"] * any(job.framework == "PyTorch" for job in waiting)]
-            outcomes = run_anywhere(calls, ray, packages, len(results), name, progress)
-        with closing(outcomes):
-            for i, (files, error, _) in outcomes:
-                results[waiting[i]] = _kept(waiting[i], files, error)
+        with bar, closing(outcomes):
+            for i, outcome in outcomes:
+                result = results[waiting[i]] = waiting[i].keep(outcome)
+                bar.set_postfix_str(f"{result.name}, seed {result.seed} ended {outcome.node}")
+                bar.update()
     except KeyboardInterrupt:
-        done = f"{len(results)} of {len(jobs)} trainings are kept in {report.folder}"
-        print(f"{done}; the same call goes on from there")
+        print(f"{len(results)} of {len(jobs)} trainings are kept in {report.folder}; the same call goes on from there")
         raise
     finally:
         for job in jobs:
@@ -263,16 +258,6 @@ def _run(jobs, report, name, progress, ray):
                 job.experiment.results.append(results[job])
         if results:
             report.save()
-
-
-def _kept(job, files, error):
-    """Write the files that a training has left, that of its result last; the `Result`."""
-    if error is not None:
-        return Result(job.framework, job.seed, error=error)
-    for name, content in files.items():
-        with atomic_write(job.experiment.folder / name) as temporary:
-            temporary.write_bytes(content)
-    return _read(job.path)
 
 
 # ---------------------------------------------------------------- settings and files
@@ -291,9 +276,9 @@ def _named(settings):
     return ",".join(re.sub(r"[^\w.=+-]+", "_", f"{name}={value}") for name, value in settings.items())
 
 
-def _usual_folder(game, plan, frameworks, sweep):
+def _usual_folder(plan, frameworks, sweep):
     of_recipe = "" if "recipe" in (sweep or {}) else f"_{plan.recipe}"
-    return f"results/{game.name}{of_recipe}{'_comparison' * (len(frameworks) > 1)}{'_sweep' * (sweep is not None)}"
+    return f"results/{plan.game.name}{of_recipe}{'_comparison' * (len(frameworks) > 1)}{'_sweep' * (sweep is not None)}"
 
 
 def _claimed(folder, settings):
@@ -301,25 +286,10 @@ def _claimed(folder, settings):
     path, text = folder / "settings.json", json.dumps(settings, indent=1)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
-        return folder
+        write_file(path, text)
     there = path.read_text(encoding="utf-8")
     if there != text:
-        raise ValueError(
-            f"{folder} holds results of other settings: {_lines_without(there, text)}. Give another folder. "
-            f"Received: {_lines_without(text, there)}"
-        )
+        lines = difflib.ndiff(there.splitlines(), text.splitlines())
+        differ = ", ".join(f"{line[0]}{line[1:].strip(' ,')}" for line in lines if line[0] in "+-")
+        raise ValueError(f"{folder} holds results of other settings: give another folder. Received: {differ}")
     return folder
-
-
-def _lines_without(text, other):
-    """The lines of a text that are not in another, in one line."""
-    lines, others = ([line.strip(" ,") for line in one.splitlines()] for one in (text, other))
-    return ", ".join(line for line in lines if line not in others) or "nothing else"
-
-
-def _read(path):
-    try:
-        return Result(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: expected the result of a training; remove it. Received: {error}") from error

@@ -1,5 +1,1 @@
-"""One machine or many, on Ray (`pip install "keras_dqn[ray]"`): trainings from many seeds, games of one training.
-
-`cluster` finds or starts Ray, `sweeps` runs trainings wherever there is room. Nothing here imports Ray before it is
-asked for, and nothing outside knows of it but the argument `ray`.
-"""
+"""Trainings and games on Ray (`pip install "keras_dqn[ray]"`), which nothing here imports before it is asked for."""

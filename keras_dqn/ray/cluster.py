@@ -1,16 +1,15 @@
 """The machines that Ray joins: found or started, looked at before anything runs there, and left again."""
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import re
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_dqn.version import VERSION
 
@@ -21,18 +20,16 @@ QUIET = {"log_to_driver": False, "logging_level": "critical"}  # errors come as 
 
 @contextmanager
 def joined(address: str) -> Iterator[Any]:
-    """Ray, the module, connected: to the cluster at that address, or as `check_address` has "auto".
+    """Ray, the module, connected: to the cluster at that address, or as `ray_for` has "auto".
 
     A cluster that is joined goes on afterwards; Ray that was started here for this ends, and its files are removed. Of
     Ray that the caller has started already, everything stays as it is.
 
     Raises:
-        ValueError: it is no address.
-        ImportError: Ray is not installed.
+        ValueError, ImportError: as `ray_for`.
         ConnectionError: nobody answers there within ten seconds, or Ray cannot join what answers.
     """
-    check_address(address)
-    ray = check_installed()
+    ray = ray_for(address)
     if ray.is_initialized():
         yield ray
         return
@@ -54,22 +51,22 @@ def own_folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="keras_dqn_", dir=short, ignore_cleanup_errors=True)
 
 
-def check_address(address: Any) -> None:
-    """Raise a ValueError for what is neither "auto" nor "host:port".
+def ray_for(address: Any) -> Any:
+    """The module ray, for an address that is "auto" or "host:port".
 
     "auto" is the cluster that this shell belongs to: the one that RAY_ADDRESS names, or the one that `ray start` has
     started or joined on this machine; where there is none, Ray is started here, for this machine alone.
+
+    Raises:
+        ValueError: it is no address.
+        ImportError: Ray is not installed; the message has the line that installs it.
     """
     if address != "auto" and not (isinstance(address, str) and re.fullmatch(r"[\w.-]+:\d{1,5}", address)):
         raise ValueError(f'`ray` must be "auto" or the host:port that `ray start` has printed. Received: {address!r}')
-
-
-def check_installed() -> Any:
-    """The module ray; an ImportError with the line that installs it where it is missing."""
-    if importlib.util.find_spec("ray") is None:
-        raise ImportError("This needs Ray: pip install 'keras_dqn[ray]'. Received: no module named ray")
-    import ray
-
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError(f"This needs Ray: pip install 'keras_dqn[ray]'. Received: {error}") from error
     return ray
 
 
@@ -106,19 +103,34 @@ def _check_answers(address):
 # ---------------------------------------------------------------- what travels, and where it can arrive
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """{name: version} of these packages, of Python and of keras_dqn, as installed where this runs."""
-    there = {}
-    for name in packages:
+class Parcel(NamedTuple):
+    """A function, and what it holds, on the way to other machines."""
+
+    content: bytes  # of cloudpickle
+    versions: dict[str, str]  # that a machine must have, by package
+
+    def unpacked(self) -> Any:
+        """The function, on the machine that this is, where TensorFlow, not imported yet, will use one thread.
+
+        Raises:
+            ValueError: the machine has other versions, or cannot make it.
+        """
+        from ray import cloudpickle
+
+        for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+            os.environ.setdefault(name, "1")  # there is something to do for every core
+        there, machine = versions(self.versions), socket.gethostname()
+        for name, version in self.versions.items():
+            if there[name] != version:
+                raise ValueError(f"{machine} has {name} {there[name]}, where it must be {version} as here")
         try:
-            there[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            there[name] = "none"
-    return {**there, "Python": ".".join(platform.python_version_tuple()[:2]), "keras_dqn": VERSION}
+            return cloudpickle.loads(self.content)
+        except Exception as error:  # whatever the modules raise that it imports
+            raise ValueError(f"{machine} cannot make what it is sent: {error!r}") from error
 
 
-def packed(thing: Any) -> bytes:
-    """A function, and what it holds, as bytes; its modules must be importable on every machine, but for `__main__`.
+def packed(thing: Any, packages: Iterable[str]) -> Parcel:
+    """A function to send, and these packages as they are here; its modules must be importable there, but `__main__`.
 
     Raises:
         ValueError: it cannot travel.
@@ -126,41 +138,25 @@ def packed(thing: Any) -> bytes:
     from ray import cloudpickle
 
     try:
-        return cloudpickle.dumps(thing)
+        return Parcel(cloudpickle.dumps(thing), versions(packages))
     except Exception as error:  # whatever an environment of somebody's own raises
         raise ValueError(f"What is sent to other machines cannot be packed. Received: {error!r}") from error
 
 
-def unpacked(content: bytes, expected: dict[str, str]) -> Any:
-    """What was packed, on the machine that this is, where TensorFlow, which is not imported yet, will use one thread.
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """{name: version} of these packages, of Python and of keras_dqn, as installed where this runs."""
+    there = dict.fromkeys(packages, "none")
+    for name in there:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            there[name] = importlib.metadata.version(name)
+    return {**there, "Python": ".".join(platform.python_version_tuple()[:2]), "keras_dqn": VERSION}
+
+
+def check_nodes(ray: Any, parcel: Parcel) -> None:
+    """Have every node with a CPU unpack what it will be sent, before anything runs.
 
     Raises:
-        ValueError: the machine has other versions than expected, or cannot make it.
-    """
-    from ray import cloudpickle
-
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ.setdefault(name, "1")  # there is something to do for every core
-    there, machine = versions(expected), socket.gethostname()
-    for name, version in expected.items():
-        if there[name] != version:
-            raise ValueError(f"{machine} has {name} {there[name]}, where it must be {version} as here")
-    try:
-        return cloudpickle.loads(content)
-    except Exception as error:  # whatever the modules raise that it imports
-        raise ValueError(f"{machine} cannot make what it is sent: {error!r}") from error
-
-
-def check_nodes(ray: Any, content: bytes, expected: dict[str, str]) -> None:
-    """Have every node with a CPU compare its versions and make what it is sent, before anything runs.
-
-    Args:
-        ray: the module, connected.
-        content: as `packed` gives it.
-        expected: as `versions` gives them here.
-
-    Raises:
-        ValueError: a node has other versions, cannot make it, or does not answer; the message names it.
+        ValueError: a node cannot, or does not answer; the message names it.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -169,7 +165,7 @@ def check_nodes(ray: Any, content: bytes, expected: dict[str, str]) -> None:
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("CPU", 0) >= 1:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            nodes[look.options(scheduling_strategy=there).remote(content, expected)] = node["NodeManagerAddress"]
+            nodes[look.options(scheduling_strategy=there).remote(parcel)] = node["NodeManagerAddress"]
     if nodes:
         ray.wait(list(nodes), num_returns=len(nodes), timeout=STARTS_WITHIN)
     for reference, node in nodes.items():
@@ -182,5 +178,5 @@ def check_nodes(ray: Any, content: bytes, expected: dict[str, str]) -> None:
             raise ValueError(f"The node {node} of the cluster cannot be used. Received: {why}") from error
 
 
-def _look(content, expected):
-    unpacked(content, expected)
+def _look(parcel):
+    parcel.unpacked()

@@ -18,7 +18,7 @@ from keras_dqn.core.agent import Agent
 from keras_dqn.core.settings import ShapeReward
 from keras_dqn.core.transition import StepBatch
 from keras_dqn.ray.actors import Chunk, Games, steps_of
-from keras_dqn.ray.cluster import check_nodes, joined, packed, unpacked, versions
+from keras_dqn.ray.cluster import check_nodes, joined, packed
 
 PACKAGES = "ray", "gymnasium", "numpy", "ale-py"  # what games depend on
 ROUNDS = 32  # of a chunk, where no rollout says how many; of one of frames, at the least
@@ -94,16 +94,16 @@ class Fleet(VectorEnv):
         self._seats = []
         with ExitStack() as exit_stack:
             ray = self._ray = exit_stack.enter_context(joined(address))
-            content = packed(partial(Games, make_envs=make_envs, games=self.games, forward=forward, **acting))
-            expected = versions(PACKAGES)
-            check_nodes(ray, content, expected)
+            made = partial(Games, make_envs=make_envs, games=self.games, forward=forward, **acting)
+            parcel = packed(made, PACKAGES)
+            check_nodes(ray, parcel)
             cpus = ray.cluster_resources().get("CPU", 0)
             if actors > cpus:
                 tqdm.write(f"{actors} actors share {cpus:g} CPUs of the cluster")
             share = math.floor(10_000 / math.ceil(actors / max(cpus, 1))) / 10_000  # as many fit on every whole CPU
             threads = {"env_vars": dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")}
             options = {"num_cpus": share, "max_restarts": 0, "max_task_retries": 0, "runtime_env": threads}
-            self._new_actor = partial(ray.remote(_Actor).options(**options).remote, ray.put(content), expected)
+            self._new_actor = partial(ray.remote(_Actor).options(**options).remote, ray.put(parcel))
             self._exit = exit_stack.pop_all()
 
     def reset(
@@ -249,7 +249,7 @@ def rounds_of(games: int, stack: int | None) -> int:
 
 
 class _Actor(Games):
-    """`Games` out of the bytes that they travel as."""
+    """`Games` out of the parcel that they travel in."""
 
-    def __init__(self, content, expected, seed):
-        super().__init__(seed, **unpacked(content, expected).keywords)
+    def __init__(self, parcel, seed):
+        super().__init__(seed, **parcel.unpacked().keywords)

@@ -28,7 +28,7 @@ def fleet_of(runner: Any, actors: int, ray: str | None = None, in_order: bool = 
     Args:
         runner: the `Runner`.
         actors: how many; together they play as many games as the runner has environments, or one each.
-        ray: where they are: "auto", by default, or the address of a cluster; see `ray.cluster.check_address`.
+        ray: where they are: "auto", by default, or the address of a cluster; see `ray.cluster.ray_for`.
         in_order: take what they play in turns, so that a training can be repeated; the slowest then sets the pace.
         ahead: how many chunks an actor is asked for at most; with 1 it waits until its last was learned from.
     """
