@@ -132,12 +132,12 @@ def test_screens_are_the_field_in_colour_and_begin_with_no_difference():
 
 
 def test_refuses_games_that_ale_has_not(monkeypatch, tmp_path):
-    with pytest.raises(ValueError, match=r"nearest are \['breakout'.*Received: 'brekout'"):
+    with pytest.raises(ValueError, match="nearest is breakout. Received: brekout"):
         Breakout(game="brekout")
     with pytest.raises(ValueError, match="`sticky`.* Received: 2"):
         Breakout(sticky=2)
     monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
-    with pytest.raises(OSError, match=r"ROM of 'breakout' cannot be read.* Received: .*breakout.bin"):
+    with pytest.raises(OSError, match="breakout.bin"):
         Breakout()
     assert list(tmp_path.iterdir()) == []
 

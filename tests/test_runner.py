@@ -403,7 +403,7 @@ class Unknown(Runner):
         (lambda: CartPole(1).train(stop_score=500), "`stop_score` needs `evaluate_every`. Received: stop_score=500"),
         (lambda: CartPole(1, num_envs=2).train(record_every=1), "`record_every`.* Received: num_envs=2"),
         (lambda: Continuous(), r"discrete actions.* Received: Box"),
-        (lambda: Unknown(), r"nearest are \[.*'CartPole-v1'.*\]. Received: 'CartPole-v99x'"),
+        (lambda: Unknown(), "nearest is CartPole-v1. Received: CartPole-v99x"),
     ],
 )
 def test_refuses_arguments_out_of_range(call, message):

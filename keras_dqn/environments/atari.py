@@ -1,6 +1,5 @@
 """Atari games through ALE's own vector environment, with FIRE pressed where a game waits for it."""
 
-import difflib
 from typing import Any
 
 import ale_py
@@ -9,10 +8,9 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from keras_dqn.checks import check_fraction
+from keras_dqn.checks import check_fraction, check_name
 
 FRAMES_PER_SECOND = 60  # of the console
-FIRE = "FIRE"
 
 
 class AtariGames(VectorEnv):
@@ -32,7 +30,7 @@ class AtariGames(VectorEnv):
         noop_max: a game begins after a random number of frames without action, at most so many.
 
     Raises:
-        ValueError: ALE has no game of that name; the message lists the nearest.
+        ValueError: ALE has no game of that name; the message has the nearest.
         OSError: its ROM cannot be read.
     """
 
@@ -49,7 +47,7 @@ class AtariGames(VectorEnv):
         self.single_action_space = self._games.single_action_space
         self.observation_space, self.action_space = self._games.observation_space, self._games.action_space
         meanings = action_meanings(game)
-        self._fire = meanings.index(FIRE) if FIRE in meanings else None
+        self._fire = meanings.index("FIRE") if "FIRE" in meanings else None
 
     def emulator(self, **picture: Any) -> AtariVectorEnv:
         """Games that go exactly as these do, with the same seed and actions, and show another picture."""
@@ -146,7 +144,7 @@ class AtariGame(gym.Env):
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND // games.frames_per_step}
         self._screens = None
         if render_mode is not None:
-            height, width = screen_size(games.game)
+            height, width = _loaded(games.game).getScreenDims()  # 210 and 160 in most
             self._screens = games.emulator(stack_num=1, grayscale=False, img_height=height, img_width=width)
 
     def reset(
@@ -176,21 +174,8 @@ class AtariGame(gym.Env):
 
 
 def check_game(game: str) -> str:
-    """Return the name if it is one of ALE's games and its ROM is there.
-
-    Raises:
-        ValueError: there is no game of that name; the message lists the nearest.
-        OSError: its ROM is not there, or is another one.
-    """
-    known = ale_py.roms.get_all_rom_ids()
-    if game not in known:
-        near = difflib.get_close_matches(str(game), known, n=3, cutoff=0.3)
-        raise ValueError(f"ALE has no game of that name; the nearest are {near}. Received: {game!r}")
-    try:
-        ale_py.roms.get_rom_path(game)
-    except OSError as error:
-        raise OSError(f"ALE's ROM of {game!r} cannot be read: reinstall ale-py. Received: {error}") from error
-    return game
+    """Return the name if it is that of one of ALE's games; else raise a ValueError that has the nearest."""
+    return check_name(game, ale_py.roms.get_all_rom_ids(), "game of Atari's")
 
 
 def action_meanings(game: str) -> list[str]:
@@ -198,13 +183,8 @@ def action_meanings(game: str) -> list[str]:
     return [action.name for action in _loaded(game).getMinimalActionSet()]
 
 
-def screen_size(game: str) -> tuple[int, int]:
-    """Height and width of a game's screen in pixels, 210 and 160 in most."""
-    return _loaded(game).getScreenDims()
-
-
 def _loaded(game):
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     ale = ale_py.ALEInterface()
-    ale.loadROM(ale_py.roms.get_rom_path(check_game(game)))
+    ale.loadROM(ale_py.roms.get_rom_path(game))
     return ale

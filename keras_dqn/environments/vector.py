@@ -1,6 +1,5 @@
 """Environments by name, one or many of them, behind the one interface that the loop plays on."""
 
-import difflib
 import re
 import warnings
 from collections.abc import Iterator
@@ -9,8 +8,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers import FlattenObservation, TimeLimit
+
+from keras_dqn.checks import check_name
 
 MAX_STEPS = 100_000  # of an episode that its environment does not end
 OLD_INTERFACE = (
@@ -37,51 +39,44 @@ def make_env(environment: str, render_mode: str | None = None, **options: Any) -
         raise ValueError(f"gymnasium cannot make {environment!r}. Received: {error}") from error
 
 
+def make_vector_env(environment: str | EnvSpec, num_envs: int, max_steps: int = MAX_STEPS, **options: Any) -> VectorEnv:
+    """`num_envs` environments as one: gymnasium's NumPy-vectorised version where there is one, else side by side.
+
+    Args:
+        environment: gymnasium's id; or its spec, where nobody may have registered it: on other machines.
+        max_steps: after so many an episode is truncated, where the environment has no limit of its own.
+    """
+    if isinstance(environment, str):
+        check_known(environment)
+        environment = gym.spec(environment)
+    if environment.vector_entry_point is not None:
+        return gym.make_vec(environment, num_envs, "vector_entry_point", **options)
+    wrappers = [one_hot]
+    if environment.max_episode_steps is None:
+        wrappers.append(partial(TimeLimit, max_episode_steps=max_steps))
+    return gym.make_vec(environment, num_envs, "sync", wrappers=wrappers, **options)
+
+
 def one_hot(env: gym.Env) -> gym.Env:
     """The environment, its states as vectors of zeros and a one where they are one of n (FrozenLake, Taxi)."""
     return FlattenObservation(env) if isinstance(env.observation_space, gym.spaces.Discrete) else env
 
 
 def check_known(environment: str) -> None:
-    """Raise a ValueError that names the nearest known ones unless gymnasium has an environment of that id."""
-    is_known = environment in gym.registry
-    if is_known and not str(gym.registry[environment].entry_point).startswith("ale_py"):
+    """Raise a ValueError unless gymnasium has an environment of that id; of Atari's games it has those by memory."""
+    spec = gym.registry.get(environment)
+    if spec is not None and not str(spec.entry_point).startswith("ale_py"):
         return
-    game = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"^ALE/|(NoFrameskip|Deterministic)?-v\d+$", "", environment))
-    if game.lower() in _atari_games():
-        name = game.lower()
+    from ale_py.roms import get_all_rom_ids
+
+    words = re.sub(r"^ALE/|(NoFrameskip|Deterministic)?-v\d+$", "", environment)
+    game = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", words).lower()
+    if game in get_all_rom_ids():
         raise ValueError(
-            f"Atari's games are played from pixels by `Breakout(game={name!r})`, or on the command line `breakout "
-            f"--game {name}`. Received: {environment!r}"
+            f"Atari's games are played from pixels by `Breakout(game={game!r})`, or on the command line `breakout "
+            f"--game {game}`. Received: {environment!r}"
         )
-    if is_known:  # of Atari's games, by their memory
-        return
-    near = difflib.get_close_matches(environment, gym.registry, n=3, cutoff=0.3)
-    raise ValueError(f"There is no environment of that name; the nearest are {near}. Received: {environment!r}")
-
-
-def _atari_games():
-    import ale_py
-
-    return ale_py.roms.get_all_rom_ids()
-
-
-def make_vector_env(environment: str, num_envs: int, max_steps: int = MAX_STEPS, **options: Any) -> VectorEnv:
-    """`num_envs` environments as one: gymnasium's NumPy-vectorised version where there is one, else side by side."""
-    check_known(environment)
-    spec = gym.spec(environment)
-    if spec.vector_entry_point is not None:
-        return gym.make_vec(environment, num_envs, "vector_entry_point", **options)
-    wrappers = [one_hot]
-    if spec.max_episode_steps is None:
-        wrappers.append(partial(TimeLimit, max_episode_steps=max_steps))
-    return gym.make_vec(environment, num_envs, "sync", wrappers=wrappers, **options)
-
-
-def make_elsewhere(spec: Any, num_envs: int, max_steps: int = MAX_STEPS, **options: Any) -> VectorEnv:
-    """As `make_vector_env`, from gymnasium's spec, where nobody may have registered it: on other machines."""
-    gym.registry.setdefault(spec.id, spec)
-    return make_vector_env(spec.id, num_envs, max_steps, **options)
+    check_name(environment, gym.registry, "environment")
 
 
 def sizes(env: gym.Env) -> tuple[int | tuple[int, ...], int]:
@@ -108,6 +103,23 @@ def _one_line(space):
     return " ".join(str(space).split())
 
 
+# ---------------------------------------------------------------- the interface of vectors
+
+
+def as_vector(env: gym.Env | VectorEnv, max_steps: int = MAX_STEPS) -> "OneEnv | VectorEnv":
+    """A vector of environments in NEXT_STEP mode: `env` itself if it is one, or a vector of that single one.
+
+    Args:
+        max_steps: of a single environment, as `OneEnv` has it.
+    """
+    if not isinstance(env, VectorEnv):
+        return OneEnv(env, max_steps)
+    mode = env.metadata.get("autoreset_mode")
+    if mode != AutoresetMode.NEXT_STEP:
+        raise ValueError(f"A vector environment must have autoreset mode NEXT_STEP. Received: {mode}")
+    return env
+
+
 _FLAGS = np.array([[False], [True]])  # made once: an array of one flag costs as much as copying a state
 _FLAGS.flags.writeable = False
 _FLAGS = tuple(_FLAGS)
@@ -128,35 +140,57 @@ class OneEnv:
 
     def __init__(self, env: gym.Env, max_steps: int = MAX_STEPS):
         self.env, self.max_steps = env, max_steps
-        self._dtype = _dtype(env)
-        self._ended = False
+        dtype = getattr(getattr(env, "observation_space", None), "dtype", None)
+        self._dtype = None if dtype is None else np.dtype(dtype)
+        self.ended = False
 
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin a new episode; returns its first state, [1, *state_shape], and info."""
-        self._ended, self._steps = False, 0
-        state, info = checked_reset(self.env, seed)
-        return _as_observed(state, self._dtype)[None], _with_mask(info)
+        self.ended, self._steps = False, 0
+        try:
+            began = self.env.reset(seed=seed)
+        except TypeError as error:
+            if "'seed'" not in str(error):
+                raise
+            raise ValueError(f"{OLD_INTERFACE}{error}") from error
+        if not (isinstance(began, tuple) and len(began) == 2 and isinstance(began[1], dict)):
+            raise ValueError(f"{OLD_INTERFACE}{type(began).__name__} from `reset`, not a state and a dict")
+        return self._observed(*began)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Do the action, [1] int; the step after an episode's end only begins the next one."""
-        if self._ended:
+        if self.ended:
             state, info = self.reset()
             return state, np.zeros(1), _FLAGS[False], _FLAGS[False], info
-        state, reward, terminated, truncated, info = checked_step(self.env, actions.item())
+        made = self.env.step(actions.item())
+        if len(made) != 5:
+            raise ValueError(f"{OLD_INTERFACE}{len(made)} values from `step`, not 5")
+        state, reward, terminated, truncated, info = made
         self._steps += 1
-        if self._steps >= self.max_steps and not terminated:
-            truncated = truncated or _limit(self.max_steps)
-        self._ended = terminated or truncated
+        if self._steps >= self.max_steps and not (terminated or truncated):
+            truncated = True
+            said = f"An episode that did not end was truncated after max_steps={self.max_steps} steps"
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
+        self.ended = terminated or truncated
         rewards = np.array([reward], float)
         if rewards.shape != (1,):
-            rewards = np.array([as_scalar("reward", reward)], float)
-        return (
-            _as_observed(state, self._dtype)[None],
-            rewards,
-            _FLAGS[bool(terminated)],
-            _FLAGS[bool(truncated)],
-            _with_mask(info),
-        )
+            rewards = np.array([as_scalar("reward", reward)])
+        state, info = self._observed(state, info)
+        return state, rewards, _FLAGS[bool(terminated)], _FLAGS[bool(truncated)], info
+
+    def _observed(self, state, info):
+        """A copy of the state in the dtype of its space, and the info, its mask too with the leading axis of 1."""
+        states = np.array(state)[None]
+        if self._dtype is not None and states.dtype != self._dtype:
+            received = states
+            with np.errstate(invalid="ignore"):
+                states = received.astype(self._dtype)
+            if self._dtype.kind in "iub" and not np.array_equal(states, received):
+                said = f"The observation space has the dtype {self._dtype}. Received: {received.dtype}, {state}"
+                raise ValueError(said)
+        if "action_mask" in info:
+            info = {**info, "action_mask": np.array(info["action_mask"], bool)[None]}
+        return states, info
 
 
 class OneEpisodeEach:
@@ -168,57 +202,32 @@ class OneEpisodeEach:
     """
 
     def __init__(self, envs: list, max_steps: int = MAX_STEPS):
-        self.envs, self.num_envs, self.max_steps = envs, len(envs), max_steps
-        self._dtype = _dtype(envs[0])
+        self._envs, self.num_envs = [OneEnv(env, max_steps) for env in envs], len(envs)
 
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Environment i begins with seed + i."""
-        self._playing, self._steps = list(range(self.num_envs)), 0
-        seeds = [None if seed is None else seed + i for i in self._playing]
-        begins = [checked_reset(env, one) for env, one in zip(self.envs, seeds, strict=True)]
-        self._states = np.array([state for state, _ in begins], self._dtype)
-        self._masks = np.array([info["action_mask"] for _, info in begins], bool) if _has_mask(begins[0][1]) else None
-        self._terminated, self._truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
-        return self._states, self._info()
+        seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
+        begun = [env.reset(seed) for env, seed in zip(self._envs, seeds, strict=True)]
+        self._last = [(state, np.zeros(1), _FLAGS[False], _FLAGS[False], info) for state, info in begun]
+        states, *_, info = self._together()
+        return states, info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Do the actions, [N] int, of those whose episode goes on; of the others nothing changes."""
-        states, rewards, actions = self._states.copy(), np.zeros(self.num_envs), actions.tolist()
-        self._steps += 1
-        for i in self._playing:
-            states[i], reward, self._terminated[i], self._truncated[i], info = checked_step(self.envs[i], actions[i])
-            rewards[i] = reward if isinstance(reward, float) else as_scalar("reward", reward)
-            if self._masks is not None:
-                self._masks[i] = info["action_mask"]
-        if self._steps >= self.max_steps:
-            self._truncated[self._playing] = ~self._terminated[self._playing]
-            if self._truncated[self._playing].any():
-                _limit(self.max_steps)
-        self._playing = [i for i in self._playing if not (self._terminated[i] or self._truncated[i])]
-        self._states = states
-        return states, rewards, self._terminated.copy(), self._truncated.copy(), self._info()
+        """Do the actions, [N] int, of those whose episode goes on; the others' last step is there again."""
+        for i, env in enumerate(self._envs):
+            if not env.ended:
+                self._last[i] = env.step(actions[i : i + 1])
+        return self._together()
 
     def close(self) -> None:
         """Close them all."""
-        for env in self.envs:
-            env.close()
+        for one in self._envs:
+            one.env.close()
 
-    def _info(self):
-        return {} if self._masks is None else {"action_mask": self._masks.copy()}
-
-
-def as_vector(env: gym.Env | VectorEnv, max_steps: int = MAX_STEPS) -> OneEnv | VectorEnv:
-    """A vector of environments in NEXT_STEP mode: `env` itself if it is one, or a vector of that single one.
-
-    Args:
-        max_steps: of a single environment, as `OneEnv` has it.
-    """
-    if not isinstance(env, VectorEnv):
-        return OneEnv(env, max_steps)
-    mode = env.metadata.get("autoreset_mode")
-    if mode != AutoresetMode.NEXT_STEP:
-        raise ValueError(f"A vector environment must have autoreset mode NEXT_STEP. Received: {mode}")
-    return env
+    def _together(self):
+        *fields, infos = zip(*self._last, strict=True)
+        masks = [info["action_mask"] for info in infos] if "action_mask" in infos[0] else None
+        return *map(np.concatenate, fields), {} if masks is None else {"action_mask": np.concatenate(masks)}
 
 
 def layers(env: gym.Env) -> Iterator[gym.Env]:
@@ -229,27 +238,6 @@ def layers(env: gym.Env) -> Iterator[gym.Env]:
     yield env
 
 
-def checked_reset(env: gym.Env, seed: int | None) -> tuple[Any, dict[str, Any]]:
-    """What `env.reset(seed=seed)` returns, a state and info; a ValueError where it has the interface of old."""
-    try:
-        began = env.reset(seed=seed)
-    except TypeError as error:
-        if "'seed'" not in str(error):
-            raise
-        raise ValueError(f"{OLD_INTERFACE}{error}") from error
-    if not (isinstance(began, tuple) and len(began) == 2 and isinstance(began[1], dict)):
-        raise ValueError(f"{OLD_INTERFACE}{type(began).__name__} from `reset`, not a state and a dict")
-    return began
-
-
-def checked_step(env: gym.Env, action: Any) -> tuple[Any, ...]:
-    """What `env.step(action)` returns: five values; a ValueError where it has the interface of old."""
-    made = env.step(action)
-    if len(made) != 5:
-        raise ValueError(f"{OLD_INTERFACE}{len(made)} values from `step`, not 5")
-    return made
-
-
 def as_scalar(name: str, value: Any) -> float:
     """A number, or an array of one, as a float; a ValueError that names it for anything else."""
     try:
@@ -257,37 +245,3 @@ def as_scalar(name: str, value: Any) -> float:
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{name}` must be one number. Received: {value!r}") from error
     return number
-
-
-def _as_observed(state, dtype):
-    """A copy of an observation, in the dtype of its space; a ValueError where its numbers do not fit into that."""
-    observed = np.array(state)
-    if dtype is None or observed.dtype == dtype:
-        return observed
-    with np.errstate(invalid="ignore"):
-        cast = observed.astype(dtype)
-    if np.dtype(dtype).kind in "iub" and not np.array_equal(cast, observed):
-        raise ValueError(f"The observation space has the dtype {np.dtype(dtype)}. Received: {observed.dtype}, {state}")
-    return cast
-
-
-def _dtype(env):
-    """The dtype of an environment's observations, where it says so."""
-    return getattr(getattr(env, "observation_space", None), "dtype", None)
-
-
-def _has_mask(info):
-    return "action_mask" in info
-
-
-def _with_mask(info):
-    """The info of one environment, its action mask, if there is one, with the leading axis of 1."""
-    return {**info, "action_mask": np.array(info["action_mask"], bool)[None]} if "action_mask" in info else info
-
-
-def _limit(max_steps):
-    """Say that an episode was ended from outside."""
-    warnings.warn(
-        f"An episode that did not end was truncated after max_steps={max_steps} steps", RuntimeWarning, stacklevel=3
-    )
-    return True

@@ -11,8 +11,8 @@ class Game(NamedTuple):
     """A game under the name that the command line, the window and the page know it by."""
 
     environment: str  # gymnasium's id, or ALE's name
-    runner: str | None  # "module:Class"; None where it is the one of any environment
     recipes: tuple[str, ...]  # those of its runner; the first is the default
+    runner: str | None = None  # "module:Class"; None where it is the one of any environment
     window: str | None = None  # the environment that is played in a window
     page: bool = False  # whether it is played on a page
 
@@ -26,25 +26,17 @@ class Game(NamedTuple):
         return getattr(importlib.import_module(module), name)
 
 
-PLAYABLE_CARTPOLE = "keras_dqn/PlayableCartPole-v0"
+PLAYABLE_CARTPOLE, MOUNTAIN_CAR = "keras_dqn/PlayableCartPole-v0", "MountainCar-v0"
 ANY_RECIPES = ("juvin", "fast", "parallel")  # of the games that have no runner of their own
+CARTPOLE_RECIPES = ("juvin", "pytorch", "fast", "parallel")
+BREAKOUT_RECIPES = ("nature", "parallel", "hackathon2018")
 GAMES = {
-    "cartpole": Game(
-        "CartPole-v1",
-        "keras_dqn.games.cartpole:CartPole",
-        ("juvin", "pytorch", "fast", "parallel"),
-        PLAYABLE_CARTPOLE,
-        page=True,
-    ),
-    "playable-cartpole": Game(f"keras_dqn.playable:{PLAYABLE_CARTPOLE}", None, ANY_RECIPES, page=True),
+    "cartpole": Game("CartPole-v1", CARTPOLE_RECIPES, "keras_dqn.games.cartpole:CartPole", PLAYABLE_CARTPOLE, True),
+    "playable-cartpole": Game(f"keras_dqn.playable:{PLAYABLE_CARTPOLE}", ANY_RECIPES, page=True),
     "mountaincar": Game(
-        "MountainCar-v0",
-        "keras_dqn.games.mountain_car:MountainCar",
-        ("notebook", "fast"),
-        "MountainCar-v0",
-        page=True,
+        MOUNTAIN_CAR, ("notebook", "fast"), "keras_dqn.games.mountain_car:MountainCar", MOUNTAIN_CAR, True
     ),
-    "breakout": Game("breakout", "keras_dqn.games.breakout:Breakout", ("nature", "parallel", "hackathon2018")),
+    "breakout": Game("breakout", BREAKOUT_RECIPES, "keras_dqn.games.breakout:Breakout"),
 }
 IN_A_WINDOW = {name: game.window for name, game in GAMES.items() if game.window is not None}
 ON_A_PAGE = [name for name, game in GAMES.items() if game.page]

@@ -34,7 +34,7 @@ class OwnGame(AnyGame):
     learned of it, like the scale of `NormalizeObservation`, is part of them, and changes no further in them.
     """
 
-    source = None
+    source = None  # the environment, or what makes one
 
     @cached_property
     def _own(self):
@@ -45,13 +45,12 @@ class OwnGame(AnyGame):
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
         """A copy of the environment."""
-        own = self._own
-        learning = [layer for layer in layers(own) if hasattr(layer, "update_running_mean")]
-        again = not isinstance(self.source, gym.Env) and not learning  # it needs no copy of locks, files and sockets
-        env = one_hot(type(self).source()) if again else _copy(own)
-        for layer in layers(env):
-            if hasattr(layer, "update_running_mean"):
-                layer.update_running_mean = False
+        if isinstance(self.source, gym.Env) or _learning(self._own):
+            env = _copy(self._own)
+        else:  # another is made, which needs no copy of locks, files and sockets
+            env = one_hot(type(self).source())
+        for layer in _learning(env):
+            layer.update_running_mean = False
         if render_mode is not None and env.render_mode != render_mode:
             if render_mode not in env.metadata.get("render_modes", []):
                 raise ValueError(f"{self.environment!r} cannot be rendered, nor filmed. Received: {env.metadata}")
@@ -60,23 +59,23 @@ class OwnGame(AnyGame):
 
     def make_envs(self, num_envs: int) -> VectorEnv:
         """Copies of the environment, as one."""
-        self._check_copies(f"{num_envs=}")
-        return _copies(self._own, num_envs)
+        return self.envs_elsewhere(f"{num_envs=}")(num_envs)
 
-    def envs_elsewhere(self) -> Callable[[int], VectorEnv]:
+    def envs_elsewhere(self, asked: str = "actors") -> Callable[[int], VectorEnv]:
         """A function of their number that makes copies of the environment, on whatever machine it is sent to."""
-        self._check_copies("actors")
+        for layer in _learning(self._own):
+            name = type(layer).__name__
+            raise ValueError(f"Each of several environments would have a {name} of its own. Received: {asked}")
         return partial(_copies, self._own)
-
-    def _check_copies(self, received):
-        """Refuse several environments where each would learn something of its own."""
-        learns = [type(layer).__name__ for layer in layers(self._own) if hasattr(layer, "update_running_mean")]
-        if learns:
-            raise ValueError(f"Each of several environments would have a {learns[0]} of its own. Received: {received}")
 
     def training_env(self) -> gym.Env | VectorEnv:
         """The environment itself, which stays open, or copies of it."""
         return _Open(self._own) if self.num_envs == 1 else super().training_env()
+
+
+def _learning(env):
+    """The wrappers of an environment that learn something of it."""
+    return [layer for layer in layers(env) if hasattr(layer, "update_running_mean")]
 
 
 def _copy(env):
@@ -118,41 +117,34 @@ def game_for(environment: Any, **options: Any) -> type[Runner]:
         acrobot = game_for("Acrobot-v1")(300, recipe="fast")
         acrobot.train()
     """
-    if not isinstance(environment, str):
-        return _own_game(environment, options)
-    module, _, environment = environment.rpartition(":")
-    if module:
-        _import(module)
-    check_known(environment)
-    members = {"environment": environment, "environment_options": options}
-    return _game(AnyGame, environment, gym.spec(environment), members)
+    if isinstance(environment, str):
+        module, _, environment = environment.rpartition(":")
+        if module:
+            _import(module)
+        check_known(environment)
+        return _game(AnyGame, gym.spec(environment), environment, environment_options=options)
+    if options or isinstance(environment, VectorEnv) or not (isinstance(environment, gym.Env) or callable(environment)):
+        received = f"{environment!r}" + (f" with {options}" if options else "")
+        raise ValueError(f"A game is for an id, one environment, or a function that makes one. Received: {received}")
+    if not isinstance(environment, gym.Env):
+        name = getattr(environment, "__name__", type(environment).__name__)
+        return _game(OwnGame, None, name, source=staticmethod(environment))
+    spec = environment.spec
+    name = type(environment.unwrapped).__name__ if spec is None else spec.id
+    return _game(OwnGame, spec, name, source=environment)
 
 
 def _import(module):
-    if not all(part.isidentifier() for part in module.split(".")):  # ".evil", "a..b", "a b"
-        raise ValueError(f"Before the colon stands the name of a module, like a.b. Received: {module!r}")
     try:
         importlib.import_module(module)
-    except ImportError:
+    except ModuleNotFoundError:
         raise
     except Exception as error:  # it runs, and may raise anything
         raise ImportError(f"The module {module!r} cannot be imported. Received: {error!r}") from error
 
 
-def _own_game(environment, options):
-    """The class for an environment that is there, or for what makes one."""
-    if options or isinstance(environment, VectorEnv) or not (isinstance(environment, gym.Env) or callable(environment)):
-        received = f"{environment!r}" + (f" with {options}" if options else "")
-        raise ValueError(f"A game is for an id, one environment, or a function that makes one. Received: {received}")
-    env = environment if isinstance(environment, gym.Env) else None
-    name = getattr(environment, "__name__", None) or type(env.unwrapped).__name__
-    spec = None if env is None else env.spec
-    name = name if spec is None else spec.id
-    source = environment if env is not None else staticmethod(environment)
-    return _game(OwnGame, name, spec, {"environment": name, "source": source})
-
-
-def _game(base, environment, spec, members):
+def _game(base, spec, environment, **members):
+    """A class of runners that is named after its environment."""
     name = re.sub(r"[^\w.-]+", "_", environment)  # "ALE/Pong-v5" is no file name
     threshold = None if spec is None else spec.reward_threshold
-    return type(name, (base,), {"name": name, "solved_score": threshold, **members})
+    return type(name, (base,), {"name": name, "environment": environment, "solved_score": threshold, **members})

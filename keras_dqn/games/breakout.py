@@ -2,25 +2,20 @@
 
 from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-from ale_py.roms import get_all_rom_ids
 from gymnasium.vector import VectorEnv
 
 from keras_dqn.backend import keras
 from keras_dqn.checks import check_fraction, check_integer
 from keras_dqn.core.exploration import Exponential, OverTraining, Pieces
-from keras_dqn.core.loop import collect
 from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
 from keras_dqn.core.networks.layers import ScreenDifference
 from keras_dqn.core.settings import ShapeReward
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
-from keras_dqn.environments.vector import OneEnv
-from keras_dqn.files.weights import pretrained_files
 from keras_dqn.training.evaluate import Evaluation, evaluate_together
 from keras_dqn.training.history import History
 from keras_dqn.training.runner import Runner
@@ -116,8 +111,6 @@ class Breakout(Runner):
     name = "breakout"
     pretrained_recipe = "parallel"
     recipes = {"nature": NATURE, "parallel": PARALLEL, "hackathon2018": HACKATHON2018}
-    _games = {"nature": AtariGames, "parallel": AtariGames, "hackathon2018": AtariScreens}  # what each recipe looks at
-    _shape_reward = {"nature": clipped, "parallel": clipped}
 
     def __init__(
         self,
@@ -133,58 +126,44 @@ class Breakout(Runner):
     ):
         self.name = self.environment = check_game(game)
         self.sticky = check_fraction("sticky", sticky)
-        known = "nature" if recipe is None else recipe
-        if precision not in ("float32", "mixed_bfloat16") or (precision != "float32" and known == "hackathon2018"):
-            received = f"{precision!r} with the recipe {known!r}"
-            raise ValueError(
-                f'`precision` must be "float32", or, in "nature" and "parallel", "mixed_bfloat16". Received: {received}'
-            )
-        if precision != "float32" and known in self.recipes:
-            options.setdefault("network", partial(self.recipes[known]["network"], dtype=precision))
-        super().__init__(
-            episodes,
-            recipe,
-            num_envs=num_envs,
-            shape_reward=shape_reward or self._shape_reward.get(known),
-            **options,
-        )
+        known = ("float32",) if recipe == "hackathon2018" else ("float32", "mixed_bfloat16")
+        if precision not in known:
+            raise ValueError(f"`precision` of {recipe or 'nature'} must be one of {known}. Received: {precision!r}")
+        if precision != "float32":
+            options.setdefault("network", partial(self.recipes.get(recipe, NATURE)["network"], dtype=precision))
+        if shape_reward is None and recipe != "hackathon2018":
+            shape_reward = clipped
+        super().__init__(episodes, recipe, num_envs=num_envs, shape_reward=shape_reward, **options)
         self.action_names = tuple(name.lower() for name in action_meanings(game))
         self.settings |= {"sticky": sticky, "precision": precision}
 
     @property
     def frames_per_step(self) -> int:
         """Emulator frames a step."""
-        return self._games[self.recipe].frames_per_step
+        return self._games.frames_per_step
+
+    @property
+    def _games(self):
+        """What the network looks at."""
+        return AtariScreens if self.recipe == "hackathon2018" else AtariGames
 
     @property
     def checkpoint_folder(self) -> Path:
         """Where `train` leaves log and checkpoints if nothing else is said; named as the weights are."""
-        return Path(f"{self.name}{'' if self.recipe == 'nature' else '_' + self.recipe}_checkpoints")
+        return Path(f"{self._pretrained_name()}_checkpoints")
 
     def train(self, *arguments: Any, checkpoints: Any = None, **options: Any) -> History:
         """As `Runner.train`, with a log and checkpoints in `checkpoint_folder` or elsewhere; False for none of them."""
         if checkpoints is None:
             checkpoints = self.checkpoint_folder
-        elif checkpoints is False:
-            checkpoints = None
-        return super().train(*arguments, checkpoints=checkpoints, **options)
-
-    def training_env(self) -> gym.Env | VectorEnv:
-        """The games that `train` plays, and closes."""
-        games = self.make_envs(self.num_envs)
-        return AtariGame(games) if self.num_envs == 1 else games
+        return super().train(*arguments, checkpoints=checkpoints or None, **options)
 
     def progress(self, history: History) -> dict[str, str]:
         games = {"frames": f"{self.agent.steps * self.frames_per_step:,}", "games": len(history)}
         return {**games, **super().progress(history), "loss": f"{history[-1].loss:.4f}"}
 
     def _pretrained_name(self):
-        name = f"{self.name}{'' if self.recipe == 'nature' else '_' + self.recipe}"
-        if name not in (known := sorted(pretrained_files())):
-            games, endings = get_all_rom_ids(), ["", *(f"_{recipe}" for recipe in self.recipes)]
-            there = [other for other in known if any(other.removesuffix(ending) in games for ending in endings)]
-            raise ValueError(f"No weights of this game and recipe ship with it, but {there}. Received: {name!r}")
-        return name
+        return self.name if self.recipe == "nature" else f"{self.name}_{self.recipe}"
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
         """One new game, behind gymnasium's interface."""
@@ -196,22 +175,21 @@ class Breakout(Runner):
 
     def envs_elsewhere(self) -> Callable[[int], VectorEnv]:
         """A function of their number that makes several games, on whatever machine it is sent to."""
-        return partial(self._games[self.recipe], self.environment, sticky=self.sticky)
+        return partial(self._games, self.environment, sticky=self.sticky)
 
     def screens(self, steps: int = 50, seed: int | None = None) -> "Figure":
         """A figure of the screen and, beside it, what the agent sees of it, after some steps of random actions."""
         from keras_dqn.show.plots import screens
 
-        seed = self.next_seed() if seed is None else seed
         check_integer("steps", steps)
+        seed = self.next_seed() if seed is None else seed
         env = self.make_env("rgb_array")
         env.action_space.seed(seed)
-        try:
-            moments = collect(lambda states: np.array([env.action_space.sample()]), OneEnv(env), seed)
-            state = next(islice(moments, steps - 1, None)).next_state[0]
-            original = env.render()
-        finally:
-            env.close()
+        state, _ = env.reset(seed=seed)
+        for _ in range(steps):
+            state, *_ = env.step(env.action_space.sample())
+        original = env.render()
+        env.close()
         cleaned = ScreenDifference()(state[None]) if self.recipe == "hackathon2018" else state
         return screens(original, np.asarray(cleaned), self.name)
 

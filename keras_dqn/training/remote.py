@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from keras_dqn.core.counting import Every
 from keras_dqn.core.loop import TrainStep
-from keras_dqn.environments.vector import make_elsewhere
+from keras_dqn.environments.vector import make_vector_env
 from keras_dqn.ray.actors import forward_of
 from keras_dqn.ray.fleet import Fleet
 from keras_dqn.training.callbacks import TrainingCallback
@@ -54,7 +54,7 @@ def _envs(runner):
     if hasattr(runner, "envs_elsewhere"):
         return runner.envs_elsewhere()
     spec = gym.spec(runner.environment)
-    return partial(make_elsewhere, spec, max_steps=runner.max_steps, **runner.environment_options)
+    return partial(make_vector_env, spec, max_steps=runner.max_steps, **runner.environment_options)
 
 
 class ActorsLog(TrainingCallback):
