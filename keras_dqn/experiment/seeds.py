@@ -64,20 +64,15 @@ def train_seeds(
         frameworks: "Keras", "PyTorch" (see `pytorch.one_thread`) or both, in turns, so that a busy minute hits both.
         evaluate_every: as `Runner.train` takes it.
         progress: show a bar over all trainings, and one for each; with `ray` one in all.
-        ray: "auto" or the address of a cluster: the trainings are tasks of Ray, in any order and with the same results
-            and files; see `ray.cluster.ray_for`. One that raises is a row of the table, and is tried again by the next
-            call; one whose machine dies is tried three times more, on others.
+        ray: "auto" or the address of a cluster (see `ray.cluster.ray_for`): the trainings are tasks of Ray, in any
+            order and with the same results. One that raises is a row of the table, and is tried again by the next call.
         sweep: {setting: [values]}: every combination of them is an experiment in a folder of its own, in `folder`. A
             setting is one of `options`, or "recipe".
-        **options: of the trainings: `steps` or `episodes`, by default 200; `stop_score`, as `Runner.train` takes it,
-            by default the game's `solved_score` without ending anything: a seed has solved the game at the first
-            evaluation that reaches it; and options of the `Runner` and its agent, instead of the recipe's.
-
-    Returns:
-        An `Experiment`; with `sweep` a `Sweep` of them.
+        **options: `steps` or `episodes`, by default 200; `stop_score`, which ends a training as in `Runner.train` and
+            is the score that solves the game, by default its `solved_score`; and options of `Runner` and its agent.
 
     Raises:
-        ValueError: an argument is out of range, a folder holds results of other settings, or a node other versions.
+        ValueError, TypeError: an argument is wrong, a folder holds results of other settings, or a node other versions.
         ImportError: PyTorch or Ray is asked for and not installed.
         ConnectionError: there is no cluster at that address.
     """
@@ -120,7 +115,6 @@ class Plan:
     Attributes:
         game: the class of its runners.
         recipe: its name, the game's default if none was given.
-        packages: what results depend on.
         settings: what results depend on but for framework and seed, in the types of JSON.
     """
 
@@ -136,9 +130,8 @@ class Plan:
         self.recipe, self.stop_score = self.options.pop("recipe"), self.options.pop("stop_score", None)
         self.evaluate_every = check_integer("evaluate_every", evaluate_every)
         self.goal = game.solved_score if self.stop_score is None else self.stop_score
-        self.packages = [*PACKAGES, *["torch"] * ("PyTorch" in frameworks)]
         for framework in frameworks:  # now, and not after the first has trained for an hour
-            self.recipe = self._runner(framework, None, None).recipe
+            self.recipe = self._runner(_of_framework(framework)[0]).recipe
         settings = {
             "environment": game.environment,
             "recipe": self.recipe,
@@ -146,18 +139,16 @@ class Plan:
             "stop_score": self.stop_score,
             "goal": self.goal,
             "options": over_training({**game.recipes[self.recipe], **self.options}, self.options["steps"]),
-            "versions": versions(self.packages),
+            "versions": versions([*PACKAGES, *["torch"] * ("PyTorch" in frameworks)]),
         }
         self.settings = to_json(settings)
 
     def train(self, framework: str, seed: int, progress: bool) -> dict[str, bytes]:
         """Train once, with or without a bar; {name: content} of the files that it leaves, that of its `Result` last."""
-        one_thread, name = nullcontext, f"{framework.lower()}_seed_{seed}"
-        if framework == "PyTorch":
-            from keras_dqn.pytorch import one_thread
-        with one_thread(), tempfile.TemporaryDirectory(prefix="keras_dqn_") as folder:
+        name, (agent_class, one_thread) = f"{framework.lower()}_seed_{seed}", _of_framework(framework)
+        with one_thread, tempfile.TemporaryDirectory(prefix="keras_dqn_") as folder:
             began, error = time.perf_counter(), None
-            runner = self._runner(framework, seed, Path(folder, f"{name}_weight.h5"))
+            runner = self._runner(agent_class, seed, Path(folder, f"{name}_weight.h5"))
             # One that was interrupted begins anew: no checkpoints, though a game may have a folder for them, where the
             # next seed would find those of the one before.
             options = {"checkpoints": False} if hasattr(runner, "checkpoint_folder") else {}
@@ -166,19 +157,17 @@ class Plan:
                 runner.train(progress=progress, live=False, **options)
             except FloatingPointError as failure:  # a result, too
                 error = str(failure)
-            result = self._result(framework, seed, runner, time.perf_counter() - began, error)
+            result = Result(framework, seed, **self._measured(runner, time.perf_counter() - began), error=error)
             files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
         return {**files, f"{name}.json": json.dumps(result._asdict()).encode()}
 
-    def _runner(self, framework, seed, weight_backup):
+    def _runner(self, agent_class, seed=None, weight_backup=None):
         """A `Runner` with fresh weights."""
-        agent_class = Agent
-        if framework == "PyTorch":
-            from keras_dqn.pytorch import TorchAgent as agent_class
-        settings = {"seed": seed, "weights": None, "weight_backup": weight_backup, "agent_class": agent_class}
-        return self.game(recipe=self.recipe, **self.options, **settings)
+        own = {"seed": seed, "weights": None, "weight_backup": weight_backup, "agent_class": agent_class}
+        return self.game(recipe=self.recipe, **self.options, **own)
 
-    def _result(self, framework, seed, runner, seconds, error):
+    def _measured(self, runner, seconds):
+        """The fields of a `Result` after a training that took so long."""
         history, evaluations = runner.history, runner.history.evaluations
         evaluation_seconds = sum(evaluation.seconds for evaluation in evaluations)
         solved = [one.steps for one in evaluations if self.goal is not None and one.score >= self.goal]
@@ -186,20 +175,26 @@ class Plan:
         if evaluations:
             runner.agent.load_model(runner.best_backup)
             best_score = runner.evaluate(100).mean
-        return Result(
-            framework,
-            seed,
-            score,
-            best_score,
-            steps=int(runner.agent.steps),
-            steps_to_solve=solved[0] if solved else None,
-            seconds=seconds - evaluation_seconds,
-            evaluation_seconds=evaluation_seconds,
-            evaluations=[[evaluation.steps, evaluation.score] for evaluation in evaluations],
-            scores=history.scores.tolist(),
-            lengths=history.lengths.tolist(),
-            error=error,
-        )
+        return {
+            "score": score,
+            "best_score": best_score,
+            "steps": int(runner.agent.steps),
+            "steps_to_solve": solved[0] if solved else None,
+            "seconds": seconds - evaluation_seconds,
+            "evaluation_seconds": evaluation_seconds,
+            "evaluations": [[evaluation.steps, evaluation.score] for evaluation in evaluations],
+            "scores": history.scores.tolist(),
+            "lengths": history.lengths.tolist(),
+        }
+
+
+def _of_framework(name):
+    """The class of its agents, and a context for a training."""
+    if name == "Keras":
+        return Agent, nullcontext()
+    from keras_dqn.pytorch import TorchAgent, one_thread
+
+    return TorchAgent, one_thread()
 
 
 class Job(NamedTuple):
@@ -241,7 +236,7 @@ def _run(jobs, report, progress, ray):
     if ray is None:
         outcomes = ((i, Outcome(call())) for i, call in enumerate(calls))
     else:
-        outcomes = run_anywhere(calls, ray, ["ray", *plan.packages])
+        outcomes = run_anywhere(calls, ray, ["ray", *plan.settings["versions"]])
     bar = tqdm(total=len(jobs), initial=len(results), unit="training", desc=plan.game.name, disable=not progress)
     try:
         with bar, closing(outcomes):
