@@ -48,7 +48,7 @@ def played(make_envs, games, stack, rounds, actions, hold=1):
         chunk = actor.play(np.array([number], np.float32), 10 * number, 0.3, length)
         assert (
             chunk.updates == 10 * number
-            and len(chunk.steps.action) == sum(chunk.counts)
+            and len(chunk.steps.action) == sum(count for _, count in chunk.rounds)
             and chunk.bytes >= chunk.frames.nbytes
         )
         steps = list(steps_of(chunk, 6, valued=True))

@@ -184,7 +184,8 @@ def test_the_summary_counts_failures_and_takes_them_for_the_slowest():
     half = 2.776445 * 158.1139 / 5**0.5
     interval, of_best = f"({300 - half:.1f} to {300 + half:.1f})", f"({310 - half:.1f} to {310 + half:.1f})"
     assert experiment(ours + theirs).summary().splitlines() == [
-        "|  | seeds | score | best score | failures | median steps to solve | worst | median seconds | steps/s |",
+        "|  | seeds | score | best score | failures | steps to solve, median | worst | seconds, median "
+        "| steps per second |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         f"| Keras | 5 | 300.0 {interval} | 310.0 {of_best} | 1 of 5 | 3,000 | not solved | 30.0 | 100 (100 to 100) |",
         "| PyTorch | 3 | 10.0 (min 9.0, max 11.0) | 20.0 (min 19.0, max 21.0) | 0 of 3 | 2,000 | 3,000 | 10.0 "
@@ -194,7 +195,7 @@ def test_the_summary_counts_failures_and_takes_them_for_the_slowest():
 
 def test_the_table_has_a_row_for_each_training():
     lines = experiment([result(seed=3), result("PyTorch", 3, steps_to_solve=None)]).table().splitlines()
-    assert lines[0].startswith("| framework | seed | score | best_score | steps_to_solve | steps | episodes | seconds ")
+    assert lines[0].startswith("| framework | seed | score | best score | steps to solve | steps | episodes | seconds ")
     assert lines[2:] == [
         "| Keras | 3 | 400.0 | 410.0 | 2,000 | 3,000 | 2 | 30.0 | 100.0 |",
         "| PyTorch | 3 | 400.0 | 410.0 | – | 3,000 | 2 | 30.0 | 100.0 |",

@@ -43,7 +43,8 @@ class Result(NamedTuple):
 COLUMNS = ["framework", "seed", "score", "best_score", "steps_to_solve", "steps", "episodes", "seconds"]
 COLUMNS += ["steps_per_second"]
 CSV_COLUMNS = ["settings", *COLUMNS, "evaluation_seconds", "error"]
-SUMMARY = ["seeds", "score", "best score", "failures", "median steps to solve", "worst", "median seconds", "steps/s"]
+SUMMARY = ["seeds", "score", "best score", "failures", "steps to solve, median", "worst", "seconds, median"]
+SUMMARY += ["steps per second"]
 
 
 class Experiment:
@@ -71,7 +72,8 @@ class Experiment:
 
     def table(self) -> str:
         """A Markdown table with a row for each training, failures included."""
-        return markdown(COLUMNS, [[written(getattr(one, column)) for column in COLUMNS] for one in self.results])
+        header = [column.replace("_", " ") for column in COLUMNS]
+        return markdown(header, [[written(getattr(one, column)) for column in COLUMNS] for one in self.results])
 
     def protocol(self) -> str:
         """How it was measured, in words."""

@@ -61,15 +61,12 @@ class MountainCar(Runner):
         return len(history) >= 100 and history.mean_score() >= self.solved_score
 
     def comments(self, history: History) -> list[str]:
-        comments = []
         episodes, mean = len(history), history.mean_score()
-        if episodes == 100 and history.scores.max() <= -200:
-            comments.append(
-                "100 episodes without reaching the flag: nothing is broken, random pushes rarely get there. "
-                'The recipe "fast" holds its random actions for several steps, which does.'
-            )
         if self._is_solved(history):
-            comments.append(f"Solved after {episodes} episodes and {history[-1].time:.1f} s: mean of 100 is {mean:.1f}")
-        elif episodes % 100 == 0:
-            comments.append(f"Episode {episodes}: mean of the last 100 is {mean:.1f}")
-        return comments
+            return [f"Solved after {episodes} episodes and {history[-1].time:.1f} s: mean of 100 is {mean:.1f}"]
+        hopeless = (
+            "100 episodes without reaching the flag: nothing is broken, random pushes rarely get there. "
+            'The recipe "fast" holds its random actions for several steps, which does.'
+        )
+        told = [hopeless] if episodes == 100 and history.scores.max() <= -200 else []
+        return [*told, f"Episode {episodes}: mean of the last 100 is {mean:.1f}"] if episodes % 100 == 0 else []

@@ -30,7 +30,7 @@ class Chunk(NamedTuple):
     frames: np.ndarray  # [M, T + 1, *state_shape], or of stacks [M, T + k, *frame_shape]
     stack: int | None  # k; None where states are no stacks
     whole: list[tuple[int, int, np.ndarray]]  # (round, game, its stack)
-    counts: list[int]  # [T], of how many games each round is a step; others are only reset in it
+    rounds: list[tuple[int, int]]  # (round, of how many games it is a step) where it is of any; the others reset
     steps: StepBatch  # of all rounds, one after the other, without their states
 
     @property
@@ -92,32 +92,29 @@ class Games:
             rounds: T.
         """
         self._forward.refresh(weights)
-        self._epsilon, played, counts = epsilon, [], []
+        self._epsilon, played, t = epsilon, [], 0
         for _ in range(rounds):
             steps = next(self._steps)
             self._policy.end_episodes(steps.env_id[steps.done])
-            played.append(steps._replace(q_values=self._highest[steps.env_id, None]))
-            counts.append(len(steps.done))
-            if np.count_nonzero(steps.done) == self._games:
-                counts.append(0)  # then all of them are reset
-        frames, whole = self._frames(played, counts)
-        fields = zip(*[steps._replace(state=None, next_state=None) for steps in played], strict=True)
+            played.append((t, steps._replace(q_values=self._highest[steps.env_id, None])))
+            t += 2 if np.count_nonzero(steps.done) == self._games else 1  # in the next all of them are reset
+        frames, whole = self._frames(played, t)
+        fields = zip(*[steps._replace(state=None, next_state=None) for _, steps in played], strict=True)
         together = StepBatch(*[None if field[0] is None else np.concatenate(field) for field in fields])
-        return Chunk(updates, frames, self._stack, whole, counts, together)
+        return Chunk(updates, frames, self._stack, whole, [(t, len(steps.done)) for t, steps in played], together)
 
     def _act(self, states, action_mask=None):
         q_values = self._forward(states)
         self._highest = q_values.max(-1)
         return self._policy(q_values, self._epsilon, action_mask)
 
-    def _frames(self, played, counts):
+    def _frames(self, played, rounds):
         """The states of a chunk, each frame once, and the stacks that are not made of these frames."""
-        depth, whole = self._stack or 1, []
-        frame = played[0].state.shape[1:] if self._stack is None else played[0].state.shape[2:]
-        frames = np.zeros((self._games, depth + len(counts), *frame), played[0].state.dtype)
+        depth, whole, states = self._stack or 1, [], played[0][1].state
+        frame = states.shape[1:] if self._stack is None else states.shape[2:]
+        frames = np.zeros((self._games, depth + rounds, *frame), states.dtype)
         shown = np.zeros(self._games, int)  # how many of its episode's frames a game has there in a row
-        rounds = [t for t, count in enumerate(counts) if count]
-        for t, steps in zip(rounds, played, strict=True):
+        for t, steps in played:
             games = steps.env_id
             now, after = (states.reshape(len(games), depth, *frame) for states in (steps.state, steps.next_state))
             if t == 0:
@@ -141,11 +138,11 @@ def steps_of(
         shape_reward: as `collect` takes it.
         valued: whether the steps carry the Q-values that they were acted on with, of each state the highest.
     """
-    ends = np.cumsum(chunk.counts)
-    for t in np.flatnonzero(chunk.counts):
-        begin, end = ends[t] - chunk.counts[t], ends[t]
+    end = 0
+    for t, count in chunk.rounds:
+        begin, end = end, end + count
         steps = StepBatch(*[None if field is None else field[begin:end] for field in chunk.steps])
-        games = slice(None) if end - begin == len(chunk.frames) else steps.env_id  # a view where all were stepped
+        games = slice(None) if count == len(chunk.frames) else steps.env_id  # a view where all were stepped
         state, next_state, reward = chunk.states(t)[games], chunk.states(t + 1)[games], steps.raw_reward
         if shape_reward is not None:
             reward = np.asarray(shape_reward(state, steps.action, reward, next_state), float)

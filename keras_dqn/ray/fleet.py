@@ -138,7 +138,7 @@ class Fleet(VectorEnv):
         for i, chunk in self._chunks():
             taken += 1
             self.age = agent.learner.updates - chunk.updates
-            self.steps += sum(chunk.counts)
+            self.steps += len(chunk.steps.done)
             self.bytes += chunk.bytes
             yield from steps_of(chunk, i * self.games, shape_reward, self._valued)
             if taken >= self.actors and agent.learner.updates > self._updates:
