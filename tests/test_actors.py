@@ -73,36 +73,27 @@ def collected(make_envs, games, actions):
         yield steps
 
 
-@pytest.mark.parametrize("games", [1, 2, 5])
-def test_stacks_come_out_of_chunks_as_they_were(games):
-    theirs = list(played(Stacks, games, 3, [7, 1, 2, 30, 60], 3))
-    ours = collected(Stacks, games, [steps.action for steps in theirs])
-    ends = 0
+CARTPOLES, BREAKOUTS = partial(make_vector_env, "CartPole-v1"), partial(AtariGames, "breakout")
+
+
+@pytest.mark.parametrize(
+    ("make_envs", "games", "stack", "rounds", "actions", "hold"),
+    [
+        *[(Stacks, games, 3, [7, 1, 2, 30, 60], 3, 1) for games in (1, 2, 5)],
+        *[(CARTPOLES, games, None, [32, 32, 100], 2, 4) for games in (1, 3)],
+        (BREAKOUTS, 2, 4, [40, 160], 3, 1),
+    ],
+)
+def test_steps_come_out_of_chunks_as_they_were(make_envs, games, stack, rounds, actions, hold):
+    theirs = list(played(make_envs, games, stack, rounds, actions, hold))
+    ours = collected(make_envs, games, [steps.action for steps in theirs])
     for steps, other in zip(theirs, ours, strict=False):
         assert (steps.env_id - 6).tolist() == other.env_id.tolist()
         for name in ("state", "action", "next_state", "terminal", "done", "raw_reward", "reward"):
             assert np.array_equal(getattr(steps, name), getattr(other, name)), name
         assert steps.q_values.shape == (len(steps.action), 1)
-        ends += steps.done.sum()
-    assert ends > 15
-
-
-@pytest.mark.parametrize("games", [1, 3])
-def test_vectors_come_out_of_chunks_as_they_were(games):
-    make = partial(make_vector_env, "CartPole-v1")
-    theirs = list(played(make, games, None, [32, 32, 100], 2, hold=4))
-    for steps, other in zip(theirs, collected(make, games, [steps.action for steps in theirs]), strict=False):
-        for name in ("state", "action", "next_state", "terminal", "done", "raw_reward", "reward"):
-            assert np.array_equal(getattr(steps, name), getattr(other, name)), name
-
-
-def test_atari_comes_out_of_chunks_as_it_was():
-    make = partial(AtariGames, "breakout")
-    theirs = list(played(make, 2, 4, [40, 160], 3))
-    for steps, other in zip(theirs, collected(make, 2, [steps.action for steps in theirs]), strict=False):
-        for name in ("state", "action", "next_state", "terminal", "done", "raw_reward"):
-            assert np.array_equal(getattr(steps, name), getattr(other, name)), name
-    assert any(steps.terminal.any() for steps in theirs)
+    assert sum(steps.terminal.sum() for steps in theirs) > 0
+    assert sum(steps.done.sum() for steps in theirs) > 5 or make_envs is BREAKOUTS
 
 
 def test_rewards_are_shaped_where_they_are_learned_from():

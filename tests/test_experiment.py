@@ -121,24 +121,15 @@ def test_after_an_interruption_the_same_call_goes_on(trained, monkeypatch, capsy
         ({"evaluate_every": 500}, r'-"evaluate_every": 1000, \+"evaluate_every": 500$'),
         ({"game": MountainCar, "recipe": "fast"}, r'-"environment": "CartPole-v1", .*"MountainCar-v0"'),
         ({"gamma": 0.9}, r'\+"gamma": 0.9$'),
+        ({"exploration": Linear(1.0, 0.1, 3000)}, r'-"end": 0.05, \+"end": 0.1$'),
     ],
 )
 def test_a_folder_of_other_settings_is_refused(trained, other, message):
     settings = {"game": CartPole, "seeds": 1, "folder": "mine", "progress": False}
-    train_seeds(**settings)
-    with pytest.raises(
-        ValueError, match=f"mine holds results of other settings: give another folder. Received: .*{message}"
-    ):
-        train_seeds(**{**settings, **other})
-    assert len(trained) == 1
-
-
-def test_functions_are_told_apart_by_what_they_were_made_of(trained):
-    settings = {"game": CartPole, "seeds": 1, "folder": "mine", "progress": False}
     for _ in range(2):
         train_seeds(**settings, exploration=Linear(1.0, 0.05, 3000))
-    with pytest.raises(ValueError, match=r"other settings: .* Received: .*-.*0.05.*\+.*0.1"):
-        train_seeds(**settings, exploration=Linear(1.0, 0.1, 3000))
+    with pytest.raises(ValueError, match=f"mine holds results of other settings: .* Received: .*{message}"):
+        train_seeds(**{**settings, "exploration": Linear(1.0, 0.05, 3000), **other})
     assert len(trained) == 1
 
 

@@ -175,7 +175,7 @@ class AtariGame(gym.Env):
 
 def check_game(game: str) -> str:
     """Return the name if it is that of one of ALE's games; else raise a ValueError that has the nearest."""
-    return check_name(game, ale_py.roms.get_all_rom_ids(), "game of Atari's")
+    return check_name(game, ale_py.roms.get_all_rom_ids(), "Atari game")
 
 
 def action_meanings(game: str) -> list[str]:
