@@ -13,7 +13,8 @@ from keras_dqn import Agent, Breakout, CartPole, interact, train_seeds
 from keras_dqn.core.networks.atari import nature_cnn
 from keras_dqn.ray.cluster import joined, own_folder, ray_for
 from keras_dqn.ray.fleet import Fleet
-from keras_dqn.training.remote import fleet_of
+from keras_dqn.training.settings import TrainSettings
+from keras_dqn.training.training import fleet_of
 
 GAMES, FRAMES = 8, (4, 84, 84)
 STEP_SECONDS = 1e-3  # that one core takes for a step of one game of Breakout: emulation 0.4 ms, the network 0.5 ms
@@ -40,7 +41,10 @@ def one_actor(repeats, steps=2000):
     options = {"memory_size": 20_000, "learning_starts": 1, "weights": None, "weight_backup": None, "seed": 0}
     here, there = [], []
     for _ in range(repeats):
-        for speeds, envs_of in (here, lambda game: game.make_envs(GAMES)), (there, partial(fleet_of, actors=1)):
+        for speeds, envs_of in (
+            (here, lambda game: game.make_envs(GAMES)),
+            (there, partial(fleet_of, settings=TrainSettings(actors=1))),
+        ):
             game = Breakout(recipe="nature", **options)
             envs = envs_of(game)
             speeds.append(steps_a_second(interact(game.agent, envs, 8, seed=0, learn=False), steps))

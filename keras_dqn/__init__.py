@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the public names, for editors and type checkers; `__getattr
     from keras_dqn.experiment import compare as compare
     from keras_dqn.experiment import train_seeds as train_seeds
     from keras_dqn.files import weights as weights
-    from keras_dqn.files.weight_file import WeightFileError as WeightFileError
+    from keras_dqn.files.h5_probe import WeightFileError as WeightFileError
     from keras_dqn.files.weights import load_weights as load_weights
     from keras_dqn.files.weights import save_weights as save_weights
     from keras_dqn.games.any_game import game_for as game_for

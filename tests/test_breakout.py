@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_dqn import WeightFileError, load_weights, plots, save_weights
+from keras_dqn import WeightFileError, interact, load_weights, plots, save_weights
 from keras_dqn.backend import keras
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
@@ -15,7 +15,6 @@ from keras_dqn.core.transition import Transition
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, cropped
 from keras_dqn.games.breakout import HACKATHON2018, Breakout, clipped
 from keras_dqn.training.evaluate import evaluate_together
-from keras_dqn.training.runner import interact
 from tests.environments import Counter
 from tests.films import decode
 

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from keras_dqn import Agent, CartPole, CheckpointError, Checkpoints, MountainCar, interact
 from keras_dqn.backend import keras
 from keras_dqn.training import checkpoint
-from keras_dqn.training.checkpoint import Progress, SaveCheckpoints, bytes_needed
 from tests.test_breakout import tiny
 
 
@@ -60,16 +59,17 @@ def digest(runner):
     agent, learner = runner.agent, runner.agent.learner
     arrays = [array for arrays in learner.snapshot().values() for array in arrays]
     arrays += [*agent.memory.snapshot().values(), learner.q_values(np.ones((1, *agent.state_shape), np.float32))]
-    generators = {**agent.generators, **runner.generators}
-    states = [generators[name].bit_generator.state for name in sorted(generators)]
-    whole = hashlib.sha256(str([states, agent.counters()]).encode())
+    states = [generator.bit_generator.state for generator in runner.generators.values()]
+    whole = hashlib.sha256(
+        str([states, agent.counters(), runner.best_score, runner.seconds, list(runner.history)]).encode()
+    )
     for array in arrays:
         whole.update(np.ascontiguousarray(array).tobytes())
     return whole.hexdigest()
 
 
 def restore(runner, folder="saved"):
-    return Checkpoints(folder).restore(runner.agent, runner.settings, runner.generators)
+    Checkpoints(folder).restore(runner)
 
 
 def contents(folder):
@@ -85,15 +85,16 @@ def test_what_goes_on_is_bit_for_bit_what_would_have_gone_on(make, capsys):
     first, second = make(steps=330), make(steps=330, seed=99)
     first.train(progress=False, checkpoints=Checkpoints("saved", memory=True))
     first.history.evaluations.append((20, 4.5, 0.5))
-    Checkpoints("saved", memory=True).save(
-        first.agent, first.settings, first.generators, Progress(first.history, 12.5, 3.25)
-    )
+    first.best_score = 3.25
+    Checkpoints("saved", memory=True).save(first)
     assert digest(second) != digest(first) and first.agent.learner.updates > 0
-    path, (history, seconds, best_score), remarks = restore(second)
-    assert path == Path("saved/checkpoint_000002.npz") and remarks[-1].startswith("The memory goes on with ")
-    assert digest(second) == digest(first) and (seconds, best_score) == (12.5, 3.25)
-    assert repr(list(history)) == repr(list(first.history)) and history.evaluations == [(20, 4.5, 0.5)]
-    np.testing.assert_array_equal(history.update_losses, first.history.update_losses)
+    capsys.readouterr()
+    restore(second)
+    out = capsys.readouterr().out
+    assert out.startswith("Restored saved/checkpoint_000002.npz: ") and "The memory goes on with " in out
+    assert digest(second) == digest(first) and second.seconds > 0
+    assert second.history.evaluations == [(20, 4.5, 0.5)]
+    np.testing.assert_array_equal(second.history.update_losses, first.history.update_losses)
     for one in (first, second):
         envs = one.make_envs(one.num_envs)
         for step in interact(one.agent, envs, one.replay_every, seed=7, shape_reward=one.shape_reward):
@@ -119,7 +120,7 @@ def test_steps_and_episodes_count_what_was_done_before(copied, capsys):
     again = made(400)
     again.train(progress=False, checkpoints=copied, resume=True)
     out = capsys.readouterr().out
-    assert "No memory was saved: 128 steps are played before learning goes on\nThere is nothing left to train" in out
+    assert "The memory goes on with 0 steps\nThere is nothing left to train" in out
     assert again.agent.steps == 400 and again.agent.learner.updates == runner.agent.learner.updates
     again = made()
     again.episodes = len(history) + 1
@@ -142,7 +143,7 @@ def test_frames_are_counted_and_what_is_not_saved_is_played_first(capsys):
     again.train(progress=False, resume=True)
     out = capsys.readouterr().out
     assert "Restored breakout_checkpoints/checkpoint_000001.npz: 300 steps (1,200 frames)" in out
-    assert "No memory was saved: 100 steps are played before learning goes on" in out and again.agent.steps == 400
+    assert "The memory goes on with 0 steps" in out and again.agent.steps == 400
 
 
 def test_the_two_newest_are_kept_and_weights_of_every_so_many_steps():
@@ -162,7 +163,8 @@ def test_one_is_due_so_many_minutes_after_the_last(monkeypatch, runner):
     for seconds in (119, 1):
         now[0] += seconds
         due.append(checkpoints.due)
-    checkpoints.save(runner.agent, runner.settings, {}, Progress(runner.history, 0.0, None))
+    checkpoints.folder.mkdir()
+    checkpoints.save(runner)
     assert [*due, checkpoints.due] == [False, True, False]
 
 
@@ -203,10 +205,11 @@ def test_a_checkpoint_of_another_training_is_refused(other, message, copied):
 
 
 @pytest.mark.parametrize("name", ["game", "recipe"])
-def test_a_checkpoint_of_another_game_or_recipe_is_refused(name, runner, copied):
+def test_a_checkpoint_of_another_game_or_recipe_is_refused(name, runner, copied, monkeypatch):
     had = digest(runner)
+    monkeypatch.setitem(runner.settings, name, "other")
     with pytest.raises(CheckpointError, match=f"a checkpoint of {name} '.*', not of this one. Received: 'other'"):
-        Checkpoints(copied).restore(runner.agent, runner.settings | {name: "other"}, runner.generators)
+        restore(runner)
     assert digest(runner) == had
 
 
@@ -273,6 +276,7 @@ HOSTILE = {
     "a moment of infinity": arrays(optimizer_3=np.full(128, np.inf, np.float32)),
     "a reward NaN": arrays(memory_reward=np.full(300, np.nan, np.float32)),
     "losses in a table": arrays(update_losses=np.zeros((2, 2), np.float32)),
+    "losses that are not finite": arrays(update_losses=np.full(3, np.inf, np.float32)),
     "episodes of text": arrays(episodes=np.array([["5"] * 5])),
     "an endless episode": arrays(episodes=np.array([[1.0, np.inf, 0, 0, 0]])),
     "one array less": rewritten(lambda arrays, content: arrays.pop("target_3")),
@@ -285,13 +289,15 @@ HOSTILE = {
     "a bomb": rewritten(lambda arrays, content: arrays.update(memory_more=np.zeros(10**8)), np.savez_compressed),
     "more than there is": declaring("(10**12, 5)"),
     "more than anywhere": declaring((10**13, 5)),
-    "fewer than there are": declaring((0, 5)),
+    "a member that is no array": lambda path: zipfile.ZipFile(path, "a").writestr("memory_more", b"x"),
     "no zip": lambda path: path.write_bytes(b"not a zip"),
     "nothing": lambda path: path.write_bytes(b""),
     "cut off": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "half of it": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "no JSON": saying(b"{"),
     "deep JSON": saying(b"[" * 100_000),
+    "no length of the log": plain(lambda content: content.pop("log_bytes")),
+    "a log of less than nothing": plain(lambda content: content.update(log_bytes=-1)),
     "no settings": plain(lambda content: content.pop("settings")),
     "no counters": plain(lambda content: content.pop("counters")),
     "no such counter": plain(lambda content: content["counters"].pop("updates")),
@@ -300,8 +306,8 @@ HOSTILE = {
     "another bit generator": plain(lambda content: content["generators"]["memory"].update(bit_generator="MT19937")),
     "no generator": plain(lambda content: content["generators"].pop("environments")),
     "seconds of text": plain(lambda content: content.update(seconds="long")),
-    "evaluations of text": plain(lambda content: content.update(evaluations=[["a", "b", "c"]])),
-    "short evaluations": plain(lambda content: content.update(evaluations=[[1, 2]])),
+    "short evaluations": arrays(evaluations=np.zeros((3, 2))),
+    "evaluations of NaN": arrays(evaluations=np.full((1, 3), np.nan)),
     "a best score of text": plain(lambda content: content.update(best_score="high")),
 }
 
@@ -310,9 +316,9 @@ HOSTILE = {
 def test_one_that_is_not_whole_is_named_and_the_one_before_is_used(kind, runner, copied, capsys):
     HOSTILE[kind](copied / "checkpoint_000002.npz")
     memory = psutil.Process().memory_info().rss
-    path, *_ = restore(runner)
-    assert path.name == "checkpoint_000001.npz" and runner.agent.steps == 310
-    out = capsys.readouterr().out
+    restore(runner)
+    path, out = copied / "checkpoint_000001.npz", capsys.readouterr().out
+    assert f"Restored {path}: " in out and runner.agent.steps == 310
     assert out.startswith("Not used: saved/checkpoint_000002.npz: ") and "Received: " in out and len(out) < 1200
     (copied / "checkpoint_000002.unused").rename(path)  # now there is none before it
     had = digest(runner)
@@ -341,7 +347,8 @@ def test_what_is_no_regular_file_is_no_checkpoint(runner, copied):
     no_regular_file(copied / "checkpoint_000002.npz")
     (copied / "checkpoint_000009.npz").mkdir()
     (copied / "checkpoint_٠٠٠٠٠٩.npz").write_text("")
-    assert restore(runner)[0].name == "checkpoint_000001.npz"
+    restore(runner)
+    assert runner.agent.steps == 310
 
 
 @pytest.mark.parametrize("number", range(1, 3))
@@ -381,21 +388,7 @@ def test_a_memory_that_does_not_fit_is_refused_before_training(monkeypatch):
     assert list(Path().iterdir()) == []
 
 
-def test_a_disk_without_room_is_found_before_training(monkeypatch, capsys):
-    runner = tiny(steps=1200, memory_size=1000)
-    size = bytes_needed(runner.agent, memory=True)
-    usage = shutil.disk_usage(".")._replace(free=3 * size - 1)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match=r"takes 0.0\d GB.* Received: 0.0\d GB free"):
-        runner.train(progress=False, checkpoints=Checkpoints("saved", memory=True))
-    Checkpoints(".").check_space(runner.agent)  # without its memory there is
-    usage = usage._replace(free=10**12)
-    runner.train(progress=False, checkpoints=Checkpoints("other", memory=True))
-    assert "Each checkpoint in other takes 7 MB once the memory is full; there are up to 3" in capsys.readouterr().out
-    assert size == pytest.approx(Path("other/checkpoint_000001.npz").stat().st_size, rel=0.02)
-
-
-def test_a_full_disk_stops_no_training(monkeypatch, capsys):
+def test_a_full_disk_stops_no_training(monkeypatch):
     runner, replace = made(60), os.replace
 
     def full(source, target):
@@ -404,12 +397,14 @@ def test_a_full_disk_stops_no_training(monkeypatch, capsys):
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    runner.train(progress=False, checkpoints=Checkpoints("saved", minutes=0))
-    out = capsys.readouterr().out
-    assert out.count("The checkpoint was not written; training goes on and tries again. Received: [Errno 28]") == 1
+    with pytest.warns(
+        RuntimeWarning, match=r"The checkpoint was not written; training goes on .* Received: \[Errno 28\]"
+    ):
+        runner.train(progress=False, checkpoints=Checkpoints("saved", minutes=0))
     names = sorted(path.name for path in Path("saved").iterdir())
     assert names == ["checkpoint_000001.npz", "checkpoint_000002.npz", "log.csv", "training.lock"]
-    assert restore(made())[1].history == runner.history
+    restore(again := made())
+    assert again.history == runner.history
 
 
 def test_checkpoints_are_of_keras_agents():
@@ -417,7 +412,7 @@ def test_checkpoints_are_of_keras_agents():
         brain = property(lambda self: object())
 
     with pytest.raises(ValueError, match="agents with a Keras brain. Received: Other"):
-        SaveCheckpoints(SimpleNamespace(agent=Other(4, 2, weight_backup=None)), "saved")
+        CartPole(1, agent_class=Other, weights=None, weight_backup=None).train(checkpoints="saved")
 
 
 # ---------------------------------------------------------------- kills
@@ -441,7 +436,7 @@ def newest():
 def test_a_training_ended_at_any_instant_goes_on_from_a_whole_checkpoint(capfd):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     steps = 0
-    for number, status in [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 1), (signal.SIGINT, -signal.SIGINT)]:
+    for number in signal.SIGKILL, signal.SIGTERM, signal.SIGINT:
         before, command = newest(), [sys.executable, "-c", TRAINING, str(steps > 0)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
             deadline = time.monotonic() + 60
@@ -450,9 +445,9 @@ def test_a_training_ended_at_any_instant_goes_on_from_a_whole_checkpoint(capfd):
             time.sleep(np.random.default_rng().uniform(0, 0.3))
             process.send_signal(number)
             process.communicate(timeout=60)
-        assert process.returncode == status
-        path, *_ = restore(again := made())
-        assert "Not used" not in capfd.readouterr().out and int(path.stem[-6:]) == newest() >= before + 5
+        assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else -signal.SIGINT)
+        restore(again := made())
+        assert f"Restored saved/checkpoint_{newest():06d}.npz" in capfd.readouterr().out and newest() >= before + 5
         assert again.agent.steps > steps and len(again.agent.memory) > 0
         steps = again.agent.steps
     last = made(weights="weights.h5")  # of the one that was interrupted, as its last checkpoint

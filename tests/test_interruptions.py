@@ -11,7 +11,7 @@ import pytest
 from keras_dqn import CartPole, Checkpoints, load_weights
 from keras_dqn.backend import keras
 from keras_dqn.core.networks.mlp import mlp
-from keras_dqn.training.training import Interruptions, Terminated
+from keras_dqn.training.training import held_interruptions
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +41,11 @@ def raising(runner, number, replays):
 
 
 @pytest.mark.parametrize("checkpoints", [None, "saved"])
-@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
-def test_a_signal_waits_for_the_end_of_the_step(number, error, checkpoints, capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_the_step(number, checkpoints, capsys):
     runner, before = cartpole(), signal.getsignal(number)
     raising(runner, number, 5)
-    with pytest.raises(error):
+    with pytest.raises(KeyboardInterrupt):
         runner.train(progress=False, checkpoints=checkpoints)
     assert signal.getsignal(number) is before
     brain, history = mlp(4, 2), runner.history
@@ -56,19 +56,21 @@ def test_a_signal_waits_for_the_end_of_the_step(number, error, checkpoints, caps
     assert capsys.readouterr().out == said
     if checkpoints is not None:
         second = cartpole(weight_backup=None)
-        Checkpoints(checkpoints).restore(second.agent, second.settings, second.generators)
+        Checkpoints(checkpoints).restore(second)
         assert second.agent.learner.updates == runner.agent.learner.updates > 0
 
 
 def test_a_second_signal_does_not_wait_and_one_while_all_is_saved_is_not_lost():
-    with Interruptions() as interruptions:
-        interruptions.raise_held()
+    with held_interruptions() as raise_held:
+        raise_held()
         signal.raise_signal(signal.SIGINT)
-        with pytest.raises(Terminated):
+        with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
-            interruptions.raise_held()
-        interruptions.raise_held()
+            raise_held()
+        raise_held()
+    with pytest.raises(KeyboardInterrupt), held_interruptions():
+        signal.raise_signal(signal.SIGTERM)
     runner = cartpole(3)
     save = runner.agent.save_model
     runner.agent.save_model = lambda: (signal.raise_signal(signal.SIGINT), save())

@@ -57,7 +57,7 @@ def clock(monkeypatch):
 
 def curve_of(history):
     curve = live.LiveCurve()
-    curve.training = SimpleNamespace(history=history)
+    curve.training = SimpleNamespace(history=history, runner=CartPole)
     curve.on_train_begin()
     return curve
 

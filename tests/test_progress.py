@@ -1,11 +1,10 @@
-"""The progress bar: how it ends, what it shows in little room, and what its time left counts."""
+"""The progress bar: how it ends, and what it shows in little room."""
 
 import re
 from types import SimpleNamespace
 
 import pytest
 import tqdm.notebook
-import tqdm.std
 
 from keras_dqn import CartPole, MountainCar
 from keras_dqn.backend import keras
@@ -86,20 +85,6 @@ def test_the_bar_stays_in_a_notebook(monkeypatch):
         1,
         "success",
     ) and bar._bar.container.layout.display is None
-
-
-def test_the_time_left_does_not_count_the_compilation(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(tqdm.std, "time", lambda: now[0])
-    bar = bar_of(CartPole(11, weights=None))
-    now[0] += 100  # all of it in the first step that replays
-    bar.on_step(TrainStep(1, [], [0.5]))
-    now[0] += 1
-    bar.training.history.append(EPISODE)
-    bar.on_step(TrainStep(21, [EPISODE], [0.5]))
-    shown = bar._bar.format_dict
-    assert (shown["n"], shown["elapsed"]) == (1, 1.0) and str(bar._bar).count("00:01<00:10") == 1
-    bar.close(None)
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80])

@@ -18,11 +18,12 @@ from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.core.objectives.value import Value
 from keras_dqn.core.settings import LearnerSettings
 from keras_dqn.core.transition import Transition
+from keras_dqn.environments.vector import make_env
 from keras_dqn.experiment.seeds import Plan
 from keras_dqn.files.weights import pretrained
 from keras_dqn.games.cartpole import CartPole
 from keras_dqn.pytorch import QNetwork, TorchAgent, TorchLearner, aligned_optimizer, from_state_dict, to_state_dict
-from keras_dqn.training.runner import evaluate, make_env
+from keras_dqn.training.evaluate import evaluate
 from tests.environments import Counter
 
 pytestmark = pytest.mark.torch

@@ -11,7 +11,7 @@ from keras_dqn import Agent, CartPole, Evaluation, WeightFileError, evaluate, in
 from keras_dqn.backend import keras
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.environments.vector import make_env, make_vector_env
-from keras_dqn.training.evaluate import mean_interval
+from keras_dqn.show.plots import mean_interval
 from keras_dqn.training.runner import Runner
 from tests.environments import Counter
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_dqn.files.atomic import atomic_write
 from keras_dqn.show import plots
-from keras_dqn.training.evaluate import FEWEST_FOR_AN_INTERVAL, interval_or_range
+from keras_dqn.show.plots import FEWEST_FOR_AN_INTERVAL, interval_or_range
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

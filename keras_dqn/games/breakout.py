@@ -160,7 +160,7 @@ class Breakout(Runner):
 
     def progress(self, history: History) -> dict[str, str]:
         games = {"frames": f"{self.agent.steps * self.frames_per_step:,}", "games": len(history)}
-        return {**games, **super().progress(history), "loss": f"{history[-1].loss:.4f}"}
+        return {**super().progress(history), **games, "loss": f"{history[-1].loss:.4f}"}
 
     def _pretrained_name(self):
         return self.name if self.recipe == "nature" else f"{self.name}_{self.recipe}"

@@ -267,6 +267,23 @@ def running_mean(values: Any, window: int) -> np.ndarray:
     return sums / np.minimum(np.arange(1, len(sums) + 1), window)
 
 
+def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % confidence interval of the mean of [n, ...] values by Student's t: (low, high); NaN for fewer than two."""
+    from scipy import stats  # half a second to import, and only statistics need it
+
+    values, count = np.asarray(values, float), len(values)
+    mean = values.mean(0)
+    half_width = stats.t.ppf(0.975, count - 1) * stats.sem(values) if count > 1 else np.full_like(mean, np.nan)
+    return mean - half_width, mean + half_width
+
+
+def interval_or_range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far [n, ...] values spread: the interval of their mean, of fewer than five the lowest and the highest."""
+    if len(values) >= FEWEST_FOR_AN_INTERVAL:
+        return mean_interval(values)
+    return np.min(values, 0), np.max(values, 0)
+
+
 def _draw(panel, places, values, color, **style):
     """A line; of many values it goes through the lowest and the highest of every few."""
     if len(values) > _POINTS:
@@ -279,15 +296,11 @@ def _draw(panel, places, values, color, **style):
 
 def _draw_seeds(panel, steps, scores, label, color):
     """A thin line for each seed, scores [seeds, points], the shade, and a thick line for the mean."""
-    from scipy import stats
-
     for seed in scores:
         _draw(panel, steps, seed, color, linewidth=0.7, alpha=0.35)
     count, mean = len(scores), scores.mean(0)
-    low, high, few = scores.min(0), scores.max(0), ", min and max"
-    if count >= FEWEST_FOR_AN_INTERVAL:
-        half_width = stats.t.ppf(0.975, count - 1) * stats.sem(scores)
-        low, high, few = mean - half_width, mean + half_width, ""
+    low, high = interval_or_range(scores)
+    few = "" if count >= FEWEST_FOR_AN_INTERVAL else ", min and max"
     panel.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
     seeds = "1 seed" if count == 1 else f"mean{few} of {count} seeds"
     _draw(panel, steps, mean, color, linewidth=3, label=f"{label}, {seeds}")

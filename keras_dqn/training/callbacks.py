@@ -4,25 +4,23 @@ An epoch is an episode, or, where steps are counted, a tenth of them, 10,000 at 
 words are Keras's, so its own callbacks and other people's work as they are.
 """
 
-import csv
-import importlib.util
+import importlib
 import math
 import time
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keras_dqn.backend import keras, tf
 from keras_dqn.checks import check_integer
 from keras_dqn.core.counting import Every
-from keras_dqn.files.atomic import atomic_write
+from keras_dqn.core.loop import TrainStep
 from keras_dqn.training.evaluate import EVALUATION_SEED
 from keras_dqn.training.history import Evaluated
-
-if TYPE_CHECKING:
-    from keras_dqn.core.loop import TrainStep
 
 MOST_STEPS = 10_000  # of an epoch
 
@@ -36,35 +34,18 @@ class TrainingCallback(keras.callbacks.Callback):
 
     training: Any
 
-    def on_step(self, step: "TrainStep") -> None:
+    def on_step(self, step: TrainStep) -> None:
         """The agent has acted, remembered and, where a replay was due, learned."""
 
     def close(self, error: type | None) -> None:
         """The training is over, by an error of that type or by itself; whatever is open is closed."""
 
 
-def checked(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """A callback, or several, as a list.
-
-    Raises:
-        ValueError: one is no callback of Keras.
-        ImportError: one needs TensorBoard, which is not installed.
-    """
-    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
-    for one in callbacks:
-        if not isinstance(one, keras.callbacks.Callback):
-            raise ValueError(f"`callbacks` must be keras.callbacks.Callback objects. Received: {one!r}")
-        if isinstance(one, keras.callbacks.TensorBoard) and importlib.util.find_spec("tensorboard") is None:
-            pip = "pip install tensorboard"
-            raise ImportError(f"Keras's TensorBoard needs the package tensorboard: {pip}. Received: {one!r}")
-    return callbacks
-
-
 class KeepBest(TrainingCallback):
     """Evaluates every so many steps, keeps the weights that did best, and may end the training.
 
     Its 100 greedy episodes have seeds of their own (from EVALUATION_SEED on), so that an evaluation afterwards is on
-    episodes that chose nothing. Without room on the disk, the next weights that do better are kept.
+    episodes that chose nothing.
 
     Args:
         every: environment steps.
@@ -77,42 +58,39 @@ class KeepBest(TrainingCallback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._due = Every(self.every, self.training.steps)
-        self._attempts = Attempts(f"{self.training.runner.best_backup} (the best weights)")
 
-    def on_step(self, step: "TrainStep") -> None:
-        training = self.training
-        if not self._due(training.steps):
+    def on_step(self, step: TrainStep) -> None:
+        if not self._due(step.steps):
             return
-        runner, began = training.runner, time.perf_counter()
+        training, runner, began = self.training, self.training.runner, time.perf_counter()
         score = runner.evaluate(seed=EVALUATION_SEED).mean
-        training.history.evaluations.append(Evaluated(training.steps, score, time.perf_counter() - began))
+        evaluated = Evaluated(step.steps, score, time.perf_counter() - began)
+        training.history.evaluations.append(evaluated)
         if runner.best_score is None or score > runner.best_score:
-            with self._attempts:
+            with attempt(f"{runner.best_backup} (the best weights)"):
                 runner.agent.save_model(runner.best_backup)
                 runner.best_score = score
         if self.stop_score is not None and score >= self.stop_score:
-            training.stop(training.history.evaluations[-1])
+            training.stop(evaluated)
 
 
 class Epochs(TrainingCallback):
-    """Tells Keras callbacks of replays and of epochs; nothing is called that no callback overrides.
+    """Tells Keras's callbacks, and ours as far as they are such, of replays and of epochs.
 
     Args:
-        callbacks: all of them, ours too.
+        callbacks: all of them.
         training: the `Training` that they listen to.
         verbose: what their `params` say of it.
     """
 
-    def __init__(self, callbacks: Iterable[keras.callbacks.Callback], training: Any, verbose: bool = False):
+    def __init__(self, callbacks: list[keras.callbacks.Callback], training: Any, verbose: bool = False):
         super().__init__()
         runner, self.training = training.runner, training
         self._size = None if runner.steps is None else min(MOST_STEPS, math.ceil(runner.steps / 10))
         epochs = runner.episodes if self._size is None else math.ceil(runner.steps / self._size)
         params = {"epochs": epochs, "steps": None, "verbose": int(verbose)}  # nobody knows how many replays
         self._list = keras.callbacks.CallbackList(callbacks, model=runner.agent.brain, **params)
-        self._hears_batches, self._hears_epochs = (
-            any(_overrides(one, name) for one in callbacks for name in names) for names in (_BATCHES, _EPOCHS)
-        )
+        self._hears_batches = any(_overrides(one, name) for one in callbacks for name in _BATCHES)  # there are many
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         steps, size = self.training.steps, self._size
@@ -122,16 +100,14 @@ class Epochs(TrainingCallback):
         self._list.on_train_begin()
         self._begin_epoch()
 
-    def on_step(self, step: "TrainStep") -> None:
-        if self._hears_batches and step.losses is not None:
-            self._list.on_train_batch_begin(self._replays)
-            self._list.on_train_batch_end(self._replays, {"loss": float(step.losses.mean())})
-            self._replays += 1
-            self.training.agent.learner.weights_assigned = True  # they may have
-        if not self._hears_epochs:
-            return
+    def on_step(self, step: TrainStep) -> None:
         if step.losses is not None:
             self._losses.extend(step.losses.tolist())
+            if self._hears_batches:
+                self._list.on_train_batch_begin(self._replays)
+                self._list.on_train_batch_end(self._replays, {"loss": float(step.losses.mean())})
+                self._replays += 1
+                self.training.agent.learner.weights_assigned = True  # they may have
         if self._due is None:
             for episode in step.episodes:
                 self._end_epoch(episode)
@@ -143,13 +119,12 @@ class Epochs(TrainingCallback):
 
     def end_last_epoch(self) -> None:
         """End the epoch under way, where steps are counted and some of them are left over."""
-        if self._hears_epochs and self._due is not None and self.training.steps > self._steps:
+        if self._due is not None and self.training.steps > self._steps:
             self._end_epoch()
 
     def _begin_epoch(self):
         self._began, self._steps, self._losses = time.perf_counter(), self.training.steps, []
-        if self._hears_epochs:
-            self._list.on_epoch_begin(self._epoch)
+        self._list.on_epoch_begin(self._epoch)
 
     def _end_epoch(self, episode=None):
         self._list.on_epoch_end(self._epoch, self._logs(episode))
@@ -160,9 +135,9 @@ class Epochs(TrainingCallback):
     def _logs(self, episode):
         """What an epoch came to, {name: number}: always the same names, with NaN for what there is none of yet."""
         training, seconds = self.training, max(time.perf_counter() - self._began, 1e-9)
-        history, agent = training.history, training.agent
+        history, agent, env = training.history, training.agent, training.env
         last = episode or (history[-1] if history else None)
-        return {
+        logs = {
             "score": math.nan if last is None else last.score,
             "length": 0 if last is None else last.length,
             "mean_score": history.mean_score(),
@@ -175,12 +150,14 @@ class Epochs(TrainingCallback):
             "episodes": len(history),
             "updates": agent.learner.updates,
             "steps_per_second": (training.steps - self._steps) / seconds,
-            "seconds": training.seconds,
+            "seconds": training.runner.seconds,
         }
+        if hasattr(env, "collected"):  # a fleet of actors
+            logs |= {"actors": env.alive, "lost": env.lost, "weights_age": env.age, "bytes": env.bytes}
+        return logs
 
 
 _BATCHES = "on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end"
-_EPOCHS = "on_epoch_begin", "on_epoch_end"
 
 
 def _overrides(callback, name):
@@ -192,60 +169,34 @@ def _overrides(callback, name):
 # ---------------------------------------------------------------- files that a full disk may keep from being written
 
 
-class Attempts:
-    """A context for each attempt to write something: that it fails is printed, the first time, and raises nothing.
+@contextmanager
+def attempt(what: str) -> Iterator[None]:
+    """Warn that something was not written, on a full disk or a drive that is away, where else an error would end all.
 
     Args:
-        what: is written, as the message begins: "The log".
+        what: as the message begins: "The log".
     """
-
-    def __init__(self, what: str):
-        self.what, self._failed = what, False
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: Any) -> bool:
-        failed = isinstance(error, OSError | tf.errors.OpError)  # of a full disk, or a drive that is away
-        if failed and not self._failed:
-            print(f"{self.what} was not written; training goes on and tries again. Received: {error}")
-        self._failed = failed
-        return failed
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        said = f"{what} was not written; training goes on and tries again. Received: {error}"
+        warnings.warn(said, RuntimeWarning, stacklevel=3)  # which Python shows once
 
 
 class TrainingLog(keras.callbacks.CSVLogger):
-    """Keras's CSV log of a training: a row an epoch, the first to the last, however often the training was resumed.
+    """Keras's CSV log of a training, a row an epoch, which a training that is resumed goes on with.
 
     Args:
         path: of the file.
-        steps: of training that were made before; rows of later ones, which will be made again, go.
     """
 
-    def __init__(self, path: str | Path, steps: int = 0):
+    def __init__(self, path: str | Path):
         super().__init__(path, append=True)
-        self._steps_before, self._attempts = steps, Attempts("The log")
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        path = Path(self.filename)
-        if path.exists():
-            with open(path, newline="") as file:
-                rows = [row for row in csv.DictReader(file) if None not in row.values()]  # a kill may cut one off
-            kept = [row for row in rows if float(row.get("steps", "inf")) <= self._steps_before]
-            with atomic_write(path) as temporary, open(temporary, "w", newline="") as file:
-                if kept:
-                    writer = csv.DictWriter(file, kept[0])
-                    writer.writeheader()
-                    writer.writerows(kept)
-        super().on_train_begin(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.keys = sorted(logs)  # else Keras writes a second column, val_…, for each
-        with self._attempts:
+        with attempt("The log"):
             super().on_epoch_end(epoch, logs)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        with self._attempts:
-            super().on_train_end(logs)
 
 
 class Board(keras.callbacks.TensorBoard):
@@ -259,13 +210,9 @@ class Board(keras.callbacks.TensorBoard):
     on_train_batch_end = keras.callbacks.Callback.on_train_batch_end
 
     def __init__(self, folder: str | Path):
+        importlib.import_module("tensorboard")  # else that it is missing is only found at the end of an epoch
         super().__init__(folder, write_graph=False)
-        self._attempts = Attempts("The log for TensorBoard")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        with self._attempts:
+        with attempt("The log for TensorBoard"):
             super().on_epoch_end(int(logs["steps"]), logs)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        with self._attempts:
-            super().on_train_end(logs)

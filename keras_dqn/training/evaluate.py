@@ -2,21 +2,19 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import closing
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorEnv
 
 from keras_dqn.checks import check_fraction, check_integer
+from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import EpsilonGreedy
 from keras_dqn.core.loop import collect
 from keras_dqn.environments.cart_poles import CartPoles
 from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach
-from keras_dqn.show.plots import FEWEST_FOR_AN_INTERVAL
-
-if TYPE_CHECKING:
-    from keras_dqn.core.agent import Agent
+from keras_dqn.show.plots import FEWEST_FOR_AN_INTERVAL, mean_interval
 
 EVALUATION_SEED = 1_000_000  # of the episodes that choose the best weights; others have seeds from 0 on
 
@@ -31,7 +29,7 @@ class Evaluation(NamedTuple):
     std = property(lambda self: float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else 0.0)
     min = property(lambda self: float(np.min(self.scores)))
     max = property(lambda self: float(np.max(self.scores)))
-    interval = property(lambda self: mean_interval(self.scores), doc="95 % confidence interval of the mean.")
+    interval = property(lambda self: tuple(map(float, mean_interval(self.scores))), doc="95 %, of the mean.")
 
     def __repr__(self):
         count = len(self.scores)
@@ -44,7 +42,7 @@ class Evaluation(NamedTuple):
 
 
 def acting(
-    agent: "Agent", epsilon: float, seed: Any, watch: Callable | None = None
+    agent: Agent, epsilon: float, seed: Any, watch: Callable | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A function from states, [N, *state_shape], to the agent's actions, [N] int, that changes nothing of the agent.
 
@@ -53,6 +51,7 @@ def acting(
         seed: of the random actions: the agent's own generator is left alone.
         watch: is given the Q-values, [N, actions], of every call.
     """
+    check_fraction("epsilon", epsilon)
     policy = EpsilonGreedy(agent.action_size, seed)
     agent.learner.weights_assigned = True
 
@@ -67,7 +66,7 @@ def acting(
 
 
 def evaluate(
-    agent: "Agent",
+    agent: Agent,
     make_env: Callable[[], gym.Env],
     episodes: int = 100,
     seed: int = 0,
@@ -78,93 +77,51 @@ def evaluate(
 
     Args:
         agent: acts; nothing else of it changes, its random generator included.
-        make_env: a function that makes one environment.
-        episodes: how many.
-        seed: of the first episode.
+        make_env: makes one environment.
         epsilon: probability of a random action.
         max_steps: after so many an episode is truncated, if it does not end by itself.
-
-    Returns:
-        An `Evaluation`.
     """
-    check_integer("episodes", episodes)
     check_integer("max_steps", max_steps)
-    check_fraction("epsilon", epsilon)
-    env = make_env()
-    if CartPoles.supports(env, max_steps):  # the one game that gymnasium has a NumPy version of
-        envs = CartPoles(env, episodes)
-    else:
-        envs = OneEpisodeEach([env, *(make_env() for _ in range(episodes - 1))], max_steps)
-    return _played(agent, acting(agent, epsilon, seed), envs, [seed])
+
+    def make_envs(count):
+        env = make_env()
+        if CartPoles.supports(env, max_steps):  # the one game that gymnasium has a NumPy version of
+            return CartPoles(env, count)
+        return OneEpisodeEach([env, *(make_env() for _ in range(count - 1))], max_steps)
+
+    return evaluate_together(agent, make_envs, episodes, seed, epsilon, at_once=episodes)
 
 
 def evaluate_together(
-    agent: "Agent",
-    make_envs: Callable[[int], VectorEnv],
+    agent: Agent,
+    make_envs: Callable[[int], Any],
     episodes: int = 100,
     seed: int = 0,
     epsilon: float = 0.0,
     at_once: int = 20,
 ) -> Evaluation:
-    """Play whole episodes without learning, many at once in one vector of environments.
+    """As `evaluate`, at most `at_once` episodes side by side in one vector of environments, which `make_envs` makes.
 
     Episode i is the first that an environment plays after a reset with seed + i. What it plays after that, while others
     still play theirs, does not count: short episodes would else count more often than long ones.
-
-    Args:
-        agent: acts; nothing else of it changes, its random generator included.
-        make_envs: a function from a number to a vector of so many environments, in NEXT_STEP mode.
-        episodes: how many.
-        seed: of the first episode.
-        epsilon: probability of a random action.
-        at_once: how many at most.
-
-    Returns:
-        An `Evaluation`.
     """
     check_integer("episodes", episodes)
-    check_fraction("epsilon", epsilon)
     size = math.ceil(episodes / math.ceil(episodes / at_once))
-    played = _played(agent, acting(agent, epsilon, seed), make_envs(size), range(seed, seed + episodes, size))
-    return Evaluation(played.scores[:episodes], played.lengths[:episodes])
+    act = acting(agent, epsilon, seed)
+    with closing(make_envs(size)) as envs:
+        rounds = [first_episodes(agent, act, envs, one) for one in range(seed, seed + episodes, size)]
+    scores, lengths = (np.concatenate(column)[:episodes] for column in zip(*rounds, strict=True))
+    return Evaluation(scores, lengths)
 
 
-def _played(agent, act, envs, seeds):
-    """The first episode of each environment after each of these resets; the environments are closed."""
-    masked = agent.settings.exploration.mask_actions
-    try:
-        scores, lengths = zip(*(_first_episodes(act, envs, seed, masked) for seed in seeds), strict=True)
-    finally:
-        envs.close()
-    return Evaluation(np.concatenate(scores), np.concatenate(lengths))
-
-
-def _first_episodes(act, envs, seed, masked):
-    """Scores and lengths, [N] each, of each environment's first episode after a reset."""
+def first_episodes(agent: Agent, act: Callable, envs: Any, seed: int) -> Evaluation:
+    """The first episode that each of several environments plays after a reset with that seed."""
     scores, lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, int)
     playing = np.ones(envs.num_envs, bool)
-    for steps in collect(act, envs, seed, masked=masked):
+    for steps in collect(act, envs, seed, masked=agent.settings.exploration.mask_actions):
         counts = playing[steps.env_id]
         scores[steps.env_id[counts]] += steps.raw_reward[counts]
         lengths[steps.env_id[counts]] += 1
         playing[steps.env_id[steps.done]] = False
         if not playing.any():
-            return scores, lengths
-
-
-def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of the mean of [n] values by Student's t: (low, high); NaN for fewer than two values."""
-    from scipy import stats  # half a second to import, and only statistics need it
-
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    half_width = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
-    return float(values.mean() - half_width), float(values.mean() + half_width)
-
-
-def interval_or_range(values: np.ndarray) -> tuple[float, float]:
-    """How far [n] values spread: the 95 % interval of their mean, of fewer than five the lowest and the highest."""
-    if len(values) >= FEWEST_FOR_AN_INTERVAL:
-        return mean_interval(values)
-    return float(np.min(values)), float(np.max(values))
+            return Evaluation(scores, lengths)

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import reprlib
 from array import array
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,25 +29,13 @@ class History(list[Episode]):
     """A list of `Episode`s, in the order they ended; its columns as arrays.
 
     Attributes:
-        evaluations: an `Evaluated` for each evaluation made.
+        evaluations: a list of an `Evaluated` for each evaluation made.
     """
 
-    def __init__(self, episodes: Iterable[Episode] = ()):
+    def __init__(self, episodes: Iterable = (), evaluations: Iterable = (), update_losses: Iterable = ()):
         super().__init__(episodes)
-        self.evaluations: list[Evaluated] = []
-        self._update_losses = array("f")  # 4 bytes an update, as there may be millions
-
-    def __getitem__(self, which: Any) -> Any:
-        """An `Episode`; of a slice, a `History` of those episodes, and of all evaluations and losses of updates."""
-        if not isinstance(which, slice):
-            return super().__getitem__(which)
-        part = type(self)(super().__getitem__(which))
-        part.evaluations, part._update_losses = list(self.evaluations), array("f", self._update_losses)
-        return part
-
-    def copy(self) -> "History":
-        """Another `History` of the same."""
-        return self[:]
+        self.evaluations = list(evaluations)
+        self._update_losses = array("f", update_losses)  # 4 bytes an update, as there may be millions
 
     scores = property(lambda self: self._column("score"), doc="[episodes] float, sum of rewards")
     lengths = property(lambda self: self._column("length"), doc="[episodes] int, steps")
@@ -67,65 +54,7 @@ class History(list[Episode]):
 
     def mean_score(self, last: int = 100) -> float:
         """Mean score of the last episodes, NaN where there is none."""
-        episodes = super().__getitem__(slice(-last, None))
-        return float(np.mean([episode.score for episode in episodes])) if self else float("nan")
-
-    def save(self, path: str | Path) -> None:
-        """Write the history to a file, whole or not at all, in a folder made if missing.
-
-        A .json holds everything: "episodes" and "evaluations", a list of objects with the fields of `Episode` and
-        `Evaluated`, and "update_losses", some 20 bytes each; the loss of an episode without updates is null. A .csv
-        holds the episodes alone, a row each below the names of the fields: evaluations and the losses of updates are
-        not in it. `load` returns the same numbers to the last bit.
-
-        Raises:
-            ValueError: another suffix, or a number that is not finite, but for the loss of an episode.
-            OSError: it cannot be written there.
-        """
-        path, text = check_history_path(path), io.StringIO()
-        episodes = _records(Episode, [one._asdict() for one in self])
-        if path.suffix.lower() == ".csv":
-            csv.writer(text, lineterminator="\n").writerows([Episode._fields, *episodes])
-        else:
-            evaluations = _records(Evaluated, [one._asdict() for one in self.evaluations])
-            content = {
-                "episodes": [{name: _or_null(value) for name, value in one._asdict().items()} for one in episodes],
-                "evaluations": [one._asdict() for one in evaluations],
-                "update_losses": self.update_losses.tolist(),
-            }
-            text.write(json.dumps(content, allow_nan=False) + "\n")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-
-    @classmethod
-    def load(cls, path: str | Path) -> "History":
-        """A new history from a file that `save` wrote; from a .csv it has neither evaluations nor losses of updates.
-
-        Raises:
-            ValueError: another suffix, or the file is damaged or of something else; the message names file and place.
-            OSError: it cannot be read, as FileNotFoundError where there is none.
-        """
-        path, history = check_history_path(path), cls()
-        try:
-            text = path.read_text(encoding="utf-8")
-            if path.suffix.lower() == ".csv":
-                episodes = list(csv.DictReader(io.StringIO(_whole(text))))
-                content = {"episodes": episodes, "evaluations": [], "update_losses": []}
-            else:
-                content = json.loads(text)
-            history += _records(Episode, content["episodes"])
-            history.evaluations += _records(Evaluated, content["evaluations"])
-            with np.errstate(over="ignore"):
-                losses = np.array(content["update_losses"], np.float32)
-            if losses.ndim != 1 or not np.isfinite(losses).all():
-                raise ValueError(f"`update_losses` must be finite numbers, not {reprlib.repr(losses)}")
-        except OSError as error:  # Python picks the subclass by the number
-            raise OSError(error.errno, f"Cannot read: {error.strerror}. Received", str(path)) from error
-        except (ValueError, TypeError, KeyError, OverflowError, csv.Error, RecursionError) as error:
-            raise ValueError(f"{path}: cannot be read as a history. Received: {str(error)[:300]}") from error
-        history.add_losses(losses)
-        return history
+        return float(np.mean([episode.score for episode in self[-last:]])) if self else math.nan
 
     def _column(self, name):
         return np.array([getattr(episode, name) for episode in self])
@@ -134,40 +63,79 @@ class History(list[Episode]):
         count, mean = min(len(self), 100), self.mean_score()
         return f"<History of {len(self)} episodes, mean score of the last {count}: {mean:.1f}>"
 
+    # ---------------------------------------------------------------- in checkpoints and in files
 
-def check_history_path(path: str | Path) -> Path:
-    """Return the path if a history can have its suffix; else raise a ValueError, before the work and not after."""
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """All of it as arrays, for `restored`."""
+        tables = {"episodes": (Episode, self), "evaluations": (Evaluated, self.evaluations)}
+        arrays = {name: np.array(rows, float).reshape(-1, len(kind._fields)) for name, (kind, rows) in tables.items()}
+        return {**arrays, "update_losses": self.update_losses}
+
+    @classmethod
+    def restored(cls, arrays: dict[str, np.ndarray]) -> "History":
+        """The history of a `snapshot`."""
+        episodes = [_typed(Episode(*row)) for row in arrays["episodes"].tolist()]
+        evaluations = [_typed(Evaluated(*row)) for row in arrays["evaluations"].tolist()]
+        return cls(episodes, evaluations, arrays["update_losses"])
+
+    def save(self, path: str | Path) -> None:
+        """Write the history to a file, whole or not at all, in a folder made if missing.
+
+        A .json holds everything: "episodes" and "evaluations", a list of objects with the fields of `Episode` and
+        `Evaluated`, and "update_losses"; the loss of an episode without updates is null. A .csv holds the episodes
+        alone, a row each below the names of the fields. `load` returns the same numbers to the last bit.
+
+        Raises:
+            ValueError: another suffix, or, of a .json, a number that is not finite.
+        """
+        path, episodes = _checked(path), [_typed(one) for one in self]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+            if path.suffix.lower() == ".csv":
+                csv.writer(file, lineterminator="\n").writerows([Episode._fields, *episodes])
+                return
+            nulls = [one._replace(loss=None if math.isnan(one.loss) else one.loss) for one in episodes]
+            content = {
+                "episodes": [one._asdict() for one in nulls],
+                "evaluations": [_typed(one)._asdict() for one in self.evaluations],
+                "update_losses": self.update_losses.tolist(),
+            }
+            json.dump(content, file, allow_nan=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "History":
+        """A new history from a file that `save` wrote; from a .csv it has neither evaluations nor losses of updates.
+
+        Raises:
+            ValueError: another suffix, or the file is damaged or of something else; the message names it.
+        """
+        path = _checked(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+            content = _of_csv(text) if path.suffix.lower() == ".csv" else json.loads(text)
+            episodes = [_typed(Episode(**one)) for one in content["episodes"]]
+            evaluations = [_typed(Evaluated(**one)) for one in content["evaluations"]]
+            return cls(episodes, evaluations, content["update_losses"])
+        except (ValueError, TypeError, KeyError, OverflowError, csv.Error, RecursionError) as error:
+            raise ValueError(f"{path}: cannot be read as a history. Received: {str(error)[:300]}") from error
+
+
+def _checked(path):
+    """The path, if a history can have its suffix."""
+    if Path(path).suffix.lower() not in SUFFIXES:
         raise ValueError(f"A history is saved as one of {', '.join(SUFFIXES)}. Received: {path}")
-    return path
+    return Path(path)
 
 
-def _whole(text):
-    """The text of a CSV, if its last row is whole: half of a number may be a number too."""
-    if not text.endswith("\n"):
-        raise ValueError("a last row that is cut off")
-    return text
+def _of_csv(text):
+    """What a .json would hold."""
+    rows = csv.DictReader(io.StringIO(text), restval="")
+    if rows.fieldnames != list(Episode._fields):
+        raise ValueError(f"the columns {rows.fieldnames}, not {', '.join(Episode._fields)}")
+    return {"episodes": list(rows), "evaluations": [], "update_losses": []}
 
 
-def _or_null(value):
-    return None if math.isnan(value) else value  # JSON knows no NaN
-
-
-def _records(kind, objects):
-    """A list of `kind` from dicts of its fields, numbers or texts of them, all finite; errors name the place.
-
-    None and NaN stand for the loss of an episode without updates.
-    """
-    records = []
-    for count, one in enumerate(objects, 1):
-        if not isinstance(one, dict) or one.keys() != set(kind._fields):
-            raise ValueError(f"{kind.__name__} {count} must have {', '.join(kind._fields)}. Received: {one!r}")
-        record = {}
-        for name, of in kind.__annotations__.items():
-            number = math.nan if one[name] is None else float(one[name])
-            if not (math.isfinite(number) and of(number) == number) and not (name == "loss" and math.isnan(number)):
-                raise ValueError(f"{kind.__name__} {count}: `{name}` must be finite. Received: {one[name]!r}")
-            record[name] = of(number)
-        records.append(kind(**record))
-    return records
+def _typed(record: Any) -> Any:
+    """The same with numbers as its fields are typed, whatever they were read from; None, of JSON, is NaN."""
+    types = type(record).__annotations__.values()
+    return type(record)(*(of(math.nan if one is None else one) for of, one in zip(types, record, strict=True)))

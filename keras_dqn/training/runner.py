@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -11,21 +12,20 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from keras_dqn.checks import Seed, check_fraction, check_integer, seed_sequence
+from keras_dqn.checks import Seed, check_integer, seed_sequence
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import over_training
-from keras_dqn.core.loop import collect, interact, replay_period
-from keras_dqn.core.settings import Settings, ShapeReward, check_keywords, shown_signature, to_json
-from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_env, make_vector_env, sizes
+from keras_dqn.core.settings import ShapeReward, check_keywords, shown_signature, to_json
+from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach, make_env, make_vector_env, sizes
 from keras_dqn.files.weights import pretrained
 from keras_dqn.show.film import VideoRecorder
 from keras_dqn.show.inside import InsideView, Run
 from keras_dqn.show.notebook import show_video
-from keras_dqn.training.evaluate import Evaluation, acting, evaluate
+from keras_dqn.training.evaluate import Evaluation, acting, evaluate, first_episodes
 from keras_dqn.training.history import History
 from keras_dqn.training.load_into_agent import with_weights
 from keras_dqn.training.settings import TrainSettings
-from keras_dqn.training.training import begin_training
+from keras_dqn.training.training import train
 
 _RUN = 1  # beside the seed of a run's environment, that of its random actions
 
@@ -79,7 +79,8 @@ class Runner:
         max_steps: int = MAX_STEPS,
         **options: Any,
     ):
-        check_keywords(type(self).__name__, options, _known(agent_class))
+        known = inspect.signature(agent_class).parameters.keys() | {"replay_every"}
+        check_keywords(type(self).__name__, options, known - {"state_size", "action_size", "load_backup"})
         may_bring = agent_class is Agent and not {"brain", "network"} & options.keys()  # a file, its network
         self.episodes = check_integer("episodes", episodes)
         self.steps = None if steps is None else check_integer("steps", steps)
@@ -94,7 +95,6 @@ class Runner:
         usual_backup = Path(f"{self.name}_{'' if self.recipe == first else self.recipe + '_'}weight.h5")
         options = _over_recipe(self.recipes[self.recipe], options, usual_backup, self.steps)
         self.replay_every = options.pop("replay_every")
-        _check_period(self.replay_every, options.get("rollout"))
         self.shape_reward = shape_reward
         self.video_folder = Path(video_folder)
         agent_seed, env_seed = seed_sequence(seed).spawn(2)
@@ -112,6 +112,7 @@ class Runner:
         self.history = History()
         self.last_run = None  # the `Run` that `run` played last
         self.best_score = None  # mean of the best evaluation during the last training
+        self.seconds = 0.0  # that it took
 
     def __repr__(self):
         budget = f"steps={self.steps}" if self.steps else f"episodes={self.episodes}"
@@ -124,8 +125,8 @@ class Runner:
 
     @property
     def generators(self) -> dict[str, np.random.Generator]:
-        """The random generators beside those of the agent, by name."""
-        return {"environments": self._env_seeds}
+        """All random generators, the agent's among them, by name."""
+        return {**self.agent.generators, "environments": self._env_seeds}
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
         """One new environment."""
@@ -139,6 +140,11 @@ class Runner:
     def make_envs(self, num_envs: int) -> VectorEnv:
         """Several new environments as one, in NEXT_STEP mode."""
         return make_vector_env(self.environment, num_envs, self.max_steps, **self.environment_options)
+
+    def envs_elsewhere(self) -> Callable[[int], VectorEnv]:
+        """A function of their number that makes several environments, on whatever machine it is sent to."""
+        spec = gym.spec(self.environment)
+        return partial(make_vector_env, spec, max_steps=self.max_steps, **self.environment_options)
 
     def train(self, callbacks: Any = (), **options: Any) -> History:
         """Play `episodes` episodes, or `steps` steps, and learn; the weights are saved whatever ends it, Ctrl-C too.
@@ -154,23 +160,12 @@ class Runner:
 
         Raises:
             OSError: the weights could not be saved at the end; found out before training starts.
-            CheckpointError: there is none to resume from, it is of another game or recipe, another training is at work
-                in that folder, or, without `resume`, there are some that this training would push out. Nothing is
-                changed then.
+            CheckpointError: there is none to resume from, or none that fits, another training is at work in that
+                folder, or, without `resume`, there are some that this training would push out. Nothing is changed then.
             ValueError: an argument is out of range, or the memory is larger than what is free.
         """
         check_keywords(f"{type(self).__name__}.train", options, [field.name for field in fields(TrainSettings)])
-        training = begin_training(self, callbacks, TrainSettings(**options))
-        if training.over:
-            print("There is nothing left to train: ask for more steps or episodes")
-            training.close()
-            return self.history
-        playing = {"shape_reward": self.shape_reward, "max_steps": self.max_steps}
-        with training:
-            for step in interact(self.agent, training.env, self.replay_every, self.next_seed(), **playing):
-                training.hear(step)
-                if training.over:
-                    break
+        train(self, callbacks, TrainSettings(**options))
         return self.history
 
     def run(
@@ -195,23 +190,17 @@ class Runner:
         Returns:
             The score, a float.
         """
-        check_fraction("epsilon", epsilon)
         path = Path(video) if video is not None else self.video_folder / f"{self.name}.mp4"
         env = self.make_env("rgb_array")
         if inside:
             env = InsideView(env, self.agent, self.action_names)
         recorder = VideoRecorder(env, path, max_frames=max_frames)
         seed = self.next_seed() if seed is None else seed
-        score, steps, q_values = 0.0, 0, []
+        q_values = []
         act = acting(self.agent, epsilon, [seed, _RUN], q_values.append)
-        try:
-            masked = self.agent.settings.exploration.mask_actions
-            for step in collect(act, as_vector(recorder, self.max_steps), seed, masked=masked):
-                score, steps = score + float(step.raw_reward[0]), steps + 1
-                if step.done[0]:
-                    break
-        finally:
-            recorder.close()
+        with closing(OneEpisodeEach([recorder], self.max_steps)) as envs:
+            played = first_episodes(self.agent, act, envs, seed)
+        score, steps = played.mean, int(played.lengths[0])
         filmed = min(steps, max_frames - 1)  # the first frame is of the state before the first step
         self.last_run = Run(score, np.concatenate(q_values), recorder.paths, filmed, self.action_names)
         print(f"Cumulative reward: {score:g}")
@@ -245,9 +234,11 @@ class Runner:
         """What the bar shows after the last episode of the history: {name: value}."""
         progress = {
             "score": f"{history[-1].score:g}",
+            "epsilon": f"{self.agent.exploration_rate:.2f}",  # the first two are there in a narrow terminal too
             "mean of 100": f"{history.mean_score():.1f}",
-            "epsilon": f"{self.agent.exploration_rate:.2f}",
         }
+        if history.evaluations:
+            progress["evaluation"] = f"{history.evaluations[-1].score:.1f}"
         return progress if self.best_score is None else {**progress, "best": f"{self.best_score:.1f}"}
 
     @property
@@ -262,51 +253,24 @@ class Runner:
         return int(self._env_seeds.integers(2**31))
 
 
-def _known(agent_class):
-    """The keywords that a runner hands to such an agent."""
-    own = [*inspect.signature(Agent).parameters.values(), *inspect.signature(agent_class).parameters.values()]
-    names = {one.name for one in own if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
-    return {*names, *Settings.names(), "replay_every"} - {"state_size", "action_size", "seed", "load_backup"}
-
-
 def _over_recipe(recipe, options, backup, steps):
-    """A recipe's options with the caller's in their place; a rollout is learned from when it is full."""
+    """A recipe's options with the caller's in their place; a rollout is learned from when it is full.
+
+    The recipe's loss gives way to an objective, and both it and its optimizer to those of a compiled brain.
+    """
     full = {} if options.get("rollout") is None else {"replay_every": options["rollout"]}
-    recipe = {name: value for name, value in recipe.items() if name not in _decided(options)}
+    decided = {"num_envs"} | ({"loss"} if options.get("objective") is not None else set())
+    decided |= {name for name in ("loss", "optimizer") if getattr(options.get("brain"), name, None) is not None}
+    recipe = {name: value for name, value in recipe.items() if name not in decided}
     joined = {"weight_backup": backup, "replay_every": "episode", **recipe, **full, **options}
     return over_training(joined, steps)
 
 
-def _decided(options):
-    """What of a recipe gives way: the loss to an objective, and both it and the optimizer to a compiled brain's."""
-    decided = {"num_envs"}
-    if options.get("objective") is not None:
-        decided.add("loss")
-    for name in ("loss", "optimizer"):
-        if getattr(options.get("brain"), name, None) is not None:
-            decided.add(name)
-    return decided
-
-
-def _check_period(replay_every, rollout):
-    """Refuse before anything begins what is no period, or one in which a rollout would run over."""
-    period = replay_period(replay_every)
-    if rollout is not None and (replay_every == "episode" or period > rollout):
-        raise ValueError(
-            f"A rollout is learned from when it is full: `replay_every` must be its {rollout} steps. "
-            f"Received: {replay_every!r}"
-        )
-
-
 def _describe(runner, options):
     """All that a training depends on but its seed, in the types of JSON: what checkpoints are compared by."""
+    own = {name: getattr(runner, name) for name in ("recipe", "num_envs", "replay_every")}
     network = {name: options.get(name) for name in ("network", "brain")}
-    optimizer = getattr(runner.agent.learner.optimizer, "get_config", None)
-    return {
-        "game": runner.name,
-        "recipe": runner.recipe,
-        "num_envs": runner.num_envs,
-        "replay_every": runner.replay_every,
-        **to_json({**network, **runner.agent.settings.flat(), "shape_reward": runner.shape_reward}),
-        **({"optimizer": to_json(runner.agent.learner.optimizer)} if optimizer else {}),
-    }
+    settings = {**runner.agent.settings.flat(), "shape_reward": runner.shape_reward}
+    if hasattr(optimizer := runner.agent.learner.optimizer, "get_config"):  # torch's has none
+        settings["optimizer"] = optimizer
+    return to_json({"game": runner.name, **own, **network, **settings})
