@@ -34,7 +34,7 @@ class CartPole(Runner):
                 weight_decay=0.01,
                 amsgrad=True,
                 epsilon=1e-8,
-                clipvalue=100,
+                clipvalue=100.0,
                 name="adam_w",
             ),
             "memory_size": 10_000,
