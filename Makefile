@@ -32,6 +32,9 @@ demo: .venv/installed
 	cd $(DEMO) && ../$(BIN)/python -m keras_dqn train cartpole --recipe fast --episodes 1000 --seed 0 --weights none \
 		--evaluate-every 500 --stop-score 490 --plot learning_curve.png
 	cd $(DEMO) && ../$(BIN)/python -m keras_dqn evaluate cartpole --recipe fast --weights cartpole_fast_weight_best.h5
+	@echo "An episode ends after 500 steps, whatever follows. With 10,000 instead, first its weights, then the pretrained ones:"
+	cd $(DEMO) && for weights in cartpole_fast_weight_best.h5 pretrained; do ../$(BIN)/python -m keras_dqn evaluate cartpole \
+		--recipe fast --weights $$weights --max-episode-steps 10000 || exit 1; done
 	cd $(DEMO) && ../$(BIN)/python -m keras_dqn run cartpole --recipe fast --weights cartpole_fast_weight_best.h5 \
 		--seed 0 --video cartpole.mp4
 

@@ -193,7 +193,7 @@ CHECKPOINTS = ["checkpoint_minutes", "checkpoint_memory", "weights_every"]
 ASKED = ["recipe", "seed", "seeds", "episodes", "steps", "evaluate_every", "stop_score", "ray", "learning_rate"]
 SEVERAL = ["game", *ASKED, "out", "quiet", *SETTINGS]  # what trainings from several seeds take
 TRAINING = [*SEVERAL, *ATARI, "weights", "config", "sweep", "plot", "history", "checkpoints", *CHECKPOINTS, *TRAIN]
-PLAYER = [*GAME, *ATARI, "weights", "network", "epsilon"]
+PLAYER = [*GAME, *ATARI, "weights", "network", "epsilon", "max_episode_steps"]
 COMMANDS = {  # name: the command, and its options; the first is given by its place
     "train": (train, TRAINING),
     "compare": (compare, SEVERAL),
@@ -424,7 +424,7 @@ def _of_file(typed):
     if {"episodes", "steps"} & typed.keys():
         replaced |= {"episodes", "steps"}
     if any(file.get(name, typed[name]) != typed[name] for name in ("game", "recipe") if name in typed):
-        replaced |= {*SETTINGS, "learning_rate"} - {"max_steps"}
+        replaced |= {*SETTINGS, "learning_rate"} - {"max_episode_steps"}
     return {name: value for name, value in file.items() if name not in replaced}
 
 

@@ -167,7 +167,7 @@ def write(path: Path, given: dict[str, Any], runner: "Runner") -> None:
     """Write the options that were given to a training, and all settings, into a file, whole or not at all."""
     told = {name: "none" if value is None else value for name, value in given.items()}
     told |= {"config": None, "resume": None}  # what is None is not written
-    settings = {**runner.settings, "recipe": runner.recipe, "max_steps": runner.max_steps}
+    settings = {**runner.settings, "recipe": runner.recipe}
     settings |= {"episodes": None if runner.steps else runner.episodes, "brain": None}
     settings["learning_rate"] = None  # the optimizer has it
     content = {**told, **settings, **told}

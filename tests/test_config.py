@@ -27,7 +27,7 @@ stop_score = -5.5
 verbose = true
 quiet = false
 weights = "none"
-max_steps = 50
+max_episode_steps = 50
 num_envs = 3
 shape_reward = "keras_dqn.games.breakout:clipped"
 
@@ -47,7 +47,7 @@ def given(*typed, text=FILE):
 
 def again(content):
     """What such a file says, as keywords of a game."""
-    names = {"num_envs", "max_steps", "shape_reward"} & content.keys()
+    names = {"num_envs", "max_episode_steps", "shape_reward"} & content.keys()
     return keywords({**content["agent"], **{name: content[name] for name in names}})
 
 
@@ -141,7 +141,7 @@ def test_what_is_typed_wins():
     assert "steps" not in told, "one takes the place of the other"
     told = given("--recipe", "juvin", "--tau", "0.5")
     of_the_recipe = {"gamma", "network", "exploration", "optimizer", "num_envs", "shape_reward"}
-    assert not of_the_recipe & told.keys() and (told["max_steps"], told["tau"]) == (50, 0.5)
+    assert not of_the_recipe & told.keys() and (told["max_episode_steps"], told["tau"]) == (50, 0.5)
     told = given("Acrobot-v1")
     assert (told["game"], told["recipe"]) == ("Acrobot-v1", "fast") and "gamma" not in told
     told = given(
@@ -223,7 +223,7 @@ def mine(monkeypatch):
 def test_functions_and_several_environments_are_in_the_file(mine, capsys):
     Path("run.toml").write_text(
         'game = "cartpole"\nrecipe = "fast"\nsteps = 150\nseed = 1\nweights = "none"\nquiet = true\nnum_envs = 2\n'
-        'shape_reward = "mine:half"\nmax_steps = 60\n\n'
+        'shape_reward = "mine:half"\nmax_episode_steps = 60\n\n'
         '[agent]\nnetwork = {function = "mine:small", width = 5}\n'
     )
     assert main(["train", "--config", "run.toml", "--out", "one.h5"]) == 0

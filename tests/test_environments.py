@@ -8,7 +8,7 @@ from gymnasium.wrappers import FlattenObservation, NormalizeObservation, TimeLim
 from keras_dqn import Agent, evaluate, game_for, interact
 from keras_dqn.core.exploration import Linear
 from keras_dqn.core.loop import collect
-from keras_dqn.environments.vector import as_vector, make_vector_env
+from keras_dqn.environments.vector import MAX_STEPS, as_vector, make_vector_env
 from tests.environments import Counter
 
 TAXI = next(name for name in gym.registry if name.startswith("Taxi-"))
@@ -82,8 +82,10 @@ class Endless(Counter):
         super().__init__((10**9,))
 
 
-def test_an_episode_that_does_not_end_is_truncated_and_that_is_said_once():
-    game = game_for(Endless)(3, weights=None, weight_backup=None, seed=0, max_steps=50)
+def test_an_episode_that_does_not_end_is_truncated_and_that_is_said_once(monkeypatch):
+    for module in ("runner", "training"):
+        monkeypatch.setattr(f"keras_dqn.training.{module}.MAX_STEPS", 50)
+    game = game_for(Endless)(3, weights=None, weight_backup=None, seed=0)
     with pytest.warns(RuntimeWarning, match="truncated after max_steps=50 steps") as warned:
         history = game.train(progress=False)
     assert history.lengths.tolist() == [50, 50, 50]
@@ -93,9 +95,7 @@ def test_an_episode_that_does_not_end_is_truncated_and_that_is_said_once():
         assert game.evaluate(2).lengths.tolist() == [50, 50]
     with pytest.warns(RuntimeWarning, match="max_steps=7"):
         assert evaluate(game.agent, Endless, 2, max_steps=7).lengths.tolist() == [7, 7]
-    assert make_vector_env("CliffWalking-v1", 2, max_steps=9).envs[0].spec.max_episode_steps in (9, None)
-    with pytest.raises(ValueError, match="`max_steps`.* Received: 0"):
-        game_for(Endless)(max_steps=0)
+    assert make_vector_env("CliffWalking-v1", 2).envs[0].spec.max_episode_steps == MAX_STEPS
 
 
 class Old:
@@ -200,7 +200,7 @@ def test_taxi_takes_no_forbidden_action_unless_asked_to():
 
 @pytest.mark.parametrize("name", ["FrozenLake-v1", TAXI, "CliffWalking-v1"])
 def test_states_of_one_of_n_are_n_numbers(name):
-    game = game_for(name)(steps=120, recipe="fast", weights=None, weight_backup=None, seed=0, max_steps=60)
+    game = game_for(name)(steps=120, recipe="fast", weights=None, weight_backup=None, seed=0, max_episode_steps=60)
     game.train(progress=False)
     assert game.agent.state_shape == (gym.make(name).observation_space.n,)
     stored = game.agent.memory.contents()

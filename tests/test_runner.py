@@ -313,7 +313,7 @@ def test_run_goes_on_without_a_film(capsys):
 def test_the_best_weights_are_kept_apart(monkeypatch):
     kept = []
 
-    def fake_evaluation(self, episodes=100, seed=0, epsilon=0.0):
+    def fake_evaluation(self, seed, **_):
         assert seed == 1_000_000
         kept.append(self.agent.learner.read_weights())
         score = [10.0, 30.0, 20.0][min(len(kept), 3) - 1]

@@ -28,6 +28,7 @@ class AtariGames(VectorEnv):
         num_envs: how many games.
         sticky: probability that the emulator repeats the last action instead, in each frame.
         noop_max: a game begins after a random number of frames without action, at most so many.
+        max_frames: after so many a game is truncated; those without action do not count.
 
     Raises:
         ValueError: ALE has no game of that name; the message has the nearest.
@@ -39,9 +40,11 @@ class AtariGames(VectorEnv):
     lost_life_stops = True  # whether the bootstrap stops at a lost life
     _picture = {"stack_num": 4}
 
-    def __init__(self, game: str, num_envs: int = 1, sticky: float = 0.0, noop_max: int = 30):
+    def __init__(
+        self, game: str, num_envs: int = 1, sticky: float = 0.0, noop_max: int = 30, max_frames: int = 108_000
+    ):
         self.game, self.num_envs = check_game(game), num_envs
-        self.sticky, self.noop_max = check_fraction("sticky", sticky), noop_max
+        self.sticky, self.noop_max, self.max_frames = check_fraction("sticky", sticky), noop_max, max_frames
         self._games = self.emulator(**self._picture)
         self.single_observation_space = self._games.single_observation_space
         self.single_action_space = self._games.single_action_space
@@ -57,6 +60,7 @@ class AtariGames(VectorEnv):
             frameskip=self.frames_per_step,
             repeat_action_probability=self.sticky,
             noop_max=self.noop_max,
+            max_num_frames_per_episode=self.max_frames,
             reward_clipping=False,
             **picture,
         )

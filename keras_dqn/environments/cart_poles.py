@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from keras_dqn.environments.vector import layers
+from keras_dqn.environments.vector import layers, time_limit
 
 _OF_GYM_MAKE = TimeLimit, OrderEnforcing, PassiveEnvChecker  # the wrappers that the NumPy version can do without
 _PHYSICS = (
@@ -26,7 +26,7 @@ class CartPoles:
 
     def __init__(self, env: gym.Env, count: int):
         self._single, self.num_envs = env, count
-        self._envs = CartPoleVectorEnv(count, max_episode_steps=_time_limit(env))
+        self._envs = CartPoleVectorEnv(count, max_episode_steps=time_limit(env))
         for name in _PHYSICS:
             setattr(self._envs, name, getattr(env.unwrapped, name))
 
@@ -37,7 +37,7 @@ class CartPoles:
             all(type(layer) in (*_OF_GYM_MAKE, CartPoleEnv) for layer in layers(env))
             and type(env.unwrapped) is CartPoleEnv
             and env.unwrapped.render_mode is None
-            and _time_limit(env) <= max_steps
+            and time_limit(env) <= max_steps
         )
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -58,8 +58,3 @@ class CartPoles:
         """Close all of them."""
         self._single.close()
         self._envs.close()
-
-
-def _time_limit(env):
-    """Steps after which the wrappers truncate an episode; infinite where none does."""
-    return min((one._max_episode_steps for one in layers(env) if type(one) is TimeLimit), default=np.inf)

@@ -3,7 +3,6 @@
 import re
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -39,27 +38,40 @@ def make_env(environment: str, render_mode: str | None = None, **options: Any) -
         raise ValueError(f"gymnasium cannot make {environment!r}. Received: {error}") from error
 
 
-def make_vector_env(environment: str | EnvSpec, num_envs: int, max_steps: int = MAX_STEPS, **options: Any) -> VectorEnv:
+def make_vector_env(environment: str | EnvSpec, num_envs: int, **options: Any) -> VectorEnv:
     """`num_envs` environments as one: gymnasium's NumPy-vectorised version where there is one, else side by side.
 
     Args:
         environment: gymnasium's id; or its spec, where nobody may have registered it: on other machines.
-        max_steps: after so many an episode is truncated, where the environment has no limit of its own.
+        **options: of `gymnasium.make_vec`; without a time limit, an episode is truncated after 100,000 steps.
     """
     if isinstance(environment, str):
         check_known(environment)
         environment = gym.spec(environment)
     if environment.vector_entry_point is not None:
         return gym.make_vec(environment, num_envs, "vector_entry_point", **options)
-    wrappers = [one_hot]
-    if environment.max_episode_steps is None:
-        wrappers.append(partial(TimeLimit, max_episode_steps=max_steps))
-    return gym.make_vec(environment, num_envs, "sync", wrappers=wrappers, **options)
+    options = {"max_episode_steps": environment.max_episode_steps or MAX_STEPS, **options}
+    return gym.make_vec(environment, num_envs, "sync", wrappers=[one_hot], **options)
 
 
 def one_hot(env: gym.Env) -> gym.Env:
     """The environment, its states as vectors of zeros and a one where they are one of n (FrozenLake, Taxi)."""
     return FlattenObservation(env) if isinstance(env.observation_space, gym.spaces.Discrete) else env
+
+
+def limited(env: gym.Env, max_episode_steps: int | None) -> gym.Env:
+    """The environment with that time limit, in the place of its own if it has one; None changes nothing."""
+    if max_episode_steps is None:
+        return env
+    limits = [layer for layer in layers(env) if isinstance(layer, TimeLimit)]
+    for layer in limits:
+        layer._max_episode_steps = max_episode_steps
+    return env if limits else TimeLimit(env, max_episode_steps)
+
+
+def time_limit(env: gym.Env) -> float:
+    """Steps after which the wrappers truncate an episode; infinite where none does."""
+    return min((layer._max_episode_steps for layer in layers(env) if isinstance(layer, TimeLimit)), default=np.inf)
 
 
 def check_known(environment: str) -> None:

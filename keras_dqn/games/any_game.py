@@ -11,7 +11,7 @@ import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from keras_dqn.core.exploration import Linear
-from keras_dqn.environments.vector import check_known, layers, one_hot
+from keras_dqn.environments.vector import check_known, layers, limited, one_hot
 from keras_dqn.games.recipes import FAST, PARALLEL
 from keras_dqn.training.runner import Runner
 
@@ -41,7 +41,7 @@ class OwnGame(AnyGame):
         env = self.source if isinstance(self.source, gym.Env) else type(self).source()
         if not isinstance(env, gym.Env):
             raise ValueError(f"The function must make a gymnasium environment. Received: {env!r}")
-        return one_hot(env)
+        return one_hot(limited(env, self.max_episode_steps))
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
         """A copy of the environment."""

@@ -173,9 +173,11 @@ class Breakout(Runner):
         """Several new games as one vector."""
         return self.envs_elsewhere()(num_envs)
 
-    def envs_elsewhere(self) -> Callable[[int], VectorEnv]:
+    def envs_elsewhere(self, max_episode_steps: int | None = None) -> Callable[[int], VectorEnv]:
         """A function of their number that makes several games, on whatever machine it is sent to."""
-        return partial(self._games, self.environment, sticky=self.sticky)
+        limit = self.step_limit(max_episode_steps)
+        frames = {} if limit is None else {"max_frames": limit * self.frames_per_step}
+        return partial(self._games, self.environment, sticky=self.sticky, **frames)
 
     def screens(self, steps: int = 50, seed: int | None = None) -> "Figure":
         """A figure of the screen and, beside it, what the agent sees of it, after some steps of random actions."""
@@ -193,6 +195,8 @@ class Breakout(Runner):
         cleaned = ScreenDifference()(state[None]) if self.recipe == "hackathon2018" else state
         return screens(original, np.asarray(cleaned), self.name)
 
-    def evaluate(self, episodes: int = 100, seed: int = 0, epsilon: float = 0.0) -> Evaluation:
+    def evaluate(
+        self, episodes: int = 100, seed: int = 0, epsilon: float = 0.0, max_episode_steps: int | None = None
+    ) -> Evaluation:
         """Mean score and its 95 % interval over whole games with fixed seeds; see `evaluate.evaluate_together`."""
-        return evaluate_together(self.agent, self.make_envs, episodes, seed, epsilon)
+        return evaluate_together(self.agent, self.envs_elsewhere(max_episode_steps), episodes, seed, epsilon)

@@ -50,11 +50,13 @@ class KeepBest(TrainingCallback):
     Args:
         every: environment steps.
         stop_score: end the training once an evaluation has this mean.
+        max_episode_steps: of these episodes; by default the training's.
     """
 
-    def __init__(self, every: int, stop_score: float | None = None):
+    def __init__(self, every: int, stop_score: float | None = None, max_episode_steps: int | None = None):
         super().__init__()
         self.every, self.stop_score = check_integer("evaluate_every", every), stop_score
+        self.max_episode_steps = max_episode_steps
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._due = Every(self.every, self.training.steps)
@@ -63,7 +65,7 @@ class KeepBest(TrainingCallback):
         if not self._due(step.steps):
             return
         training, runner, began = self.training, self.training.runner, time.perf_counter()
-        score = runner.evaluate(seed=EVALUATION_SEED).mean
+        score = runner.evaluate(seed=EVALUATION_SEED, max_episode_steps=self.max_episode_steps).mean
         evaluated = Evaluated(step.steps, score, time.perf_counter() - began)
         training.history.evaluations.append(evaluated)
         if runner.best_score is None or score > runner.best_score:

@@ -16,7 +16,7 @@ from keras_dqn.checks import Seed, check_integer, seed_sequence
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import over_training
 from keras_dqn.core.settings import ShapeReward, check_keywords, shown_signature, to_json
-from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach, make_env, make_vector_env, sizes
+from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach, limited, make_env, make_vector_env, sizes
 from keras_dqn.files.weights import pretrained
 from keras_dqn.show.film import VideoRecorder
 from keras_dqn.show.inside import InsideView, Run
@@ -45,7 +45,8 @@ class Runner:
         video_folder: where films go.
         steps: how many environment steps `train` makes, instead of counting episodes; the last episode may be cut off.
         agent_class: `Agent`, or one with its interface: `pytorch.TorchAgent`.
-        max_steps: after so many an episode is truncated, if its environment does not end it; that is warned of once.
+        max_episode_steps: after so many an episode is truncated, instead of at its environment's own time limit; where
+            there is none, it is after 100,000, and that is warned of once.
         **options: of the `Agent`, instead of the recipe's.
 
     Raises:
@@ -57,6 +58,7 @@ class Runner:
     environment = None  # gymnasium's id: "CartPole-v1"
     solved_score = None  # mean score that counts as solved
     environment_options = {}  # of `gymnasium.make`
+    max_episode_steps = None  # of an episode, where it is another limit than the environment's
     recipes = {}  # name: options of `Agent`, `replay_every` and `num_envs`; the first is the default
     pretrained_recipe = None  # whose pretrained weights are taken where no recipe is named
     action_names = None  # what the actions are called, in their order
@@ -76,7 +78,7 @@ class Runner:
         video_folder: str | Path = "videos",
         steps: int | None = None,
         agent_class: type[Agent] = Agent,
-        max_steps: int = MAX_STEPS,
+        max_episode_steps: int | None = None,
         **options: Any,
     ):
         known = inspect.signature(agent_class).parameters.keys() | {"replay_every"}
@@ -84,7 +86,9 @@ class Runner:
         may_bring = agent_class is Agent and not {"brain", "network"} & options.keys()  # a file, its network
         self.episodes = check_integer("episodes", episodes)
         self.steps = None if steps is None else check_integer("steps", steps)
-        self.max_steps = check_integer("max_steps", max_steps)
+        self.max_episode_steps = self.step_limit(max_episode_steps)
+        if self.max_episode_steps is not None:
+            self.environment_options = {**self.environment_options, "max_episode_steps": self.max_episode_steps}
         first = next(iter(self.recipes))
         self.recipe = recipe or (self.pretrained_recipe if weights == "pretrained" else first)
         if self.recipe not in self.recipes:
@@ -133,18 +137,23 @@ class Runner:
         rendering = {} if render_mode is None else {"render_mode": render_mode}
         return make_env(self.environment, **{**self.environment_options, **rendering})
 
+    def step_limit(self, max_episode_steps: int | None) -> int | None:
+        """The number of steps given, or the runner's own; None for the environment's. A ValueError for what is none."""
+        given = max_episode_steps is not None
+        return check_integer("max_episode_steps", max_episode_steps) if given else self.max_episode_steps
+
     def training_env(self) -> gym.Env | VectorEnv:
         """What `train` plays in, and closes: an environment, or several as one."""
         return self.make_env() if self.num_envs == 1 else self.make_envs(self.num_envs)
 
     def make_envs(self, num_envs: int) -> VectorEnv:
         """Several new environments as one, in NEXT_STEP mode."""
-        return make_vector_env(self.environment, num_envs, self.max_steps, **self.environment_options)
+        return make_vector_env(self.environment, num_envs, **self.environment_options)
 
     def envs_elsewhere(self) -> Callable[[int], VectorEnv]:
         """A function of their number that makes several environments, on whatever machine it is sent to."""
         spec = gym.spec(self.environment)
-        return partial(make_vector_env, spec, max_steps=self.max_steps, **self.environment_options)
+        return partial(make_vector_env, spec, **self.environment_options)
 
     def train(self, callbacks: Any = (), **options: Any) -> History:
         """Play `episodes` episodes, or `steps` steps, and learn; the weights are saved whatever ends it, Ctrl-C too.
@@ -176,6 +185,7 @@ class Runner:
         show: Callable[..., Any] | None = show_video,
         inside: bool = False,
         max_frames: int = 3000,
+        max_episode_steps: int | None = None,
     ) -> float:
         """Play one episode without learning, film it, show the film, and print the cumulative reward.
 
@@ -186,19 +196,21 @@ class Runner:
             show: what shows the film: `show_video`, or `show_animation` to go through it frame by frame.
             inside: film beside the game what the network sees, where that is frames, and its Q-values as bars.
             max_frames: where the film ends, whatever follows.
+            max_episode_steps: another limit than the runner's.
 
         Returns:
             The score, a float.
         """
         path = Path(video) if video is not None else self.video_folder / f"{self.name}.mp4"
-        env = self.make_env("rgb_array")
+        limit = self.step_limit(max_episode_steps)
+        env = limited(self.make_env("rgb_array"), limit)
         if inside:
             env = InsideView(env, self.agent, self.action_names)
         recorder = VideoRecorder(env, path, max_frames=max_frames)
         seed = self.next_seed() if seed is None else seed
         q_values = []
         act = acting(self.agent, epsilon, [seed, _RUN], q_values.append)
-        with closing(OneEpisodeEach([recorder], self.max_steps)) as envs:
+        with closing(OneEpisodeEach([recorder], limit or MAX_STEPS)) as envs:
             played = first_episodes(self.agent, act, envs, seed)
         score, steps = played.mean, int(played.lengths[0])
         filmed = min(steps, max_frames - 1)  # the first frame is of the state before the first step
@@ -214,9 +226,16 @@ class Runner:
         """Play and film one episode of random actions: what the agent starts from. As `run`, with another file name."""
         return self.run(1.0, seed, video or self.video_folder / f"{self.name}_random.mp4")
 
-    def evaluate(self, episodes: int = 100, seed: int = 0, epsilon: float = 0.0) -> Evaluation:
-        """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluate.evaluate`."""
-        return evaluate(self.agent, self.make_env, episodes, seed, epsilon, self.max_steps)
+    def evaluate(
+        self, episodes: int = 100, seed: int = 0, epsilon: float = 0.0, max_episode_steps: int | None = None
+    ) -> Evaluation:
+        """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluate.evaluate`.
+
+        They may have another limit, `max_episode_steps`, than those of training.
+        """
+        limit = self.step_limit(max_episode_steps)
+        longest = limit or MAX_STEPS
+        return evaluate(self.agent, lambda: limited(self.make_env(), limit), episodes, seed, epsilon, longest)
 
     def _pretrained_name(self):
         """Of the weights that ship with keras_dqn: one file a recipe, since their networks differ."""
@@ -268,7 +287,7 @@ def _over_recipe(recipe, options, backup, steps):
 
 def _describe(runner, options):
     """All that a training depends on but its seed, in the types of JSON: what checkpoints are compared by."""
-    own = {name: getattr(runner, name) for name in ("recipe", "num_envs", "replay_every")}
+    own = {name: getattr(runner, name) for name in ("recipe", "num_envs", "max_episode_steps", "replay_every")}
     network = {name: options.get(name) for name in ("network", "brain")}
     settings = {**runner.agent.settings.flat(), "shape_reward": runner.shape_reward}
     if hasattr(optimizer := runner.agent.learner.optimizer, "get_config"):  # torch's has none

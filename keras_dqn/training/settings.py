@@ -15,14 +15,14 @@ class GameSettings:
         network: options of `mlp`, like {"hidden": (64, 64), "activation": "tanh"}, or a function that makes it.
         replay_every: learn every so many steps, or after each "episode".
         num_envs: how many environments play at once.
-        max_steps: after so many an episode is truncated, if its environment does not end it.
+        max_episode_steps: after so many an episode is truncated, instead of where its environment has its time limit.
         shape_reward: rewards to learn from instead of the true ones: a function; typed, "module:name".
     """
 
     network: Any = None
     replay_every: Any = None
     num_envs: PositiveInt | None = None
-    max_steps: PositiveInt | None = None
+    max_episode_steps: PositiveInt | None = None
     shape_reward: Any = None
 
 
@@ -38,6 +38,8 @@ class TrainSettings:
         evaluate_every: every so many steps play 100 greedy episodes, and keep the weights that did best in a file
             beside the last ones; see `callbacks.KeepBest`.
         stop_score: end the training once such an evaluation has this mean.
+        evaluate_max_episode_steps: after so many steps an episode of such an evaluation is truncated: more than in
+            training tell apart weights that all last to its limit.
         checkpoints: the folder for a log and checkpoints, or a `Checkpoints` with its own settings: one every few
             minutes, and one when training ends or is interrupted.
         resume: go on from the newest checkpoint, with new episodes; steps and episodes count what was done before.
@@ -57,6 +59,7 @@ class TrainSettings:
     record_every: PositiveInt | None = None
     evaluate_every: PositiveInt | None = None
     stop_score: float | None = None
+    evaluate_max_episode_steps: PositiveInt | None = None
     checkpoints: Any = None
     resume: bool = False
     tensorboard: str | Path | None = None
@@ -68,8 +71,9 @@ class TrainSettings:
 
     def __post_init__(self):
         check_fields(self)
-        if self.stop_score is not None and self.evaluate_every is None:
-            raise ValueError(f"`stop_score` needs `evaluate_every`. Received: stop_score={self.stop_score!r}")
+        for name in ("stop_score", "evaluate_max_episode_steps"):
+            if (value := getattr(self, name)) is not None and self.evaluate_every is None:
+                raise ValueError(f"`{name}` needs `evaluate_every`. Received: {name}={value!r}")
         if self.resume and self.checkpoints is None:
             raise ValueError(f"`resume` needs `checkpoints`. Received: resume={self.resume!r}")
         for name, usual in (("ray", None), ("in_order", False), ("ahead", 2)):

@@ -11,6 +11,7 @@ from gymnasium.vector import VectorEnv
 
 from keras_dqn.backend import keras
 from keras_dqn.core.loop import TrainStep, interact
+from keras_dqn.environments.vector import MAX_STEPS
 from keras_dqn.files.atomic import check_writable, copied_beside
 from keras_dqn.show.film import VideoRecorder
 from keras_dqn.show.notebook import in_notebook
@@ -52,7 +53,7 @@ def train(runner: Any, callbacks: Any, settings: TrainSettings) -> None:
             print("There is nothing left to train: ask for more steps or episodes")
             return
         raise_held = opened.enter_context(held_interruptions())
-        playing = {"shape_reward": runner.shape_reward, "max_steps": runner.max_steps}
+        playing = {"shape_reward": runner.shape_reward, "max_steps": runner.max_episode_steps or MAX_STEPS}
         with training:
             for step in interact(runner.agent, env, runner.replay_every, runner.next_seed(), **playing):
                 training.hear(step)
@@ -176,7 +177,7 @@ def _callbacks(callbacks, settings):
         if not isinstance(one, keras.callbacks.Callback):
             raise ValueError(f"`callbacks` must be keras.callbacks.Callback objects. Received: {one!r}")
     if settings.evaluate_every is not None:
-        callbacks.append(KeepBest(settings.evaluate_every, settings.stop_score))
+        callbacks.append(KeepBest(settings.evaluate_every, settings.stop_score, settings.evaluate_max_episode_steps))
     if settings.tensorboard is not None:
         callbacks.append(Board(settings.tensorboard))
     return callbacks
