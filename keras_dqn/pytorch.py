@@ -18,10 +18,9 @@ from keras_dqn.backend import keras
 from keras_dqn.checks import Seed, seed_sequence
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.learner import Update
-from keras_dqn.core.networks.brain import default_brain
-from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.core.loss import NEVER
+from keras_dqn.core.networks.mlp import default_brain, mlp
 from keras_dqn.core.settings import LearnerSettings, shown_signature
-from keras_dqn.core.target_network import NEVER
 from keras_dqn.core.transition import Transition
 from keras_dqn.files.weights import load_weights, save_weights
 
@@ -71,6 +70,10 @@ class TorchAgent(Agent):
         """
         if (objective := self.settings.learner.objective) is not None:
             raise ValueError(f"`objective` is for Keras; in torch give a `loss`. Received: {objective!r}")
+        if self.settings.memory.prioritized:
+            raise ValueError("`prioritized` is for Keras: no update in torch weighs errors. Received: True")
+        if isinstance(network, dict) and network.get("noisy"):
+            raise ValueError("`noisy` networks are for Keras: `QNetwork` has no such layers. Received: noisy=True")
         if brain is None:
             brain = self._default_brain(network or {}, seed)
         if not isinstance(brain, nn.Module):
@@ -176,14 +179,18 @@ class TorchLearner:
         return Update(losses, errors)
 
     @torch.inference_mode()
-    def q_values(self, states: np.ndarray) -> np.ndarray:
-        """The brain's Q-values, [N, actions] float32, of states [N, *state_shape]."""
+    def q_values(self, states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:
+        """The brain's Q-values, [N, actions] float32, of states [N, *state_shape]; no network here is noisy."""
         return self.brain(torch.from_numpy(states).float()).numpy()
 
     def keras_model(self) -> "keras.Model":
         """The twin, with the weights as they are now."""
         self.twin.set_weights(from_state_dict(self.brain.state_dict(), self.twin))
         return self.twin
+
+    def remarks(self) -> list[str]:
+        """Nothing: the losses here have nothing to say."""
+        return []
 
     def save_weights(self, path: str | Path) -> None:
         """Write the brain's weights to an .h5 file that Keras reads, whole or not at all."""

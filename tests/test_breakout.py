@@ -252,7 +252,9 @@ def test_the_recipe_of_2018_is_the_notebooks():
     assert (type(optimizer).__name__, optimizer.clipvalue) == ("RMSprop", 1)
     assert float(optimizer.learning_rate) == pytest.approx(0.01)
     assert (
-        repr(agent.learner.objective) == "Value('huber')" and breakout.shape_reward is None and breakout.num_envs == 1
+        repr(agent.learner.objective) == "Value(loss='huber')"
+        and breakout.shape_reward is None
+        and breakout.num_envs == 1
     )
     assert [agent.settings.exploration.exploration(steps) for steps in (0, 200)] == pytest.approx(
         [0.9, 0.05 + 0.85 / np.e]

@@ -20,7 +20,7 @@ from matplotlib import image
 from keras_dqn import CartPole, plots
 from keras_dqn.__main__ import main
 from keras_dqn.cli import COMMANDS, parse
-from keras_dqn.core.episode_stats import Episode
+from keras_dqn.core.counting import Episode
 from keras_dqn.core.settings import Settings
 from keras_dqn.files.weights import pretrained
 from keras_dqn.games import GAMES

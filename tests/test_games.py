@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from keras_dqn import CartPole, History, MountainCar
-from keras_dqn.core.episode_stats import Episode
-from keras_dqn.core.networks.heads import Dueling
+from keras_dqn.core.counting import Episode
+from keras_dqn.core.networks.layers import Dueling
 from keras_dqn.games import GAMES, IN_A_WINDOW, ON_A_PAGE
 from keras_dqn.games.breakout import Breakout
 

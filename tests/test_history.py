@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_dqn.core.episode_stats import Episode
+from keras_dqn.core.counting import Episode
 from keras_dqn.training.history import Evaluated, History
 
 FIELDS = "score,length,loss,epsilon,time\n"

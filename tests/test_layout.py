@@ -19,10 +19,10 @@ import keras_dqn
 from keras_dqn import CartPole
 from keras_dqn.core.loop import interact
 
-MAX_CODE_LINES = 7_200  # without docstrings, comments and blanks
+MAX_CODE_LINES = 7_150  # without docstrings, comments and blanks
 MAX_LINES = 11_450
 MAX_MODULES = 76  # those that are empty apart
-MIN_SHARE_OF_CORE = 0.28
+MIN_SHARE_OF_CORE = 1 / 3
 MAX_CLASS = 250
 MAX_FUNCTION = 60
 MAX_ARGUMENTS = 11

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from keras_dqn import CartPole
-from keras_dqn.core.episode_stats import Episode
+from keras_dqn.core.counting import Episode
 from keras_dqn.core.loop import TrainStep
 from keras_dqn.training import progress as live
 from keras_dqn.training.history import History

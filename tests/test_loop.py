@@ -5,8 +5,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from keras_dqn import Agent, interact
-from keras_dqn.core.counting import Every
-from keras_dqn.core.episode_stats import EpisodeStats
+from keras_dqn.core.counting import EpisodeStats, Every
 from keras_dqn.core.loop import collect
 from keras_dqn.core.settings import Settings
 from keras_dqn.core.transition import StepBatch

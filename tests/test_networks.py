@@ -5,8 +5,7 @@ import pytest
 
 from keras_dqn import Agent, load_weights, save_weights
 from keras_dqn.backend import keras, tf
-from keras_dqn.core.networks.heads import Dueling
-from keras_dqn.core.networks.layers import LayerNormRelu, ScaledFrames, norm_relu, scaled_frames
+from keras_dqn.core.networks.layers import Dueling, LayerNormRelu, ScaledFrames, norm_relu, scaled_frames
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.core.networks.numpy_forward import NumpyForward, acting_forward, layers_of
 
@@ -47,8 +46,8 @@ def test_many_states_go_through_a_large_network_in_pieces(count):
     brain = mlp(4, 2, (128, 128), seed=0)
     states = np.random.default_rng(1).normal(size=(count, 4)).astype(np.float32)
     forward, pieces = forward_of(brain), []
-    whole = forward._forward(states)
-    forward._forward = lambda part, once=forward._forward: pieces.append(len(part)) or once(part)
+    whole = forward._forward(forward._operations, states)
+    forward._forward = lambda by, part, once=forward._forward: pieces.append(len(part)) or once(by, part)
     got = forward(states)
     assert got.shape == (count, 2) and sum(pieces) == count and max(pieces) <= 16 and len(pieces) == -(-count // 16)
     np.testing.assert_allclose(got, whole, rtol=1e-5, atol=1e-6)

@@ -8,7 +8,7 @@ import tqdm.notebook
 
 from keras_dqn import CartPole, MountainCar
 from keras_dqn.backend import keras
-from keras_dqn.core.episode_stats import Episode
+from keras_dqn.core.counting import Episode
 from keras_dqn.core.loop import TrainStep
 from keras_dqn.training import progress
 from keras_dqn.training.history import History

@@ -438,3 +438,18 @@ def test_torch_runs_on_one_thread_and_gets_its_own_back(monkeypatch):
         assert threads == [3, 1] and torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"objective": "quantile"}, "objective"),
+        ({"prioritized": True}, "prioritized"),
+        ({"network": {"noisy": True}}, "noisy"),
+    ],
+)
+def test_what_of_the_family_is_not_here_is_refused_by_name(options, name):
+    with pytest.raises(ValueError, match=f"`{name}`.*for Keras"):
+        TorchAgent(4, 2, None, **options)
+    with pytest.raises(ValueError, match="`(objective|noisy|prioritized)`.*for Keras"):
+        CartPole(recipe="rainbow", agent_class=TorchAgent, weights=None)

@@ -268,6 +268,14 @@ def test_actors_in_order_can_be_repeated_and_more_of_them_than_cpus_are_said(con
     assert capsys.readouterr().out.count("4 actors share 3 CPUs of the cluster\n") == 2
 
 
+def test_actors_act_with_noise_on_distributions_and_fill_a_prioritized_memory(connected):
+    game = CartPole(recipe="rainbow", steps=400, num_envs=2, weights=None, weight_backup=None, seed=0)
+    game.train(progress=False, actors=1, in_order=True)
+    priorities = game.agent.memory.sampler.tree.values[: len(game.agent.memory)]
+    assert game.agent.learner.updates > 100 and len(set(priorities.tolist())) > 50
+    assert 0 < np.mean(game.agent.memory.contents().action) < 1  # epsilon is 0
+
+
 def test_ten_actors_killed_in_a_row_cost_nothing_but_what_they_were_at(connected, capsys, monkeypatch):
     monkeypatch.setattr(fleet, "LIVES", 11)  # one that is slow to start may be killed before its first chunk
     killed, runner = [], counting()(steps=4000)

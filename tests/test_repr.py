@@ -20,6 +20,6 @@ def test_an_agent_prints_its_settings_and_how_far_it_is():
     assert "memory=40 of 2,000 transitions" in text
     assert text.endswith(f"learner={agent.learner!r})")
     assert repr(agent.learner) == (
-        "Learner(objective=Value('huber'), optimizer=Adam, learning_rate=0.001, "
+        "Learner(objective=Value(loss='huber'), optimizer=Adam, learning_rate=0.001, "
         "target_update=10, tau=1.0, double=False, updates=32)"
     )

@@ -9,14 +9,15 @@ from numpy.typing import ArrayLike
 
 from keras_dqn.checks import Seed, all_finite, as_batch, check_fraction, check_integer, check_states, seed_sequence
 from keras_dqn.core.counting import Every
-from keras_dqn.core.exploration import ByReplays, BySteps, epsilon_greedy
+from keras_dqn.core.exploration import BETA, ByReplays, BySteps, epsilon_greedy
 from keras_dqn.core.memory.frames import FrameMemory
 from keras_dqn.core.memory.n_step import NStep
+from keras_dqn.core.memory.prioritized import ALPHA, Prioritized
 from keras_dqn.core.memory.replay import Memory, OneStep, ReplayMemory
 from keras_dqn.core.memory.rollout import RolloutMemory
-from keras_dqn.core.names import NotebookNames
-from keras_dqn.core.resuming import Resumable
+from keras_dqn.core.memory.sampling import Uniform
 from keras_dqn.core.settings import Settings, check_keywords, shown_signature
+from keras_dqn.core.status import AgentStatus
 from keras_dqn.core.transition import StepBatch
 from keras_dqn.environments.vector import as_scalar
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # learners import TensorFlow, which `collect` does without
 LARGEST = float(np.finfo(np.float32).max) ** 2  # a sum of squares below this is of numbers that float32 can hold
 
 
-class Agent(NotebookNames, Resumable):
+class Agent(AgentStatus):
     """A deep Q-learning agent with the names and defaults of the CartPole notebook (G. Juvin 2017).
 
     Args:
@@ -76,7 +77,9 @@ class Agent(NotebookNames, Resumable):
         self.state_shape = tuple(np.atleast_1d(state_size).tolist())
         self.weight_backup = None if weight_backup is None else Path(weight_backup)
         network_seed, memory_seed, exploration_seed = seed_sequence(seed).spawn(3)
-        self.memory = _make_memory(self.settings, memory_seed, self._newest_q_values) if memory is None else memory
+        if memory is None:
+            memory = _make_memory(self.settings, memory_seed, lambda states: self.learner.q_values(states))
+        self.memory = memory
         self.epsilon_schedule = _make_epsilon_schedule(self.settings.exploration)
         hold = self.settings.exploration.hold_random_actions
         self.policy = epsilon_greedy(self.action_size, hold, exploration_seed)
@@ -98,8 +101,8 @@ class Agent(NotebookNames, Resumable):
         """The learner of a brain; the agent of another library makes another."""
         from keras_dqn.core.learner import make_learner
 
-        own = self.state_shape, self.action_size, self.settings.learner, seed, self.memory.bootstraps
-        return make_learner(brain, network, *own)
+        own = self.state_shape, self.action_size, self.settings.learner, seed
+        return make_learner(brain, network, *own, self.memory.bootstraps, self.settings.memory.n_step)
 
     # ---------------------------------------------------------------- one state at a time, as the notebook does
 
@@ -108,13 +111,14 @@ class Agent(NotebookNames, Resumable):
 
         Args:
             state: [*state_shape], or [1, *state_shape] as the notebook passes it; finite numbers.
-            epsilon: probability of a random action; by default `exploration_rate`.
+            epsilon: probability of a random action, without noise; by default `exploration_rate`, with noise.
 
         Returns:
             An int, 0 to action_size - 1.
         """
+        noise = self.policy.random if epsilon is None else None
         epsilon = self.epsilon if epsilon is None else check_fraction("epsilon", epsilon)
-        return int(self.policy(self.q_values(as_batch(state, self.state_shape, "state")), epsilon)[0])
+        return int(self.policy(self.q_values(as_batch(state, self.state_shape, "state"), noise), epsilon)[0])
 
     def remember(
         self, state: ArrayLike, action: Any, reward: Any, next_state: ArrayLike, done: Any, truncated: Any = False
@@ -129,10 +133,8 @@ class Agent(NotebookNames, Resumable):
                 end of the world: pass gymnasium's `terminated` alone.
             truncated: whether the episode ends here all the same; n-step transitions do not span two episodes.
         """
-        state, next_state = (
-            as_batch(state, self.state_shape, "state"),
-            as_batch(next_state, self.state_shape, "next_state"),
-        )
+        state = as_batch(state, self.state_shape, "state")
+        next_state = as_batch(next_state, self.state_shape, "next_state")
         if state.dtype != np.uint8:  # whatever numbers come: they are learned from in float32
             state, next_state = state.astype(np.float32), next_state.astype(np.float32)
         whole = as_scalar("action", action)
@@ -144,25 +146,25 @@ class Agent(NotebookNames, Resumable):
         self._last_q_values = None  # nobody knows whether this is a state that was acted in
         self.remember_batch(StepBatch(state, actions, rewards, next_state, *flags, np.zeros(1, int), rewards))
 
-    def q_values(self, states: ArrayLike) -> np.ndarray:
-        """The brain's Q-values, [N, action_size] float32, of states [N, *state_shape]."""
+    def q_values(self, states: ArrayLike, noise: np.random.Generator | None = None) -> np.ndarray:
+        """The brain's Q-values, [N, action_size] float32, of states [N, *state_shape]; by default without noise."""
         states = np.asarray(states)
         self.check_states(states, "states")
-        return self.learner.q_values(states)
+        return self.learner.q_values(states, noise)
 
     # ---------------------------------------------------------------- N states at a time, as the loop does
 
     def act_batch(
         self, states: np.ndarray, epsilon: float | None = None, action_mask: np.ndarray | None = None
     ) -> np.ndarray:
-        """Choose an action for each of N states, [N, *state_shape] to [N] int.
+        """Choose an action for each of N states, [N, *state_shape] to [N] int; noisy networks act with noise.
 
         Args:
             states: [N, *state_shape].
             epsilon: probability of a random action; by default `exploration_rate`.
             action_mask: [N, action_size] bool, which actions may be taken; None for all.
         """
-        self._last_q_values = q_values = self.learner.q_values(states)
+        self._last_q_values = q_values = self.learner.q_values(states, self.policy.random)
         return self.policy(q_values, self.epsilon_schedule.value if epsilon is None else epsilon, action_mask)
 
     def begin_episodes(self) -> None:
@@ -227,6 +229,7 @@ class Agent(NotebookNames, Resumable):
             return None
         if (rate := self.settings.learner.learning_rate_schedule) is not None:
             self.learner.learning_rate = rate(self.steps)
+        self.memory.after_steps(self.steps)
         losses = []
         for _ in range(self.memory.epochs):
             batches = self.memory.sample(*shape)
@@ -270,9 +273,6 @@ class Agent(NotebookNames, Resumable):
         self.load_model(self.weight_backup)
         print("Found saved weights, loaded into model")
 
-    def _newest_q_values(self, states):
-        return self.learner.q_values(states)
-
     def check_states(self, states: np.ndarray, name: str = "state") -> None:
         """Raise a ValueError unless states are [N, *state_shape] and finite."""
         check_states(states, self.state_shape, name)
@@ -289,11 +289,15 @@ def _make_memory(settings, seed, q_values):
     if own.rollout is not None:
         q_lambda = 0.65 if own.q_lambda is None else own.q_lambda
         return RolloutMemory(own.rollout, q_values, gamma, q_lambda, own.epochs or 2, seed)
+    sampler = Uniform(seed)
+    if own.prioritized:
+        alpha, beta = own.priority_alpha, own.priority_beta
+        sampler = Prioritized(seed, ALPHA if alpha is None else alpha, BETA if beta is None else beta)
     if own.store_frames:  # these make the n steps when they are sampled
         padding = own.frame_padding or "zero"
-        return FrameMemory(own.memory_size, own.n_step, gamma, seed, padding, own.learning_starts)
+        return FrameMemory(own.memory_size, own.n_step, gamma, seed, padding, own.learning_starts, sampler)
     returns = OneStep(gamma) if own.n_step == 1 else NStep(own.n_step, gamma)
-    return ReplayMemory(own.memory_size, seed, returns, own.learning_starts)
+    return ReplayMemory(own.memory_size, seed, returns, own.learning_starts, sampler)
 
 
 def _make_epsilon_schedule(settings):

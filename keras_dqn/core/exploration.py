@@ -86,6 +86,9 @@ class OverTraining:
         return f"{self.start:g} to {self.end:g} over {self.fraction * self.steps:g} steps"
 
 
+BETA = OverTraining(0.4, 1.0, steps=100_000)  # of prioritized replay, where nothing else is said (Schaul et al. 2016)
+
+
 def _on_the_way(start, end, fraction):
     """The number that far between two, 1 and more at the end."""
     return start + (end - start) * min(fraction, 1.0)
@@ -93,6 +96,8 @@ def _on_the_way(start, end, fraction):
 
 def over_training(options: dict, steps: int | None) -> dict:
     """The options with every `OverTraining` among them over a training of so many steps; None changes none."""
+    if options.get("prioritized"):
+        options = {"priority_beta": BETA, **options}
     return {name: value.of(steps) if isinstance(value, OverTraining) else value for name, value in options.items()}
 
 

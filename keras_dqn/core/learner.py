@@ -13,13 +13,16 @@ import numpy as np
 from keras_dqn.backend import keras
 from keras_dqn.checks import Seed
 from keras_dqn.core.backends.tensorflow import Updates
-from keras_dqn.core.loss import MinibatchLoss
-from keras_dqn.core.networks.brain import built, default_brain
+from keras_dqn.core.loss import NEVER, MinibatchLoss, TargetNetwork
+from keras_dqn.core.networks.layers import is_noisy
+from keras_dqn.core.networks.mlp import built, default_brain
 from keras_dqn.core.networks.numpy_forward import acting_forward
+from keras_dqn.core.objectives.c51 import C51
+from keras_dqn.core.objectives.munchausen import Munchausen
 from keras_dqn.core.objectives.objective import Objective
+from keras_dqn.core.objectives.quantile import Quantile
 from keras_dqn.core.objectives.value import Value
 from keras_dqn.core.settings import LearnerSettings
-from keras_dqn.core.target_network import NEVER, TargetNetwork
 from keras_dqn.core.transition import Transition
 from keras_dqn.files.weights import load_weights, save_weights
 
@@ -42,8 +45,8 @@ class AnyLearner(Protocol):
         """Make K gradient updates from arrays [K, B, ...], one after the other."""
         ...
 
-    def q_values(self, states: np.ndarray) -> np.ndarray:
-        """Q-values, [N, actions] float32, of states [N, *state_shape]."""
+    def q_values(self, states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:
+        """Q-values, [N, actions] float32, of states [N, *state_shape]; a noisy network draws its noise from `noise`."""
         ...
 
     def read_weights(self) -> np.ndarray:
@@ -56,6 +59,10 @@ class AnyLearner(Protocol):
 
     def keras_model(self) -> "keras.Model":
         """A Keras model with the weights as they are now, for the .h5 files."""
+        ...
+
+    def remarks(self) -> list[str]:
+        """What there is to say of a training, in lines of text."""
         ...
 
     def save_weights(self, path: str | Path) -> None:
@@ -101,6 +108,22 @@ class Learner:
         jit_compile: bool | None = None,
         updates_before_xla: int = 0,
     ):
+        self.objective = (objective if isinstance(objective, Objective) else Value(objective)).for_learner()
+        self._check(target_update, double, bootstraps)
+        self.brain, self.optimizer = brain, optimizer
+        self.is_noisy = is_noisy(brain)
+        self.target = None if target_update is None else TargetNetwork(brain, target_update, tau)
+        self.double, self.bootstraps, self.updates_before_xla = double, bootstraps, updates_before_xla
+        self.jit_compile = not _has_convolution(brain) if jit_compile is None else jit_compile
+        self._updates = 0
+        self._compile()
+
+    def _check(self, target_update, double, bootstraps):
+        """Raise a ValueError for what has no meaning beside the objective, or without a target network."""
+        if double and self.objective.no_double:
+            raise ValueError(f"`double` has no meaning here. {self.objective.no_double} Received: {self.objective}")
+        if not bootstraps and self.objective.no_returns:
+            raise ValueError(f"`rollout` has no meaning here. {self.objective.no_returns} Received: {self.objective}")
         if double and target_update is None:
             raise ValueError(
                 "`double` needs a target network: without one, both networks are the same. Received: target_update=None"
@@ -109,13 +132,6 @@ class Learner:
             raise ValueError(
                 f"A target network values next states; without `bootstraps` nobody asks. Received: {target_update=}"
             )
-        self.brain, self.optimizer = brain, optimizer
-        self.objective = objective if isinstance(objective, Objective) else Value(objective)
-        self.target = None if target_update is None else TargetNetwork(brain, target_update, tau)
-        self.double, self.bootstraps, self.updates_before_xla = double, bootstraps, updates_before_xla
-        self.jit_compile = not _has_convolution(brain) if jit_compile is None else jit_compile
-        self._updates = 0
-        self._compile()
 
     def _compile(self):
         """Make what is compiled for brain, optimizer and objective as they are."""
@@ -125,8 +141,7 @@ class Learner:
         self._compiled = Updates(loss, self.optimizer, self.jit_compile)
         self._compiled.set_count(self._updates)
         # At the size of small Dense networks a call of the model costs a hundred times its arithmetic.
-        outputs_are_values = type(self.objective).q_values is Objective.q_values
-        self._numpy_forward = acting_forward(self.brain) if outputs_are_values else None
+        self._numpy_forward = acting_forward(self.brain, self.objective.q_layers())
         self.weights_assigned = True
 
     def __repr__(self):
@@ -181,21 +196,30 @@ class Learner:
             )
         return Update(losses, errors)
 
-    def q_values(self, states: np.ndarray) -> np.ndarray:
+    def q_values(self, states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:
         """The brain's Q-values, [N, actions] float32, of states [N, *state_shape].
 
         They are of the newest weights; of those that somebody else assigned once `weights_assigned` is set.
+
+        Args:
+            noise: a network with `NoisyDense` draws noise from it, once for all states; None for none, which is what a
+                greedy policy acts with.
         """
+        noise = noise if self.is_noisy else None
         if self._numpy_forward is None:
-            return self._compiled.q_values(states)
+            return self._compiled.q_values(states, None if noise is None else int(noise.integers(2**31)))
         if self.weights_assigned:
             self._numpy_forward.refresh(self.read_weights())
             self.weights_assigned = False
-        return self._numpy_forward(states)
+        return self._numpy_forward(states, noise)
 
     def keras_model(self) -> "keras.Model":
         """A Keras model with the weights as they are now: the brain."""
         return self.brain
+
+    def remarks(self) -> list[str]:
+        """What the objective has to say of a training, in lines of text."""
+        return self.objective.remarks()
 
     def save_weights(self, path: str | Path) -> None:
         """Write the brain's weights to an .h5 file, whole or not at all."""
@@ -254,6 +278,21 @@ def _has_convolution(model):
     return any("Conv" in type(layer).__name__ or _has_convolution(layer) for layer in getattr(model, "layers", []))
 
 
+OBJECTIVES = {"c51": C51, "munchausen": Munchausen, "quantile": Quantile, "value": Value}
+
+
+def named(name: Any) -> Objective:
+    """The objective of a name, with the defaults of its paper; a ValueError where there is none."""
+    if not isinstance(name, str) or name not in OBJECTIVES:
+        raise ValueError(f"`objective` must be one of {list(OBJECTIVES)}, or an `Objective`. Received: {name!r}")
+    if name == "c51":
+        raise ValueError(
+            "C51 needs the lowest and the highest return, which follow from the rewards and gamma: "
+            "`objective=C51(0.0, 100.0)` for rewards from 0 to 1 and gamma 0.99. Received: 'c51'"
+        )
+    return OBJECTIVES[name]()
+
+
 def make_learner(
     brain: "keras.Model | None",
     network: Any,
@@ -262,22 +301,28 @@ def make_learner(
     settings: LearnerSettings,
     seed: Seed,
     bootstraps: bool = True,
+    n_step: int = 1,
 ) -> Learner:
     """The `Learner` of a brain, the caller's own or a default one, with its optimizer and its target network.
 
     Args:
         brain: a Keras model, or None.
-        network: what `networks.brain.default_brain` makes a brain of where there is none.
+        network: what `networks.mlp.default_brain` makes a brain of where there is none.
         settings: `objective` decides what is learned, then `loss`, then the loss that the brain was compiled with.
         seed: of the initial weights.
         bootstraps: as `Learner` has it.
+        n_step: how many steps a transition spans at most.
 
     Raises:
-        ValueError: the brain does not map [B, *state_shape] to [B, action_size].
+        ValueError: the brain does not map [B, *state_shape] to what the objective needs, or a setting has no meaning
+            beside it.
     """
+    objective = settings.objective if isinstance(settings.objective, Objective | None) else named(settings.objective)
+    if objective is not None and n_step > 1 and objective.no_n_step:
+        raise ValueError(f"`n_step` has no meaning here. {objective.no_n_step} Received: {n_step}, {objective}")
     if brain is None:
-        brain = default_brain(network, state_shape, action_size, seed)
-    objective = settings.objective
+        outputs = (action_size, objective.atoms) if objective is not None and objective.atoms else action_size
+        brain = default_brain(network, state_shape, outputs, seed)
     if objective is None:
         compiled = getattr(brain, "loss", None) if settings.loss is None else None
         objective = Value(compiled or "mse", as_fit=True) if settings.loss is None else Value(settings.loss)

@@ -24,7 +24,7 @@ class LiteralLearner(Learner):
     def of(cls, learner: Learner) -> "LiteralLearner":
         """The literal twin of a `Learner`, with the same brain and optimizer."""
         objective = learner.objective
-        if learner.target is not None or not isinstance(objective, Value) or not objective.as_fit:
+        if learner.target is not None or type(objective) is not Value or not objective.as_fit:
             raise ValueError(
                 "The notebook's replay has no target network, and the loss of `fit` on whole target vectors. "
                 f"Received: {objective}, target_update={learner.target and learner.target.every}"

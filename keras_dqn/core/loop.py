@@ -10,8 +10,7 @@ from gymnasium.vector import VectorEnv
 
 from keras_dqn.checks import check_integer
 from keras_dqn.core.agent import Agent
-from keras_dqn.core.counting import Every
-from keras_dqn.core.episode_stats import EpisodeStats
+from keras_dqn.core.counting import EpisodeStats, Every
 from keras_dqn.core.settings import ShapeReward
 from keras_dqn.core.transition import StepBatch
 from keras_dqn.environments.vector import MAX_STEPS, as_vector

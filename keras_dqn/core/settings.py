@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_dqn.checks import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, check_fields, check_integer
+from keras_dqn.checks import (
+    Fraction,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    check_fields,
+    check_fraction,
+    check_integer,
+)
 
 # From states, actions, rewards and next states, [N, ...] each, to the rewards that are learned from, [N] float.
 ShapeReward = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -28,6 +36,11 @@ class MemorySettings:
         learning_starts: do not learn before this many steps are remembered.
         wait_for_terminal: do not learn before the first terminal transition; where reaching the end is the goal, there
             is nothing to learn from before.
+        prioritized: draw transitions that had large errors more often, and weigh their errors the less
+            (see `memory.prioritized.Prioritized`).
+        priority_alpha: how much errors matter to that, 0 to 1; by default 0.6.
+        priority_beta: how much the weights make up for it, a number from 0 to 1 or a function of the steps made; by
+            default from 0.4 to 1 over the training that is asked for, or over 100,000 steps.
         rollout: learn from rollouts of so many steps, over all environments together, instead of from a memory of
             transitions: each is drawn whole and forgotten (see `RolloutMemory`); `sample_batch_size` and `memory_size`
             are then what follows from it.
@@ -41,6 +54,9 @@ class MemorySettings:
     n_step: PositiveInt = 1
     learning_starts: NonNegativeInt = 0
     wait_for_terminal: bool = False
+    prioritized: bool = False
+    priority_alpha: Fraction | None = None
+    priority_beta: float | Callable[[int], float] | None = None
     rollout: PositiveInt | None = None
     epochs: PositiveInt | None = None
     q_lambda: Fraction | None = None
@@ -50,6 +66,11 @@ class MemorySettings:
         for name in ("epochs", "q_lambda"):
             if (value := getattr(self, name)) is not None and self.rollout is None:
                 raise ValueError(f"`{name}` needs a `rollout`. Received: {name}={value}")
+        for name in ("priority_alpha", "priority_beta"):
+            if (value := getattr(self, name)) is not None and not self.prioritized:
+                raise ValueError(f"`{name}` needs `prioritized=True`. Received: {name}={value}")
+        if isinstance(self.priority_beta, int | float):
+            check_fraction("priority_beta", self.priority_beta)
         if self.frame_padding is not None and not self.store_frames:
             raise ValueError(f"`frame_padding` needs `store_frames=True`. Received: {self.frame_padding!r}")
         # a memory of frames has slots that hold no step: the frames that games ended with
@@ -75,8 +96,9 @@ class LearnerSettings:
         target_update_episodes: copy the brain to the target network each time so many episodes have ended, instead of
             counting updates with `target_update`.
         double: the brain picks the next action and the target network values it (double DQN).
-        objective: an `objectives.Objective`, what the outputs of the network mean and are moved towards, instead of
-            Q-values with a `loss`.
+        objective: what the outputs of the network mean and are moved towards, instead of Q-values with a `loss`: an
+            `objectives.Objective` like `C51(0.0, 100.0)`, or a name: "quantile", "munchausen", and, for games that
+            declare the range of their rewards, "c51".
         loss: "mse", the mean squared error of the taken actions; "huber"; "fit_mse", the first as Keras's `fit`
             computes it on whole target vectors, divided by the number of actions; or any loss of Keras. By default the
             one that the brain was compiled with, as `fit` computes it, else "fit_mse".
@@ -185,6 +207,7 @@ class Settings:
             "target_update_episodes": learner.target_update_episodes,
             "n_step": None if memory.n_step == 1 else memory.n_step,
             "store_frames": memory.store_frames or None,
+            "prioritized": memory.prioritized or None,
         }
         for name, value in others.items():
             if value is not None:

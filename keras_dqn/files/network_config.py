@@ -27,6 +27,7 @@ KINDS = {  # {layer: its options}
     "Dropout": ("rate",),
     "Flatten": (),
     "Permute": ("dims",),
+    "Reshape": ("target_shape",),
     "Rescaling": ("scale", "offset"),
     "BatchNormalization": (*NORMALIZATION, "momentum"),
     "LayerNormalization": (*NORMALIZATION, "rms_scaling"),
@@ -34,7 +35,8 @@ KINDS = {  # {layer: its options}
     "LayerNormRelu": ("epsilon",),
     "ScaledFrames": (),
     "ScreenDifference": (),
-    "Dueling": ("action_size",),
+    "Dueling": ("action_size", "atoms"),
+    "NoisyDense": ("units", "activation", "sigma"),
 }
 OLD_NAMES = {"output_dim": "units", "bias": "use_bias", "p": "rate"}  # in files of Keras 1
 WIDTHS = ("units", "filters", "action_size")
@@ -175,7 +177,8 @@ def _built(layers, shape, left):
             built.append(_make(kind, options, name=f"{kind.lower()}_{number}"))
         after = built[-1].compute_output_shape((None, *shape))[1:]
         width = max(options.get(width, 0) for width in WIDTHS)
-        needed = shape[-1] * width * math.prod(options.get("kernel_size", ())) // options.get("groups", 1)  # or more
+        each = math.prod(options.get("kernel_size", ())) * (options.get("atoms") or 1)
+        needed = shape[-1] * width * each // options.get("groups", 1)  # or more
         if needed > left or not 0 < math.prod(after) <= MOST_NUMBERS:
             received = f"{needed:,} parameters and outputs of shape {after}, where the file has {left:,} more"
             raise ValueError(f"expected a {kind} that the file has room for. Received: {received}")

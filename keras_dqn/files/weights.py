@@ -28,7 +28,7 @@ def load_weights(model: keras.Model, path: str | Path, value_first: bool | None 
     """Loads every weight of `model` from the file `path`; on any error, Ctrl-C included, the network stays as it was.
 
     Args:
-        value_first: whether the file has the value of a `heads.Dueling` head in the first column and the advantages
+        value_first: whether the file has the value of a `layers.Dueling` head in the first column and the advantages
             behind it; by default it is taken for so where keras-rl wrote it, which its Lambda layer tells.
 
     Raises:

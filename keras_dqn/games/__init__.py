@@ -27,14 +27,15 @@ class Game(NamedTuple):
 
 
 PLAYABLE_CARTPOLE, MOUNTAIN_CAR = "keras_dqn/PlayableCartPole-v0", "MountainCar-v0"
-ANY_RECIPES = ("juvin", "fast", "parallel")  # of the games that have no runner of their own
-CARTPOLE_RECIPES = ("juvin", "pytorch", "fast", "parallel")
-BREAKOUT_RECIPES = ("nature", "parallel", "hackathon2018")
+FAMILY = ("c51", "quantile", "munchausen", "noisy", "prioritized", "rainbow")
+ANY_RECIPES = ("juvin", "fast", "parallel", *FAMILY)  # of the games that have no runner of their own
+CARTPOLE_RECIPES = ("juvin", "pytorch", "fast", "parallel", *FAMILY)
+BREAKOUT_RECIPES = ("nature", "parallel", "rainbow", "hackathon2018")
 GAMES = {
     "cartpole": Game("CartPole-v1", CARTPOLE_RECIPES, "keras_dqn.games.cartpole:CartPole", PLAYABLE_CARTPOLE, True),
     "playable-cartpole": Game(f"keras_dqn.playable:{PLAYABLE_CARTPOLE}", ANY_RECIPES, page=True),
     "mountaincar": Game(
-        MOUNTAIN_CAR, ("notebook", "fast"), "keras_dqn.games.mountain_car:MountainCar", MOUNTAIN_CAR, True
+        MOUNTAIN_CAR, ("notebook", "fast", *FAMILY), "keras_dqn.games.mountain_car:MountainCar", MOUNTAIN_CAR, True
     ),
     "breakout": Game("breakout", BREAKOUT_RECIPES, "keras_dqn.games.breakout:Breakout"),
 }

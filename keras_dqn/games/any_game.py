@@ -12,8 +12,10 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from keras_dqn.core.exploration import Linear
 from keras_dqn.environments.vector import check_known, layers, limited, one_hot
-from keras_dqn.games.recipes import FAST, PARALLEL
+from keras_dqn.games.recipes import FAST, PARALLEL, family
 from keras_dqn.training.runner import Runner
+
+_FAST = {**FAST, "exploration": Linear(1.0, 0.05, 10_000)}  # of the games that have one, not tuned to this
 
 
 class AnyGame(Runner):
@@ -22,8 +24,9 @@ class AnyGame(Runner):
     pretrained_recipe = "juvin"
     recipes = {
         "juvin": {},  # the Agent's own defaults
-        "fast": {**FAST, "exploration": Linear(1.0, 0.05, 10_000)},  # of the games that have one, not tuned to this
+        "fast": _FAST,
         "parallel": PARALLEL,
+        **family(_FAST, "c51"),
     }
 
 

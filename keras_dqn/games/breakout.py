@@ -14,8 +14,10 @@ from keras_dqn.checks import check_fraction, check_integer
 from keras_dqn.core.exploration import Exponential, OverTraining, Pieces
 from keras_dqn.core.networks.atari import difference_cnn, nature_cnn
 from keras_dqn.core.networks.layers import ScreenDifference
+from keras_dqn.core.objectives.c51 import C51
 from keras_dqn.core.settings import ShapeReward
 from keras_dqn.environments.atari import AtariGame, AtariGames, AtariScreens, action_meanings, check_game
+from keras_dqn.games.recipes import NO_EPSILON
 from keras_dqn.training.evaluate import Evaluation, evaluate_together
 from keras_dqn.training.history import History
 from keras_dqn.training.runner import Runner
@@ -47,6 +49,15 @@ NATURE = {  # double DQN (van Hasselt et al. 2016) with n-step returns, for 1,00
     "exploration": Pieces((0, 1.0), (250_000, 0.05), (1_000_000, 0.01)),
 }
 
+RAINBOW = {  # Hessel et al. 2018, with eight games at once, and with as many steps an update as "nature"
+    **{name: value for name, value in NATURE.items() if name not in ("loss", "exploration")},
+    "network": partial(nature_cnn, dueling=True, noisy=True),
+    "optimizer": partial(keras.optimizers.Adam, 6.25e-5, epsilon=1.5e-4, name="adam"),
+    "objective": C51(-10.0, 10.0),
+    "exploration": NO_EPSILON,
+    "prioritized": True,
+    "priority_alpha": 0.5,
+}
 
 PARALLEL = {  # PQN (Gallici et al. 2025), for 10,000,000 steps
     "network": partial(nature_cnn, normalization="layer"),
@@ -87,6 +98,7 @@ class Breakout(Runner):
     Scores are the game's own, of whole games with all their lives. "nature" learns: stacks of four grey frames, four
     frames a step, rewards clipped in the learner only, a lost life ends the bootstrap and not the game.
     "parallel" learns the same from 64 games without a replay memory and a target network, in a fraction of the time.
+    "rainbow" is "nature" with distributions, priorities, noise and a dueling head instead of epsilon.
     "hackathon2018" runs as it was written: differences of colour screens, every frame a step.
 
     Args:
@@ -110,7 +122,7 @@ class Breakout(Runner):
 
     name = "breakout"
     pretrained_recipe = "parallel"
-    recipes = {"nature": NATURE, "parallel": PARALLEL, "hackathon2018": HACKATHON2018}
+    recipes = {"nature": NATURE, "parallel": PARALLEL, "rainbow": RAINBOW, "hackathon2018": HACKATHON2018}
 
     def __init__(
         self,

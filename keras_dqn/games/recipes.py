@@ -1,9 +1,13 @@
 """What the games' own recipes have in common; each game's file holds only its differences."""
 
 from functools import partial
+from typing import Any
 
 from keras_dqn.backend import keras
-from keras_dqn.core.exploration import OverTraining
+from keras_dqn.core.exploration import Linear, OverTraining
+from keras_dqn.core.objectives.munchausen import Munchausen
+from keras_dqn.core.objectives.objective import Objective
+from keras_dqn.core.objectives.quantile import Quantile
 
 FAST = {  # the learner of every recipe "fast": double DQN on n-step returns, one update of 128 every step
     "network": {"hidden": (128, 128)},
@@ -35,3 +39,35 @@ PARALLEL = {  # PQN (Gallici et al. 2025) for states that are vectors; what Brea
     "q_lambda": 0.65,
     "loss": "mse",
 }
+
+NO_EPSILON = Linear(0.0, 0.0, 1)
+
+
+def family(
+    fast: dict[str, Any], returns: Objective | str, learning_rate: float = 1e-3, exploration: Any = NO_EPSILON
+) -> dict[str, dict[str, Any]]:
+    """A game's recipes of the family: what each paper adds to DQN, or to double DQN, with the rest of "fast".
+
+    Args:
+        fast: the game's recipe of that name.
+        returns: the `C51` that spans the game's returns, or "c51" where its environment declares its rewards.
+        learning_rate: of Adam.
+        exploration: the epsilons of noisy networks, which explore by their noise.
+    """
+    double = {**{name: value for name, value in fast.items() if name != "optimizer"}, "n_step": 1}
+    double["learning_rate"] = learning_rate
+    dqn = {**double, "double": False}
+    distributional = {name: value for name, value in dqn.items() if name != "loss"}
+    noisy = {"network": {**fast["network"], "noisy": True}, "exploration": exploration}
+    return {
+        "c51": {**distributional, "objective": returns},  # Bellemare et al. 2017
+        "quantile": {**distributional, "objective": Quantile(32)},  # Dabney et al. 2018; the paper has 200
+        "munchausen": {**distributional, "objective": Munchausen()},  # Vieillard et al. 2020
+        "noisy": {**dqn, **noisy},  # Fortunato et al. 2018
+        "prioritized": {**double, "prioritized": True, "learning_rate": learning_rate / 4},  # Schaul et al. 2016
+        "rainbow": {  # Hessel et al. 2018
+            **{**distributional, "double": True, "n_step": 3, "objective": returns},
+            **{**noisy, "network": {**noisy["network"], "dueling": True}},
+            **{"prioritized": True, "priority_alpha": 0.5},
+        },
+    }

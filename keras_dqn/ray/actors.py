@@ -17,6 +17,7 @@ from keras_dqn.core.transition import StepBatch
 
 if TYPE_CHECKING:
     from keras_dqn.backend import keras
+    from keras_dqn.core.objectives.objective import Objective
 
 
 class Chunk(NamedTuple):
@@ -104,7 +105,7 @@ class Games:
         return Chunk(updates, frames, self._stack, whole, [(t, len(steps.done)) for t, steps in played], together)
 
     def _act(self, states, action_mask=None):
-        q_values = self._forward(states)
+        q_values = self._forward(states, self._policy.random)
         self._highest = q_values.max(-1)
         return self._policy(q_values, self._epsilon, action_mask)
 
@@ -158,19 +159,26 @@ def steps_of(
 # ---------------------------------------------------------------- what acts there
 
 
-def forward_of(brain: "keras.Model") -> "NumpyForward | KerasForward":
-    """What acts like the brain elsewhere: a `NumpyForward` where its layers are known, else a `KerasForward`."""
-    layers = layers_of(brain)
-    return KerasForward(brain) if layers is None else NumpyForward(layers)
+def forward_of(brain: "keras.Model", objective: "Objective | None" = None) -> "NumpyForward | KerasForward":
+    """What acts like the brain elsewhere: a `NumpyForward` where its layers are known, else a `KerasForward`.
+
+    Args:
+        objective: makes Q-values of its outputs; None where they are Q-values.
+    """
+    layers = layers_of(brain, [] if objective is None else objective.q_layers())
+    return KerasForward(brain, objective) if layers is None else NumpyForward(layers)
 
 
 class KerasForward:
     """The brain itself, with TensorFlow, where the layers are others."""
 
-    def __init__(self, brain: "keras.Model"):
+    def __init__(self, brain: "keras.Model", objective: "Objective | None" = None):
         from keras_dqn.backend import keras
+        from keras_dqn.core.networks.layers import is_noisy
+        from keras_dqn.core.objectives.objective import Objective
 
-        self._brain = keras.models.clone_model(brain)
+        self._brain, self._objective = keras.models.clone_model(brain), objective or Objective()
+        self._is_noisy = is_noisy(brain)
 
     def refresh(self, flat_weights: np.ndarray) -> None:
         """Take over new weights: all of the brain's, in order, as one float32 vector."""
@@ -179,6 +187,9 @@ class KerasForward:
             weight.assign(flat_weights[:size].reshape(weight.shape))
             flat_weights = flat_weights[size:]
 
-    def __call__(self, states: np.ndarray) -> np.ndarray:
-        """Q-values, float32 [N, actions], of states [N, *state_shape]."""
-        return np.asarray(self._brain(states, training=False))
+    def __call__(self, states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:
+        """Q-values, float32 [N, actions], of states [N, *state_shape]; with noise drawn for all of them, or without."""
+        from keras_dqn.core.loss import acting_values
+
+        draw = None if noise is None or not self._is_noisy else int(noise.integers(2**31))
+        return np.asarray(acting_values(self._brain, self._objective, states, draw))

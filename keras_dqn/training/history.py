@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dqn.core.episode_stats import Episode
+from keras_dqn.core.counting import Episode
 from keras_dqn.files.atomic import atomic_write
 
 SUFFIXES = ".json", ".csv"

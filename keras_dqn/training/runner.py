@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 from keras_dqn.checks import Seed, check_integer, seed_sequence
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import over_training
-from keras_dqn.core.settings import ShapeReward, check_keywords, shown_signature, to_json
+from keras_dqn.core.settings import Settings, ShapeReward, check_keywords, shown_signature, to_json
 from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach, limited, make_env, make_vector_env, sizes
 from keras_dqn.files.weights import pretrained
 from keras_dqn.show.film import VideoRecorder
@@ -105,6 +105,7 @@ class Runner:
         self._env_seeds = np.random.default_rng(env_seed)
         self.env = self.make_env()
         self.state_size, self.action_size = both = sizes(self.env)
+        options = _with_support(options, self.env)
         make = partial(agent_class, *both, seed=agent_seed, load_backup=weights == "backup")
         if weights is None or weights == "backup":
             self.agent = make(**options)
@@ -175,6 +176,8 @@ class Runner:
         """
         check_keywords(f"{type(self).__name__}.train", options, [field.name for field in fields(TrainSettings)])
         train(self, callbacks, TrainSettings(**options))
+        for line in self.agent.learner.remarks():
+            print(line)
         return self.history
 
     def run(
@@ -283,6 +286,22 @@ def _over_recipe(recipe, options, backup, steps):
     recipe = {name: value for name, value in recipe.items() if name not in decided}
     joined = {"weight_backup": backup, "replay_every": "episode", **recipe, **full, **options}
     return over_training(joined, steps)
+
+
+def _with_support(options, env):
+    """The options, with C51 by name over the returns that the rewards which the environment declares can come to."""
+    if options.get("objective") != "c51":
+        return options
+    from keras_dqn.core.objectives.c51 import C51
+
+    try:
+        low, high = map(float, env.get_wrapper_attr("reward_range"))
+    except AttributeError:
+        return options  # the agent then asks for it
+    if not np.isfinite([low, high]).all():  # the range that says nothing
+        return options
+    gamma = options.get("gamma", Settings().learner.gamma)
+    return {**options, "objective": C51.of_rewards(low, high, gamma)}
 
 
 def _describe(runner, options):

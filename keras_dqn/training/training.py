@@ -235,7 +235,7 @@ def fleet_of(runner: Any, settings: TrainSettings) -> VectorEnv:
     exploration = agent.settings.exploration
     return Fleet(
         runner.envs_elsewhere(),
-        forward_of(agent.learner.keras_model()),
+        forward_of(agent.learner.keras_model(), getattr(agent.learner, "objective", None)),  # PyTorch's has none
         runner.num_envs,
         settings.actors,
         settings.ray or "auto",

@@ -1,9 +1,11 @@
 """What is TensorFlow's in an update: the gradient, the compiled loop, and the assignment."""
 
+from functools import partial
+
 import numpy as np
 
 from keras_dqn.backend import keras, tf, warm_up_xla
-from keras_dqn.core.loss import MinibatchLoss
+from keras_dqn.core.loss import MinibatchLoss, acting_values
 from keras_dqn.core.transition import Transition
 
 
@@ -26,8 +28,8 @@ class Updates:
         # The optimizer is one pass over the weights in XLA and ten without: worth it even within a plain graph.
         self._apply = tf.function(self._applied, jit_compile=True, autograph=False)
         self._flatten = tf.function(self._flat, autograph=False).get_concrete_function()
-        brain, objective = loss.brain, loss.objective
-        self._forward = tf.function(lambda states: objective.q_values(brain(states, training=False)), autograph=False)
+        acting = partial(acting_values, loss.brain, loss.objective)
+        self._forward = tf.function(lambda states, draw: acting(states, draw), autograph=False)
 
     @property
     def traces(self) -> int:
@@ -59,9 +61,9 @@ class Updates:
         losses, errors, made, flat_weights = self._traced[layout](*fields)
         return losses.numpy(), errors, int(made), flat_weights.numpy() if self._jit_compile else self.read_weights()
 
-    def q_values(self, states: np.ndarray) -> np.ndarray:
-        """Q-values, float32 [N, actions], of states [N, *state_shape]."""
-        return self._forward(tf.constant(states)).numpy()
+    def q_values(self, states: np.ndarray, draw: int | None = None) -> np.ndarray:
+        """Q-values, float32 [N, actions], of states [N, *state_shape]; with the noise of a draw, or without."""
+        return self._forward(tf.constant(states), None if draw is None else tf.constant(draw)).numpy()
 
     def read_weights(self) -> np.ndarray:
         """All of the brain's weights as one vector, float32 [parameters], in the order of `brain.weights`."""
@@ -98,10 +100,10 @@ class Updates:
             The loss, the errors, [B], and whether the update was made.
         """
         brain = self._loss.brain
-        targets = self._loss.targets(batch)
+        targets = self._loss.targets(batch, self._count)
         weights = [variable.value for variable in brain.trainable_variables]
         with tf.GradientTape() as tape:
-            loss, errors, others = self._loss(batch, targets, weights)
+            loss, errors, others = self._loss(batch, targets, weights, self._count)
         gradients = tape.gradient(loss, weights)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in [loss, *gradients]])
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from keras_dqn.checks import Seed
-from keras_dqn.core.memory.sampling import SampledMemory, Uniform
+from keras_dqn.core.memory.sampling import SampledMemory, Uniform, divided_by_largest
 from keras_dqn.core.transition import StepBatch, Transition
 
 RINGS = "frames", "actions", "rewards", "terminal", "slot_type", "frames_since_reset"  # the arrays [games, slots, ...]
@@ -17,23 +17,21 @@ _TYPE_BY_DONE = np.array([STEP, LAST], np.uint8)
 class FrameMemory(SampledMemory):
     """A first-in-first-out memory of steps whose states are stacks of frames, of which each step adds one.
 
-    Stored as transitions, a frame would be there eight times. Here every game (environment) has a ring of its own,
-    where a slot holds one frame, the newest of a state, and what was done there; the frame that a game ended with has
-    a slot to itself. A sampled stack is rebuilt from the slots before: it never reaches beyond the start of its game
-    (see `padding`), and a step whose stack or whose n steps are no longer, or not yet, all there is not drawn. n-step
-    returns are summed at sampling: over at most n steps, and less at a game's end and where the bootstrap stops.
-
-    The arrays are made at the first `add`, for its number of games, its frames and its depth of stack.
+    Every game (environment) has a ring of its own, where a slot holds one frame, the newest of a state, and what was
+    done there; the frame that a game ended with has a slot to itself. A sampled stack is rebuilt from the slots before:
+    it never reaches beyond the start of its game (see `padding`), and a step whose stack or whose n steps are no
+    longer, or not yet, all there is not drawn. n-step returns are summed at sampling: over at most n steps, and less at
+    a game's end and where the bootstrap stops. The arrays are made of the first steps.
 
     Args:
         capacity: how many slots there are, over all games; rounded up to a multiple of their number.
         n_step: how many steps a transition spans at most.
         gamma: discount a step.
         seed: of the sampling; an int, a `np.random.SeedSequence`, or None for fresh entropy.
-        padding: what takes the place of frames before a game's first, as gymnasium's `FrameStackObservation` calls it:
-            "zero" (as `AtariVectorEnv` stacks them), or "reset", that first frame.
+        padding: what takes the place of frames before a game's first: "zero" (as `AtariVectorEnv` stacks them), or
+            "reset", that first frame.
         learning_starts: `ready` only with this many steps.
-        sampler: says which of them are drawn; by default `sampling.Uniform`, with the seed.
+        sampler: says which are drawn; by default `sampling.Uniform`.
 
     Raises:
         ValueError: an argument is out of range.
@@ -81,6 +79,7 @@ class FrameMemory(SampledMemory):
         games, done = steps.env_id, steps.done
         if self._frames is None:
             self._allocate(steps.state, self._games)
+            self.sampler.make_room(self._slot_type.size)
         slots = self._written[games] % self._length
         self._replace(games, slots)
         self._frames[games, slots] = steps.state[:, -1]
@@ -92,12 +91,14 @@ class FrameMemory(SampledMemory):
         self._age[games] = self._older[ages]
         self._written[games] += 1
         self._steps += len(games)
+        self.sampler.added(games * self._length + slots)
         if np.count_nonzero(done):
             over = games[done]
             slots = self._written[over] % self._length
             self._replace(over, slots)
             self._frames[over, slots] = steps.next_state[done, -1]
             self._slot_type[over, slots] = END
+            self.sampler.removed(over * self._length + slots)
             self._frames_since_reset[over, slots] = self._age[over]
             self._age[over] = 0
             self._written[over] += 1
@@ -123,6 +124,7 @@ class FrameMemory(SampledMemory):
             if self._slot_type[game, newest] != STEP:
                 continue
             self._slot_type[game, newest] = END
+            self.sampler.removed(game * self._length + newest)
             self._steps -= 1
             before = (newest - 1) % self._length
             if self._written[game] > 1 and self._slot_type[game, before] == STEP:  # else LAST or END
@@ -135,8 +137,9 @@ class FrameMemory(SampledMemory):
         Raises:
             ValueError: the memory holds no step whose stack and whose n steps are all there.
         """
-        games, steps, weight = self._draw(count := math.prod(shape))
-        slots = steps % self._length
+        rows, weight = self._draw(count := math.prod(shape))
+        weight = divided_by_largest(weight, shape)
+        games, steps = self._located(rows)
         rewards, discounts = np.zeros(count, np.float32), np.ones(count, np.float32)
         alive, spans = np.ones(count, bool), np.zeros(count, int)
         for k in range(self.n_step):
@@ -146,14 +149,9 @@ class FrameMemory(SampledMemory):
             discounts *= np.where(alive, np.where(terminal, 0, self.gamma), 1).astype(np.float32)
             spans += alive
             alive &= ~terminal & (self._slot_type[games, at] == STEP)
-        fields = (
-            self._stacks(games, steps),
-            self._actions[games, slots],
-            rewards,
-            discounts,
-            self._stacks(games, steps + spans),
-        )
-        drawn = Transition(*fields, weight=weight, rows=games * self._length + slots)
+        states, slots = self._stacks(games, steps), steps % self._length
+        next_states = self._stacks(games, steps + spans)
+        drawn = Transition(states, self._actions[games, slots], rewards, discounts, next_states, None, weight, rows)
         return drawn.each(lambda field: field.reshape(*shape, *field.shape[1:]))
 
     def snapshot(self) -> dict[str, np.ndarray]:
@@ -162,8 +160,8 @@ class FrameMemory(SampledMemory):
             return {}
         filled = min(int(self._written.max()), self._length)
         arrays = {name: getattr(self, f"_{name}")[:, :filled] for name in RINGS}
-        layout = np.array([self._length, self._stack])
-        return {**arrays, "written": self._written, "age": self._age, "layout": layout}
+        state = {"written": self._written, "age": self._age, "layout": np.array([self._length, self._stack])}
+        return {**arrays, **state, **self.sampler.snapshot()}
 
     def restore(self, arrays: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
         """Hold what `snapshot` of another memory gave; the arrays of a full one become this memory's own.
@@ -187,7 +185,9 @@ class FrameMemory(SampledMemory):
                 getattr(self, f"_{name}")[:, :filled] = arrays[name]
         self._written[:], self._age[:] = arrays["written"], arrays["age"]
         there = np.arange(self._length) < np.minimum(self._written, self._length)[:, None]
-        self._steps = int(np.count_nonzero(there & (self._slot_type != END)))
+        steps = there & (self._slot_type != END)
+        self._steps = int(np.count_nonzero(steps))
+        self.sampler = self.sampler.restored(arrays, np.flatnonzero(steps), steps.size)
 
     def _allocate(self, states, games=None):
         count, self._stack, *frame_shape = states.shape
@@ -216,32 +216,32 @@ class FrameMemory(SampledMemory):
         self._steps -= int(np.count_nonzero(full & (self._slot_type[games, slots] != END)))
 
     def _draw(self, count):
-        """Steps that can be drawn: their games, their numbers, [count] each, and their weights, or None."""
-        parts, missing = [], count
-        for _ in range(1000):  # nearly always once: few slots hold no step, or one at the edge of a ring
-            games, steps, weight = self._draw_slots(missing)
-            good = self._is_whole(games, steps)
-            parts.append((games[good], steps[good], None if weight is None else weight[good]))
-            missing -= len(parts[-1][0])
-            if not missing:
-                games, steps, weight = zip(*parts, strict=True)
-                return (
-                    np.concatenate(games),
-                    np.concatenate(steps),
-                    None if weight[0] is None else np.concatenate(weight),
-                )
-        raise ValueError(
-            f"The memory holds {self._steps} steps, none with its stack and its n steps. Received: {count}"
-        )
-
-    def _draw_slots(self, count):
-        stored = np.zeros(1, int) if self._frames is None else np.minimum(self._written, self._length)
-        ends = np.cumsum(stored)
-        if ends[-1] == 0:
+        """The rows of steps that can be drawn, [count], and their weights, or None."""
+        if not (stored := 0 if self._frames is None else int(np.minimum(self._written, self._length).sum())):
             raise ValueError(f"The memory holds no steps yet. Received: {count}")
-        drawn, weight = self.sampler.draw(ends[-1], (count,), replace=True)
-        games = np.searchsorted(ends, drawn, side="right")
-        return games, self._written[games] - 1 - (drawn - (ends - stored)[games]), weight
+        rows, weights = [], []
+        for _ in range(1000):  # nearly always once: few slots hold no step, or one at the edge of a ring
+            drawn, weight = self.sampler.draw(stored, (count - sum(map(len, rows)),), True, self._row_of)
+            whole = self._is_whole(*self._located(drawn))
+            rows.append(drawn[whole])
+            weights.append(None if weight is None else weight[whole])
+            if sum(map(len, rows)) == count:
+                return np.concatenate(rows), None if weight is None else np.concatenate(weights)
+        raise ValueError(f"The memory holds {self._steps} steps, none with its stack and n steps. Received: {count}")
+
+    def _row_of(self, numbers):
+        """The rows of what is stored by number: game after game, of each the newest first."""
+        stored = np.minimum(self._written, self._length)
+        ends = np.cumsum(stored)
+        games = np.searchsorted(ends, numbers, side="right")
+        steps = self._written[games] - 1 - (numbers - (ends - stored)[games])
+        return games * self._length + steps % self._length
+
+    def _located(self, rows):
+        """The games of rows, and which of their steps it is that each holds."""
+        games, slots = np.divmod(rows, self._length)
+        newest = self._written[games] - 1
+        return games, newest - (newest - slots) % self._length
 
     def _is_whole(self, games, steps):
         """Whether each slot, [N], holds a step, its stack is still there, and its n steps are there already."""

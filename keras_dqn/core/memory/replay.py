@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_dqn.checks import Seed
-from keras_dqn.core.memory.sampling import SampledMemory, Uniform
+from keras_dqn.core.memory.sampling import SampledMemory, Uniform, divided_by_largest
 from keras_dqn.core.transition import StepBatch, Transition
 
 
@@ -36,6 +36,10 @@ class Memory(Protocol):
 
     def sample(self, *shape: int) -> Transition:
         """Draw transitions: `sample(K, B)` are K minibatches of B, arrays [K, B, ...]."""
+        ...
+
+    def after_steps(self, steps: int) -> None:
+        """The agent has made so many steps."""
         ...
 
     def update_errors(self, rows: np.ndarray, errors: np.ndarray) -> None:
@@ -103,6 +107,7 @@ class ReplayMemory(SampledMemory):
         sampler: Uniform | None = None,
     ):
         super().__init__(capacity, sampler or Uniform(seed), learning_starts)
+        self.sampler.make_room(capacity)
         self.n_step = n_step or OneStep(gamma=0.99)
         self._arrays = None  # a Transition of arrays [capacity, ...], from the first `add` on
         self._accepted_layout = None
@@ -178,6 +183,7 @@ class ReplayMemory(SampledMemory):
         if self._arrays is None or (count > self._size and not replace):
             raise ValueError(f"The memory holds {self._size} transitions, too few for this sample. Received: {count}")
         rows, weight = self.sampler.draw(self._size, shape, replace)
+        weight = divided_by_largest(weight, shape)
         return self._arrays.each(lambda array: array[rows])._replace(weight=weight, rows=rows)
 
     def contents(self) -> Transition:
@@ -197,7 +203,7 @@ class ReplayMemory(SampledMemory):
         if self._arrays is None:
             return {}
         arrays = {name: array[: self._size] for name, array in self._arrays._asdict().items() if array is not None}
-        return {**arrays, "next_row": np.array(self._next)}
+        return {**arrays, "next_row": np.array(self._next), **self.sampler.snapshot()}
 
     def restore(self, arrays: dict[str, np.ndarray], state_shape: tuple[int, ...]) -> None:
         """Hold what `snapshot` of another memory gave; the arrays of a full one become this memory's own.
@@ -221,6 +227,7 @@ class ReplayMemory(SampledMemory):
                 if field is not None:
                     array[:size] = field
         self._accepted_layout, self._size, self._next = None, size, row
+        self.sampler = self.sampler.restored(arrays, np.arange(size), self.capacity)
 
     def _check_layout(self, transitions):
         count = len(transitions.action)

@@ -162,6 +162,9 @@ class RolloutMemory:
             self._carry_over()
         return Transition(states, actions, returns, np.zeros(shape, np.float32), states)
 
+    def after_steps(self, steps: int) -> None:
+        """A rollout is drawn the same at any time."""
+
     def update_errors(self, rows: np.ndarray | None, errors: np.ndarray) -> None:
         """A rollout is drawn whole: nobody is preferred for an error."""
 

@@ -1,5 +1,6 @@
 """Which of the remembered transitions are learned from next."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,13 @@ import psutil
 
 from keras_dqn.checks import Seed, check_integer
 
+RowOf = Callable[[np.ndarray], np.ndarray]
+
 
 class Uniform:
     """Every transition is as likely as every other, and counts as much (Lin 1992).
 
-    A sampler has three methods: `draw`, and, for those that prefer some transitions to others, `added` and `update`.
+    What other samplers need to prefer some transitions to others does nothing here.
 
     Args:
         seed: an int, a `np.random.SeedSequence`, or None for fresh entropy.
@@ -23,26 +26,54 @@ class Uniform:
     def __init__(self, seed: Seed = None):
         self.random = np.random.default_rng(seed)
 
-    def draw(self, size: int, shape: tuple[int, ...], replace: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """Rows of a memory that holds `size` of them, and how much the error of each counts.
+    def draw(
+        self, size: int, shape: tuple[int, ...], replace: bool = False, row_of: RowOf | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Rows of a memory that holds `size` transitions, and how much the error of each counts.
 
         Args:
-            size: rows 0 to size - 1 can be drawn.
+            size: how many can be drawn.
             shape: (K, B) for K minibatches of B.
-            replace: whether one row may be drawn twice.
+            replace: whether one may be drawn twice.
+            row_of: makes rows of numbers 0 to size - 1; None where these are the rows.
 
         Returns:
-            Rows, int [*shape], and weights, float32 [*shape], or None where all count the same.
+            Rows, int [*shape], and weights, float64 [*shape], or None where all count the same.
         """
         if replace:
-            return self.random.integers(size, size=shape), None
-        return self.random.choice(size, int(np.prod(shape)), replace=False).reshape(shape), None
+            numbers = self.random.integers(size, size=shape)
+        else:
+            numbers = self.random.choice(size, int(np.prod(shape)), replace=False).reshape(shape)
+        return numbers if row_of is None else row_of(numbers), None
 
-    def added(self, rows: np.ndarray) -> None:
-        """These rows, [N] int, hold new transitions."""
+    def make_room(self, rows: int) -> None:
+        """The memory has so many rows, all empty."""
+
+    def added(self, rows: Any) -> None:
+        """These rows, an int or [N] int, hold new transitions."""
+
+    def removed(self, rows: Any) -> None:
+        """These rows, [N] int, hold nothing that may be drawn."""
 
     def update(self, rows: np.ndarray, errors: Any) -> None:
         """The transitions in these rows, [K, B] int, had these errors, [K, B] float32, when they were learned from."""
+
+    def after_steps(self, steps: int) -> None:
+        """The agent has made so many steps."""
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """What there is to know of the rows, as arrays for `restored`."""
+        return {}
+
+    def restored(self, arrays: dict[str, np.ndarray], rows: np.ndarray, room: int) -> "Uniform":
+        """A sampler like this one, with the same generator, that knows what `snapshot` gave.
+
+        Args:
+            arrays: may be of another kind of sampler.
+            rows: [N] int, those that hold transitions.
+            room: how many rows there are.
+        """
+        return self
 
 
 class SampledMemory:
@@ -70,9 +101,25 @@ class SampledMemory:
         if not len(self):
             check_fits(self.capacity, self.bytes_needed(1, state_shape))
 
+    def after_steps(self, steps: int) -> None:
+        """The agent has made so many steps."""
+        self.sampler.after_steps(steps)
+
     def update_errors(self, rows: np.ndarray, errors: Any) -> None:
         """The transitions in these rows, [K, B] int, had these errors, [K, B] float32, when they were learned from."""
         self.sampler.update(rows, errors)
+
+
+def divided_by_largest(weight: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Weights of which the largest of each minibatch is 1, float32 in the shape that they come in; None stays None.
+
+    Args:
+        weight: of minibatches [*shape], in that shape or flat.
+    """
+    if weight is None:
+        return None
+    minibatches = weight.reshape(shape)
+    return (minibatches / minibatches.max(-1, keepdims=True)).astype(np.float32).reshape(weight.shape)
 
 
 def check_fits(capacity: int, bytes_a_step: int) -> None:

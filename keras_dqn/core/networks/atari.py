@@ -2,33 +2,40 @@
 
 from keras_dqn.backend import keras
 from keras_dqn.checks import Seed, seed_sequence
-from keras_dqn.core.networks.layers import LayerNormRelu, ScaledFrames, ScreenDifference
+from keras_dqn.core.networks.layers import LayerNormRelu, NoisyDense, ScaledFrames, ScreenDifference, head
 
 
 def nature_cnn(
     state_shape: tuple[int, ...],
-    action_size: int,
+    action_size: int | tuple[int, int],
     seed: Seed = None,
     dtype: str = "float32",
     normalization: str | None = None,
+    dueling: bool = False,
+    noisy: bool = False,
 ) -> "keras.Model":
     """The network of Mnih et al. 2015 (Nature): three convolutions and a Dense layer of 512 on stacks of frames.
 
     Args:
         state_shape: (stack, height, width), (4, 84, 84) in the paper.
-        action_size: number of actions, and of outputs (linear).
+        action_size: number of actions, and of outputs (linear); or (actions, atoms), where each has so many outputs.
         seed: of the initial weights; an int, a `np.random.SeedSequence`, or None for fresh entropy.
         dtype: Keras dtype policy of the hidden layers; "mixed_bfloat16" is faster where the processor has it.
         normalization: "layer" normalizes what goes into each relu over all of its units, from orthogonal initial
             weights (PQN, Gallici et al. 2025); None is the paper's network.
+        dueling: whether the head is a `Dueling` layer.
+        noisy: whether the Dense layers are `NoisyDense`, which explore by themselves.
 
     Returns:
-        A built `keras.Sequential`, uint8 [B, stack, height, width] to Q-values, float32 [B, action_size].
+        A built `keras.Sequential`, uint8 [B, stack, height, width] to Q-values, float32 [B, action_size], or to
+        [B, actions, atoms].
 
     Raises:
-        ValueError: there is no such normalization.
+        ValueError: there is no such normalization, or not with `dueling` or `noisy`.
     """
     if normalization is not None:
+        if dueling or noisy:
+            raise ValueError(f"`normalization` is without them. Received: dueling={dueling}, noisy={noisy}")
         return _normalized_cnn(state_shape, action_size, seed, dtype, normalization)
     layers, seeds = keras.layers, iter(seed_sequence(seed).generate_state(5).tolist())
 
@@ -38,6 +45,8 @@ def nature_cnn(
         return layers.Conv2D(filters, size, stride, activation="relu", **options)
 
     def dense(name, width, activation, dtype):
+        if noisy:
+            return NoisyDense(width, activation, seed=next(seeds), dtype=dtype, name=name)
         kernel = keras.initializers.GlorotUniform(seed=next(seeds))
         return layers.Dense(width, activation=activation, kernel_initializer=kernel, dtype=dtype, name=name)
 
@@ -50,7 +59,7 @@ def nature_cnn(
             convolution(3, 64, 3, 1),
             layers.Flatten(dtype=dtype),
             dense("hidden", 512, "relu", dtype),
-            dense("output", action_size, "linear", "float32"),
+            *head(lambda width: dense("output", width, "linear", "float32"), action_size, dueling),
         ],
         name="nature_cnn",  # and no name with a number of Keras': see `networks.mlp`
     )
@@ -70,7 +79,7 @@ def _normalized_cnn(state_shape, action_size, seed, dtype, normalization):
         network.append(layers.Conv2D(filters, size, stride, **options(f"convolution_{number}")))
         network.append(LayerNormRelu(dtype=dtype, name=f"normalization_{number}"))
     network += [layers.Flatten(), layers.Dense(512, **options("hidden")), LayerNormRelu(name="normalization_hidden")]
-    network.append(layers.Dense(action_size, **options("output", 1.0, "float32")))
+    network += head(lambda width: layers.Dense(width, **options("output", 1.0, "float32")), action_size)
     return keras.Sequential(network, name="nature_cnn")
 
 

@@ -1,6 +1,11 @@
 """Layers of our own, in `keras.ops`; where TensorFlow computes one in fewer passes, it does (`backends`)."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
+
+import numpy as np
 
 from keras_dqn.backend import keras
 
@@ -82,3 +87,169 @@ class ScreenDifference(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], *input_shape[2:])
+
+
+# -------------------------------------------------------------------- heads
+
+
+@keras.saving.register_keras_serializable("keras_dqn")
+class Dueling(keras.layers.Layer):
+    """A head that splits value and advantage: Q(s, a) = V(s) + A(s, a) - mean of A(s, ·) (Wang et al. 2016).
+
+    Of distributions each atom has a value and advantages of its own: a value that all atoms shared would cancel in
+    their softmax.
+
+    keras-rl has the value in the first column. Its files are known by their Lambda layer, and the column is moved as
+    they are loaded; they are taken for its default, `dueling_type="avg"`. Where a file of other origin has the value
+    first, nothing in it may say so: `load_weights(brain, path, value_first=True)`.
+
+    Args:
+        action_size: number of actions.
+        value_and_advantages: the Dense layer of action_size + 1 that does it, the value in the last column: one product
+            instead of two. By default a new one.
+        atoms: how many outputs an action has, for outputs [B, actions, atoms]; None for [B, actions].
+    """
+
+    def __init__(
+        self,
+        action_size: int,
+        value_and_advantages: "keras.layers.Layer | None" = None,
+        atoms: int | None = None,
+        **options: Any,
+    ):
+        super().__init__(**options)
+        self.action_size, self.atoms = action_size, atoms
+        dense = value_and_advantages or keras.layers.Dense((action_size + 1) * (atoms or 1), dtype=self.dtype_policy)
+        self.value_and_advantages = dense
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if not self.value_and_advantages.built:
+            self.value_and_advantages.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        outputs = self.value_and_advantages(inputs)
+        if self.atoms is not None:
+            outputs = keras.ops.reshape(outputs, (-1, self.action_size + 1, self.atoms))
+        advantages, value = outputs[:, :-1], outputs[:, -1:]
+        return value + advantages - keras.ops.mean(advantages, axis=1, keepdims=True)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], self.action_size, *([] if self.atoms is None else [self.atoms]))
+
+    def get_config(self) -> dict[str, Any]:
+        dense = keras.saving.serialize_keras_object(self.value_and_advantages)
+        own = {"action_size": self.action_size, "atoms": self.atoms, "value_and_advantages": dense}
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Dueling":
+        dense = keras.saving.deserialize_keras_object(config["value_and_advantages"])
+        return cls(**{**config, "value_and_advantages": dense})
+
+
+def head(
+    dense: Callable[[int], "keras.layers.Layer"], action_size: int | tuple[int, int], dueling: bool = False
+) -> "list[keras.layers.Layer]":
+    """The last layers of a network.
+
+    Args:
+        dense: a function that makes a layer of so many outputs.
+        action_size: number of actions, for outputs [B, actions]; or (actions, atoms), for [B, actions, atoms].
+        dueling: whether values and advantages are apart.
+    """
+    actions, atoms = action_size if isinstance(action_size, tuple) else (action_size, None)
+    outputs = dense((actions + dueling) * (atoms or 1))
+    if dueling:
+        return [Dueling(actions, outputs, atoms, name="dueling", dtype="float32")]
+    return [outputs, *([] if atoms is None else [keras.layers.Reshape((actions, atoms), dtype="float32")])]
+
+
+# -------------------------------------------------------------------- noise
+
+_PASS = ContextVar("_PASS", default=None)  # the pass that noise is drawn for, (purpose, number); None for none
+
+
+@contextmanager
+def noise(purpose: int, number: Any) -> Iterator[None]:
+    """Noisy layers that are called in this context add noise, drawn anew for each purpose and number.
+
+    Args:
+        purpose: what a pass is for, so that two passes of the same number have other noise.
+        number: a whole number, or a tensor of one; None for no noise.
+    """
+    token = _PASS.set(None if number is None else (purpose, number))
+    try:
+        yield
+    finally:
+        _PASS.reset(token)
+
+
+@keras.saving.register_keras_serializable("keras_dqn")
+class NoisyDense(keras.layers.Layer):
+    """A Dense layer whose weights have noise, of a size that is learned (Fortunato et al. 2018), [B, n] to [B, units].
+
+    The noise is factorised, one number an input and one an output, and the same for all rows of a batch. It is drawn
+    where a context of `noise` is open, which the learner opens for every update, for passes of the target network and
+    for acting in a training. Everywhere else, in evaluations, films and `predict`, the weights are their means.
+
+    Args:
+        units: number of outputs.
+        activation: of the outputs, as Keras knows it.
+        sigma: how large the noise is at first: sigma / sqrt(n) a weight.
+        seed: of the initial weights and of the noise; by default a random one.
+    """
+
+    def __init__(self, units: int, activation: Any = None, sigma: float = 0.5, seed: int | None = None, **options: Any):
+        super().__init__(**options)
+        self.units, self.activation, self.sigma = units, keras.activations.get(activation), sigma
+        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape, most = (input_shape[-1], self.units), input_shape[-1] ** -0.5
+        means = [keras.initializers.RandomUniform(-most, most, seed=self.seed + i) for i in (0, 1)]
+        sizes = keras.initializers.Constant(self.sigma * most)
+        self.kernel = self.add_weight(shape=shape, initializer=means[0], name="kernel")
+        self.bias = self.add_weight(shape=shape[1:], initializer=means[1], name="bias")
+        self.kernel_sigma = self.add_weight(shape=shape, initializer=sizes, name="kernel_sigma")
+        self.bias_sigma = self.add_weight(shape=shape[1:], initializer=sizes, name="bias_sigma")
+
+    def call(self, inputs: Any) -> Any:
+        kernel, bias = map(keras.ops.convert_to_tensor, (self.kernel, self.bias))
+        if (drawn_for := _PASS.get()) is not None:
+            of_inputs, of_outputs = self._noise(*drawn_for)
+            kernel = kernel + self.kernel_sigma * (of_inputs[:, None] * of_outputs)
+            bias = bias + self.bias_sigma * of_outputs
+        return self.activation(keras.ops.matmul(inputs, kernel) + bias)
+
+    def _noise(self, purpose, number):
+        """sgn(x) sqrt|x| of normal x, [inputs] and [units]."""
+        size = self.kernel.shape[0]
+        numbers = (self.seed + purpose) % 2**31, number
+        seed = _Drawn(keras.ops.stack([keras.ops.cast(one, "uint32") for one in numbers]))
+        drawn = keras.random.normal((size + self.units,), dtype=self.compute_dtype, seed=seed)
+        drawn = keras.ops.sign(drawn) * keras.ops.sqrt(keras.ops.abs(drawn))
+        return drawn[:size], drawn[size:]
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        activation = keras.activations.serialize(self.activation)
+        own = {"units": self.units, "activation": activation, "sigma": self.sigma, "seed": self.seed}
+        return {**super().get_config(), **own}
+
+
+def is_noisy(brain: "keras.Model") -> bool:
+    """Whether there is noise to be drawn for a network."""
+    return any(isinstance(layer, NoisyDense) for layer in brain._flatten_layers())
+
+
+class _Drawn(keras.random.SeedGenerator):
+    """A seed of two numbers that are there already, in the one form in which `keras.random` takes such."""
+
+    def __init__(self, seed):
+        self._seed = seed
+
+    def next(self, ordered=True):
+        return self._seed

@@ -18,7 +18,15 @@ _ZERO = np.zeros((), np.float32)  # a Python 0 would be converted in every call
 # Multiplications in a product that NumPy's OpenBLAS makes on one thread. It shares larger ones out among several, which
 # at the size of these networks wait for each other thirty times as long as the product takes.
 _ONE_THREAD = 2**18
-_SMALL = "dense", "dueling", "rescaling"  # the layers of networks that act faster so than through TensorFlow
+_SMALL = (
+    "dense",
+    "dueling",
+    "expectation",
+    "mean",
+    "noisy_dense",
+    "reshape",
+    "rescaling",
+)  # the layers of networks that act faster so than through TensorFlow
 
 
 class Layer(NamedTuple):
@@ -52,6 +60,7 @@ class NumpyForward:
         largest = max((math.prod(shape) for layer in layers for shape in layer.shapes), default=1)
         self._rows = max(_ONE_THREAD // largest // 4, 1) * 4 if small else 2**62  # by fours the numbers stay the same
         self._takes_bytes = layers[0].kind == "frames"
+        self._noisy = [layer.kind == "noisy_dense" for layer in layers]
 
     def __reduce__(self):  # to other machines go the layers alone
         return NumpyForward, (self.layers,)
@@ -63,18 +72,34 @@ class NumpyForward:
             for operation, views in self._views
         ]
 
-    def __call__(self, states: np.ndarray) -> np.ndarray:
-        """Q-values, float32 [N, actions], of states [N, *state_shape]."""
+    def __call__(self, states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:
+        """Q-values, float32 [N, actions], of states [N, *state_shape]; with noise drawn for all of them, or without."""
         if not self._takes_bytes and states.dtype is not _FLOAT32:
             states = states.astype(np.float32)
+        operations = self._operations if noise is None or not any(self._noisy) else self._with_noise(noise)
         if len(states) <= self._rows:
-            return self._forward(states)
-        return np.concatenate([self._forward(states[i : i + self._rows]) for i in range(0, len(states), self._rows)])
+            return self._forward(operations, states)
+        parts = [self._forward(operations, states[i : i + self._rows]) for i in range(0, len(states), self._rows)]
+        return np.concatenate(parts)
 
-    def _forward(self, x):
-        for operation, weights in self._operations:
+    def _forward(self, operations, x):
+        for operation, weights in operations:
             x = operation(x, *weights)
         return x
+
+    def _with_noise(self, random):
+        """The operations and weights, those of noisy layers with noise of this draw."""
+        return [
+            (operation, [*weights, *_noise_of(random, weights[0].shape)] if noisy else weights)
+            for (operation, weights), noisy in zip(self._operations, self._noisy, strict=True)
+        ]
+
+
+def _noise_of(random, shape):
+    """sgn(x) sqrt|x| of normal x, [inputs] and [units]; see `layers.NoisyDense`."""
+    drawn = random.standard_normal(sum(shape), np.float32)
+    drawn = np.sign(drawn) * np.sqrt(np.abs(drawn))
+    return drawn[: shape[0]], drawn[shape[0] :]
 
 
 # -------------------------------------------------------------------- operations, functions of x and a layer's weights
@@ -118,18 +143,45 @@ def _dense_without_bias(activation):
     return lambda x, kernel: _DENSE[activation](x, kernel, _ZERO)
 
 
+def _noisy_dense(activation):
+    def noisy(x, kernel, bias, kernel_sigma, bias_sigma, of_inputs=None, of_outputs=None):
+        if of_inputs is not None:  # the noise of the kernel is a product of these, so it is never made
+            bias = bias + of_outputs * ((x * of_inputs).dot(kernel_sigma) + bias_sigma)
+        return _DENSE[activation](x, kernel, bias)
+
+    return noisy
+
+
 def _rescaling(scale, offset):
     return lambda x: x * scale + offset
 
 
 def _dueling():
-    """Advantages and a value, [N, actions + 1], to Q-values; see `heads.Dueling`."""
+    """Advantages and a value, [N, actions + 1, ...], to outputs [N, actions, ...]; see `layers.Dueling`."""
 
-    def q_values(x):
+    def outputs(x):
         advantages, value = x[:, :-1], x[:, -1:]
-        return value + advantages - np.mean(advantages, axis=-1, keepdims=True)
+        return value + advantages - np.mean(advantages, axis=1, keepdims=True)
 
-    return q_values
+    return outputs
+
+
+def _reshape(shape):
+    return lambda x: x.reshape(len(x), *shape)
+
+
+def _expectation(values):
+    """The means of distributions over values, from their logits: [N, actions, atoms] to [N, actions]."""
+
+    def means(x):
+        weights = np.exp(x - x.max(-1, keepdims=True))
+        return weights.dot(values) / weights.sum(-1)
+
+    return means
+
+
+def _mean():
+    return lambda x: x.mean(-1)
 
 
 def _frames():
@@ -174,9 +226,13 @@ OPERATIONS = {
     "dense": _dense,
     "dense_without_bias": _dense_without_bias,
     "dueling": _dueling,
+    "expectation": _expectation,
     "flatten": _flatten,
     "frames": _frames,
     "layer_norm_relu": _layer_norm_relu,
+    "mean": _mean,
+    "noisy_dense": _noisy_dense,
+    "reshape": _reshape,
     "rescaling": _rescaling,
 }
 ACTIVATIONS = tuple(_DENSE)
@@ -185,9 +241,13 @@ ACTIVATIONS = tuple(_DENSE)
 # -------------------------------------------------------------------- from Keras
 
 
-def acting_forward(brain: "keras.Model") -> NumpyForward | None:
-    """What acts with the brain's numbers faster than the brain does: for small Dense networks, else None."""
-    layers = layers_of(brain)
+def acting_forward(brain: "keras.Model", q_layers: list[Layer] | None = ()) -> NumpyForward | None:
+    """What acts with the brain's numbers faster than the brain does: for small Dense networks, else None.
+
+    Args:
+        q_layers: what makes Q-values of the brain's outputs; see `Objective.q_layers`.
+    """
+    layers = layers_of(brain, q_layers)
     if layers is None or not all(
         layer.kind in _SMALL
         and layer.dtype == "float32"
@@ -198,11 +258,13 @@ def acting_forward(brain: "keras.Model") -> NumpyForward | None:
     return NumpyForward(layers)
 
 
-def layers_of(brain: "keras.Model") -> list[Layer] | None:
-    """The layers of a `keras.Sequential` as plain data; None where one is of a kind that is not known here."""
+def layers_of(brain: "keras.Model", q_layers: list[Layer] | None = ()) -> list[Layer] | None:
+    """The layers of a `keras.Sequential` as plain data, then those that make Q-values of its outputs; None where one is
+    of a kind that is not known here.
+    """
     from keras_dqn.backend import keras
 
-    if not isinstance(brain, keras.Sequential):
+    if not isinstance(brain, keras.Sequential) or q_layers is None:
         return None
     found = []
     for layer in brain.layers:
@@ -211,14 +273,13 @@ def layers_of(brain: "keras.Model") -> list[Layer] | None:
             return None
         found += described
     shapes = [shape for layer in found for shape in layer.shapes]
-    return found if shapes == [tuple(weight.shape) for weight in brain.weights] else None
+    return [*found, *q_layers] if shapes == [tuple(weight.shape) for weight in brain.weights] else None
 
 
 def _described(layer):
     """A Keras layer as a list of `Layer`s; None where its kind is not known."""
     from keras_dqn.backend import keras
-    from keras_dqn.core.networks.heads import Dueling
-    from keras_dqn.core.networks.layers import LayerNormRelu, ScaledFrames
+    from keras_dqn.core.networks.layers import Dueling, LayerNormRelu, NoisyDense, ScaledFrames
 
     kind, dtype, shapes = type(layer), layer.compute_dtype, [tuple(weight.shape) for weight in layer.weights]
     activation = getattr(getattr(layer, "activation", None), "__name__", None)
@@ -232,7 +293,12 @@ def _described(layer):
         name = "dense" if layer.use_bias else "dense_without_bias"
         return [Layer(name, shapes, {"activation": activation}, dtype)]
     if kind is Dueling and (inner := _described(layer.value_and_advantages)) is not None:
-        return [*inner, Layer("dueling", [], {}, dtype)]
+        apart = [] if layer.atoms is None else [_reshaped((layer.action_size + 1, layer.atoms))]
+        return [*inner, *apart, Layer("dueling", [], {}, dtype)]
+    if kind is NoisyDense and known:
+        return [Layer("noisy_dense", shapes, {"activation": activation}, dtype)]
+    if kind is keras.layers.Reshape and -1 not in layer.target_shape:
+        return [_reshaped(layer.target_shape)]
     if kind is LayerNormRelu:
         return [Layer("layer_norm_relu", shapes, {"epsilon": layer.epsilon}, dtype)]
     if kind in (ScaledFrames, keras.layers.Flatten):
@@ -243,3 +309,7 @@ def _described(layer):
             options = {"stride": layer.strides[0], "activation": activation}
             return [Layer("convolution", shapes, options, dtype)]
     return None
+
+
+def _reshaped(shape):
+    return Layer("reshape", [], {"shape": tuple(shape)})

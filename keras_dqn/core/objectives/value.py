@@ -110,12 +110,20 @@ class Value(Objective):
         as_fit: whether it is one as Keras's `fit` computes it, see `fit_errors_of`.
     """
 
+    no_returns = None
+
     def __init__(self, loss: Any = "mse", as_fit: bool = False):
         self.loss, self.as_fit = loss, as_fit or loss == "fit_mse"
         self._errors = (fit_errors_of if as_fit else errors_of)(loss)
 
-    def __repr__(self):
-        return f"Value({self.loss!r}{', as_fit=True' if self.as_fit else ''})"
+    def get_config(self) -> dict[str, Any]:
+        return {"loss": self.loss, **({"as_fit": True} if self.as_fit and self.loss != "fit_mse" else {})}
+
+    def priorities(self, errors: Tensor) -> Tensor:
+        """The size of the temporal-difference error, of losses that tell it (Schaul et al. 2016)."""
+        if self.loss == "huber":
+            return keras.ops.where(errors < 0.5, keras.ops.sqrt(2 * errors), errors + 0.5)
+        return keras.ops.sqrt(errors) if self.loss in ("mse", "fit_mse") else errors
 
     def targets(self, batch: Transition, target: Network, online: Network | None) -> Tensor:
         next_q = masked(target(batch.next_state), batch.action_mask)

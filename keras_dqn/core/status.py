@@ -1,15 +1,18 @@
-"""The CartPole notebook's names for what lies in the agent's settings, learner and exploration."""
+"""How an agent stands, for whoever looks at it or saves it."""
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from keras_dqn.checks import check_fraction
+from keras_dqn.core.counting import Every
 
 if TYPE_CHECKING:
     from keras_dqn.backend import keras
 
 
-class NotebookNames:
-    """What `Agent` answers to under the names of the notebook (G. Juvin 2017), each read where it lies."""
+class AgentStatus:
+    """The names of the CartPole notebook (G. Juvin 2017), each read where it lies; and what a checkpoint asks for."""
 
     @property
     def epsilon(self) -> float:
@@ -46,3 +49,35 @@ class NotebookNames:
             f"minibatch_size={self.minibatch_size}, weight_backup={backup!r}, memory={memory}, "
             f"learner={self.learner!r})"
         )
+
+    # ---------------------------------------------------------------- for checkpoints
+
+    @property
+    def generators(self) -> dict[str, np.random.Generator]:
+        """The agent's own `np.random.Generator`s, by name."""
+        return {"exploration": self.policy.random, "memory": self.memory.random}
+
+    @property
+    def memory_bytes(self) -> int:
+        """How many bytes the memory takes once it is full."""
+        return self.memory.bytes_needed(self.memory.capacity, self.state_shape)
+
+    def counters(self) -> dict:
+        """How far learning and exploration are, in plain numbers."""
+        return {
+            "steps": self.steps,
+            "episodes": self.episodes,
+            "updates": self.learner.updates,
+            "exploration_rate": self.exploration_rate,
+            "settled": self.epsilon_schedule.held_at_minimum,
+            "waits": self._awaits_first_terminal,
+        }
+
+    def restore_counters(self, counters: dict) -> None:
+        """Go on from there; nothing is changed where one is missing."""
+        names = ("steps", "episodes", "updates", "waits", "exploration_rate")
+        steps, episodes, updates, waits, rate = (counters[name] for name in names)
+        self.steps, self.episodes, self._awaits_first_terminal, self.learner.updates = steps, episodes, waits, updates
+        self.epsilon_schedule.value, self.epsilon_schedule.held_at_minimum = rate, bool(counters.get("settled"))
+        if self._copies_due is not None:
+            self._copies_due = Every(self._copies_due.n, episodes)
