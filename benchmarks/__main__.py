@@ -13,6 +13,7 @@ PARTS = {
     "small": "CartPole: replays, the loop, updates, recipes, evaluations; beside PyTorch where it is installed",
     "breakout": "the recipes of Breakout, and the memory of frames",
     "peers": "Stable-Baselines3 and the PyTorch tutorial's loop beside ours, where they are installed",
+    "backends": "Keras on TensorFlow, JAX and PyTorch, where they are installed",
     "ray": "what actors and sweeps gain and cost",
 }
 

@@ -1,14 +1,16 @@
-"""TensorFlow, and Keras on it, imported without TensorFlow's start-up messages."""
+"""Keras, on the backend that is chosen as with any Keras program, imported without TensorFlow's start-up messages.
+
+TensorFlow is the default; `KERAS_BACKEND=jax` or Keras's configuration file choose another.
+"""
 
 import contextlib
-import functools
 import os
 import sys
 import tempfile
 
 
 @contextlib.contextmanager
-def _stderr_held_back():
+def stderr_held_back():
     """Hold back what native code writes to file descriptor 2, and show it only if the import fails.
 
     TF_CPP_MIN_LOG_LEVEL alone does not do: the messages about missing GPUs come before the log level is read.
@@ -32,36 +34,25 @@ def _stderr_held_back():
             os.close(stderr)
 
 
-def _check_backend(name):
-    if name != "tensorflow":
-        raise ImportError(
-            "keras_dqn needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow before keras is first imported. "
-            f"Received: {name!r}"
-        )
-
-
-_check_backend(os.environ.setdefault("KERAS_BACKEND", "tensorflow"))  # before Keras imports another one
 # TensorFlow 2.20 and 2.21 show their LLVM to every library that is loaded after them. triton 3.7, which torch imports
 # with its first optimizer, takes it for its own, and the process dies (tensorflow#124205). Later versions leave this
 # module out, so we do too. Where TensorFlow was imported before us it is too late: torch then does without triton.
 if sys.modules.setdefault("tensorflow.python.pywrap_dlopen_global_flags", None):
     sys.modules.setdefault("triton", None)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # later messages, up to warnings; errors still come as exceptions
-with _stderr_held_back():
+with stderr_held_back():
     import keras
-    import tensorflow as tf
 
-_check_backend(keras.backend.backend())  # it may have been imported, on another one, before
+BACKEND = keras.backend.backend()
+if BACKEND not in ("tensorflow", "jax", "torch"):
+    raise ImportError(
+        "keras_dqn needs Keras on TensorFlow, JAX or PyTorch: set KERAS_BACKEND before keras is first imported. "
+        f"Received: {BACKEND!r}"
+    )
+if BACKEND != "tensorflow" and "tensorflow" not in sys.modules:
+    # Keras asks once whether TensorFlow is there, as it first writes a configuration, and would import it for that.
+    sys.modules["tensorflow"] = None
+    keras.saving.serialize_keras_object(keras.initializers.Zeros())
+    del sys.modules["tensorflow"]
 
-
-@functools.cache
-def warm_up_xla() -> None:
-    """Compile something small with XLA, once, so that what XLA says of itself is not said in the middle of a training.
-
-    Not on import, because it starts TensorFlow's devices, whose settings cannot be changed after that.
-    """
-    with _stderr_held_back():
-        tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0.0))
-
-
-__all__ = ["keras", "tf", "warm_up_xla"]
+__all__ = ["BACKEND", "keras", "stderr_held_back"]

@@ -90,6 +90,7 @@ def keywords(values: dict[str, Any]) -> dict[str, Any]:
     """
     makers = {"network": _network, "optimizer": _optimizer, "exploration": _schedule}
     makers |= {"learning_rate_schedule": _schedule, "shape_reward": _shape_reward}
+    makers |= {"objective": _objective, "priority_beta": _number_or_schedule}
     return {
         name: value if value is None or name not in makers else makers[name](name, value)
         for name, value in values.items()
@@ -137,6 +138,23 @@ def _schedule(setting, value):
     except (TypeError, KeyError, ValueError, ArithmeticError) as error:
         raise ValueError(f"`{setting}` must have the fields of {kind}. Received: {value!r}") from error
     return schedule
+
+
+def _number_or_schedule(setting, value):
+    return value if isinstance(value, int | float) else _schedule(setting, value)
+
+
+def _objective(setting, value):
+    from keras_dqn.core.learner import OBJECTIVES
+
+    if isinstance(value, str):
+        return value
+    classes = {one.__name__: one for one in OBJECTIVES.values()}
+    kind, options = _class(setting, value, classes)
+    try:
+        return classes[kind](**options)
+    except TypeError as error:
+        raise ValueError(f"`{setting}` must have the arguments of {kind}. Received: {value!r}") from error
 
 
 def _optimizer(setting, value):

@@ -6,6 +6,7 @@ from importlib.metadata import version
 import pytest
 from hypothesis import settings
 
+from keras_dqn.backend import BACKEND
 from tests.browser import Chromium, find_chromium
 
 settings.register_profile("keras_dqn", deadline=None)  # how long an example takes says how busy the machine is
@@ -48,7 +49,10 @@ def pytest_runtest_setup(item):
 @pytest.fixture(scope="session", autouse=True)
 def without_xla():
     """`tf.function` compiles with XLA only in tests that are marked `xla`; others compute the same by its graph."""
-    from keras_dqn.backend import tf
+    if BACKEND != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
 
     function = tf.function
 

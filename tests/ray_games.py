@@ -119,6 +119,6 @@ class Odd:
     def refresh(self, flat_weights):
         self.shift = flat_weights[0]
 
-    def __call__(self, states):
+    def __call__(self, states, noise=None):
         sums = states.reshape(len(states), -1).sum(-1) + self.shift
         return np.stack([np.sin(sums + action) for action in range(self.actions)], -1).astype(np.float32)

@@ -111,7 +111,7 @@ def test_the_literal_replay_is_for_the_notebooks_case(options):
     agent = make_agent(**options)
     fill(agent)
     with pytest.raises(
-        ValueError, match="The notebook's replay has .* Received: (8|Value.'huber'|Value.*target_update=1)"
+        ValueError, match="The notebook's replay has .* Received: (8|Value.loss='huber'|Value.*target_update=1)"
     ):
         agent.replay_as_written()
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_dqn.backend import keras, tf
+from keras_dqn.backend import keras
 from keras_dqn.core.learner import Learner
 from keras_dqn.core.literal import LiteralLearner
 from keras_dqn.core.networks.mlp import mlp
@@ -37,8 +37,8 @@ def test_double_q_learning_targets():
 
 
 def test_errors():
-    q = tf.constant([[1.0, 99.0], [99.0, 2.0]])
-    targets, actions = tf.constant([1.5, 5.0]), tf.constant([0, 1])  # errors 0.5 and 3
+    q = keras.ops.convert_to_tensor([[1.0, 99.0], [99.0, 2.0]])
+    targets, actions = keras.ops.convert_to_tensor([1.5, 5.0]), keras.ops.convert_to_tensor([0, 1])  # errors 0.5 and 3
     np.testing.assert_allclose(squared_errors(targets, q, actions), [0.25, 9])
     np.testing.assert_allclose(fit_squared_errors(targets, q, actions), [0.125, 4.5])  # over the actions
     np.testing.assert_allclose(huber_errors(targets, q, actions), [0.125, 2.5])

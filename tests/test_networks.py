@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from keras_dqn import Agent, load_weights, save_weights
-from keras_dqn.backend import keras, tf
-from keras_dqn.core.networks.layers import Dueling, LayerNormRelu, ScaledFrames, norm_relu, scaled_frames
+from keras_dqn.backend import keras
+from keras_dqn.core.networks.layers import Dueling, LayerNormRelu, ScaledFrames
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.core.networks.numpy_forward import NumpyForward, acting_forward, layers_of
 
@@ -102,28 +102,6 @@ def test_every_layer_has_a_numpy_twin():
         twin = NumpyForward(layers_of(brain))
         twin.refresh(np.concatenate([weight.ravel() for weight in brain.get_weights()]))
         np.testing.assert_allclose(twin(states), brain(states), rtol=1e-4, atol=1e-5)
-
-
-def test_what_tensorflow_computes_in_one_pass_is_what_keras_ops_say():
-    random = np.random.default_rng(0)
-    inputs = random.normal(size=(5, 4, 3)).astype(np.float32)
-    layer, twin = LayerNormRelu(), LayerNormRelu()
-    for one in (layer, twin):
-        one.build(inputs.shape)
-        one.set_weights([random.normal(size=(4, 3)) for _ in range(2)] if one is layer else layer.get_weights())
-    twin._norm_relu = norm_relu
-    results = []
-    for one in (layer, twin):
-        with tf.GradientTape() as tape:
-            watched = tf.constant(inputs)
-            tape.watch(watched)
-            outputs = one(watched)
-            loss = tf.reduce_sum(outputs * inputs)
-        results.append([outputs, *tape.gradient(loss, [watched, one.gamma.value, one.beta.value])])
-    for ours, keras_ops in zip(*results, strict=True):
-        np.testing.assert_allclose(ours, keras_ops, rtol=1e-4, atol=1e-5)
-    frames = random.integers(256, size=(2, 4, 5, 6), dtype=np.uint8)
-    np.testing.assert_allclose(ScaledFrames()(frames), scaled_frames(frames, "float32"), rtol=1e-6)
 
 
 def test_a_dueling_brain_learns_saves_and_loads():

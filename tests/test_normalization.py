@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_dqn import Breakout, WeightFileError, load_weights, save_weights
-from keras_dqn.backend import keras, tf
+from keras_dqn.backend import keras
 from keras_dqn.core.networks.atari import nature_cnn
-from keras_dqn.core.networks.layers import LayerNormRelu
+from keras_dqn.core.networks.layers import LayerNormRelu, ScaledFrames, norm_relu, scaled_frames
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.core.networks.numpy_forward import acting_forward
 
@@ -152,3 +153,25 @@ def test_weights_of_the_other_network_are_refused(recipe, other):
 def test_a_game_without_weights_says_which_have_some():
     with pytest.raises(ValueError, match=r"\['breakout_parallel', 'pong_parallel'\]. Received: 'asterix_parallel'"):
         Breakout(game="asterix", weights="pretrained")
+
+
+def test_what_tensorflow_computes_in_one_pass_is_what_keras_ops_say():
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(5, 4, 3)).astype(np.float32)
+    layer, twin = LayerNormRelu(), LayerNormRelu()
+    for one in (layer, twin):
+        one.build(inputs.shape)
+        one.set_weights([random.normal(size=(4, 3)) for _ in range(2)] if one is layer else layer.get_weights())
+    twin._norm_relu = norm_relu
+    results = []
+    for one in (layer, twin):
+        with tf.GradientTape() as tape:
+            watched = tf.constant(inputs)
+            tape.watch(watched)
+            outputs = one(watched)
+            loss = tf.reduce_sum(outputs * inputs)
+        results.append([outputs, *tape.gradient(loss, [watched, one.gamma.value, one.beta.value])])
+    for ours, keras_ops in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, keras_ops, rtol=1e-4, atol=1e-5)
+    frames = random.integers(256, size=(2, 4, 5, 6), dtype=np.uint8)
+    np.testing.assert_allclose(ScaledFrames()(frames), scaled_frames(frames, "float32"), rtol=1e-6)

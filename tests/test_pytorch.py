@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import torch
 
 import keras_dqn
 from keras_dqn import Agent, WeightFileError, compare, interact, load_weights, train_seeds
 from keras_dqn.__main__ import main
-from keras_dqn.backend import keras, tf
+from keras_dqn.backend import keras
 from keras_dqn.core.learner import Learner
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.core.objectives.value import Value

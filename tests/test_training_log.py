@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_dqn import CartPole, load_weights
-from keras_dqn.backend import tf
 from keras_dqn.core.networks.mlp import mlp
 from keras_dqn.training.callbacks import TrainingLog, attempt
 from tests.test_breakout import tiny

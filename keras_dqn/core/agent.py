@@ -78,7 +78,7 @@ class Agent(AgentStatus):
         self.weight_backup = None if weight_backup is None else Path(weight_backup)
         network_seed, memory_seed, exploration_seed = seed_sequence(seed).spawn(3)
         if memory is None:
-            memory = _make_memory(self.settings, memory_seed, lambda states: self.learner.q_values(states))
+            memory = _make_memory(self.settings, memory_seed, self.q_values)
         self.memory = memory
         self.epsilon_schedule = _make_epsilon_schedule(self.settings.exploration)
         hold = self.settings.exploration.hold_random_actions

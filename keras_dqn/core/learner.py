@@ -10,9 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from keras_dqn.backend import keras
+from keras_dqn.backend import BACKEND, keras
 from keras_dqn.checks import Seed
-from keras_dqn.core.backends.tensorflow import Updates
 from keras_dqn.core.loss import NEVER, MinibatchLoss, TargetNetwork
 from keras_dqn.core.networks.layers import is_noisy
 from keras_dqn.core.networks.mlp import built, default_brain
@@ -25,6 +24,13 @@ from keras_dqn.core.objectives.value import Value
 from keras_dqn.core.settings import LearnerSettings
 from keras_dqn.core.transition import Transition
 from keras_dqn.files.weights import load_weights, save_weights
+
+if BACKEND == "tensorflow":
+    from keras_dqn.core.backends.tensorflow import Updates
+elif BACKEND == "jax":
+    from keras_dqn.core.backends.jax import Updates
+else:
+    from keras_dqn.core.backends.torch import Updates
 
 
 class Update(NamedTuple):

@@ -54,8 +54,8 @@ def family(
         learning_rate: of Adam.
         exploration: the epsilons of noisy networks, which explore by their noise.
     """
-    double = {**{name: value for name, value in fast.items() if name != "optimizer"}, "n_step": 1}
-    double["learning_rate"] = learning_rate
+    double = {**fast, "n_step": 1, "optimizer": partial(keras.optimizers.Adam, learning_rate, name="adam")}
+    slow = partial(keras.optimizers.Adam, learning_rate / 4, name="adam")
     dqn = {**double, "double": False}
     distributional = {name: value for name, value in dqn.items() if name != "loss"}
     noisy = {"network": {**fast["network"], "noisy": True}, "exploration": exploration}
@@ -64,7 +64,7 @@ def family(
         "quantile": {**distributional, "objective": Quantile(32)},  # Dabney et al. 2018; the paper has 200
         "munchausen": {**distributional, "objective": Munchausen()},  # Vieillard et al. 2020
         "noisy": {**dqn, **noisy},  # Fortunato et al. 2018
-        "prioritized": {**double, "prioritized": True, "learning_rate": learning_rate / 4},  # Schaul et al. 2016
+        "prioritized": {**double, "prioritized": True, "optimizer": slow},  # Schaul et al. 2016
         "rainbow": {  # Hessel et al. 2018
             **{**distributional, "double": True, "n_step": 3, "objective": returns},
             **{**noisy, "network": {**noisy["network"], "dueling": True}},

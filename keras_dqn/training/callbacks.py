@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_dqn.backend import keras, tf
+from keras_dqn.backend import keras
 from keras_dqn.checks import check_integer
 from keras_dqn.core.counting import Every
 from keras_dqn.core.loop import TrainStep
@@ -180,7 +180,9 @@ def attempt(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, tf.errors.OpError) as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("tensorflow"):  # TensorBoard's
+            raise
         said = f"{what} was not written; training goes on and tries again. Received: {error}"
         warnings.warn(said, RuntimeWarning, stacklevel=3)  # which Python shows once
 

@@ -232,7 +232,8 @@ def _read(path, own):
         if _layout(name, array) != _layout(name, expected):
             wanted = f"expected {expected.dtype} of shape {expected.shape}"
             raise CheckpointError(f"{name}: {wanted}. Received: {array.dtype}, {array.shape}")
-        arrays[name] = array.view(expected.dtype)
+        same = array.dtype.kind == "i"  # Keras counts in int64 on TensorFlow, and in int32 elsewhere
+        arrays[name] = array.astype(expected.dtype) if same else array.view(expected.dtype)
     for name, array in arrays.items():
         if name != "episodes" and not all_finite(array):
             raise CheckpointError(f"{name}: expected finite numbers. Received: {array.min()} to {array.max()}")
@@ -240,8 +241,9 @@ def _read(path, own):
 
 
 def _layout(name, array):
-    """The dtype, as NumPy saves it, bfloat16 as bytes, and the shape, but the length of what grows."""
-    return np.dtype(array.dtype.str), array.shape[name in GROWING :]
+    """The dtype, as NumPy saves it, bfloat16 as bytes, int of any size, and the shape, but the length of what grows."""
+    dtype = "i" if array.dtype.kind == "i" else np.dtype(array.dtype.str)
+    return dtype, array.shape[name in GROWING :]
 
 
 def _restore(path, runner):

@@ -1,10 +1,12 @@
 """What is TensorFlow's in an update: the gradient, the compiled loop, and the assignment."""
 
-from functools import partial
+import functools
 
 import numpy as np
+import tensorflow as tf
 
-from keras_dqn.backend import keras, tf, warm_up_xla
+from keras_dqn.backend import keras, stderr_held_back
+from keras_dqn.core.backends.packing import packed, unpacked
 from keras_dqn.core.loss import MinibatchLoss, acting_values
 from keras_dqn.core.transition import Transition
 
@@ -28,7 +30,7 @@ class Updates:
         # The optimizer is one pass over the weights in XLA and ten without: worth it even within a plain graph.
         self._apply = tf.function(self._applied, jit_compile=True, autograph=False)
         self._flatten = tf.function(self._flat, autograph=False).get_concrete_function()
-        acting = partial(acting_values, loss.brain, loss.objective)
+        acting = functools.partial(acting_values, loss.brain, loss.objective)
         self._forward = tf.function(lambda states, draw: acting(states, draw), autograph=False)
 
     @property
@@ -52,7 +54,7 @@ class Updates:
         """
         # With small networks the call costs as much as the arithmetic: so one array where that can be, made into a
         # tensor here, and a function that is looked up by layout and not by all its arguments.
-        fields = _packed(batches, self._loss.bootstraps)
+        fields = packed(batches, self._loss.bootstraps)
         layout = (plainly, *((field.shape, field.dtype) for field in fields))
         fields = [tf.constant(field) for field in fields]
         if layout not in self._traced:
@@ -71,7 +73,7 @@ class Updates:
 
     def _updated(self, *fields):
         """One gradient step a round, until all K are made or one is not finite."""
-        batches = _unpacked(fields, self._loss.bootstraps)
+        batches = unpacked(fields, self._loss.bootstraps)
         count, size = batches.reward.shape
 
         def gradient_step(k, finite, losses, errors):
@@ -89,7 +91,7 @@ class Updates:
 
     def _updated_plainly(self, *fields):
         """The same for K = 1, without a loop and with nothing in it that XLA compiles."""
-        batch = _unpacked(fields, self._loss.bootstraps).each(lambda field: field[0])
+        batch = unpacked(fields, self._loss.bootstraps).each(lambda field: field[0])
         loss, errors, finite = self._gradient_step(batch, self._applied)
         return loss[tf.newaxis], errors[tf.newaxis], tf.cast(finite, tf.int32), self._flat()
 
@@ -141,21 +143,11 @@ class Updates:
         return tf.concat([tf.reshape(tf.cast(weight.value, tf.float32), [-1]) for weight in weights], 0)
 
 
-def _packed(batches, bootstraps):
-    """The fields of a `Transition`, [K, B, ...], that an update looks at; as one array, [K, B, 2 size + 3], where these
-    are no more than five and states are float32 vectors."""
-    extras = [field for field in batches[5:7] if field is not None]
-    if not bootstraps or extras or batches.state.dtype != np.float32 or batches.state.ndim != 3:
-        return *batches[: 5 if bootstraps else 3], *extras
-    numbers = np.stack([batches.action, batches.reward, batches.discount], -1, dtype=np.float32, casting="same_kind")
-    return (np.concatenate([batches.state, batches.next_state, numbers], -1),)
+@functools.cache
+def warm_up_xla() -> None:
+    """Compile something small with XLA, once, so that what XLA says of itself is not said in the middle of a training.
 
-
-def _unpacked(fields, bootstraps):
-    """The `Transition` that was packed, as tensors; what an update does not look at is the reward again."""
-    if len(fields) > 1:
-        needed, extras = (fields[:5], fields[5:]) if bootstraps else ((*fields[:3], *fields[2:3] * 2), fields[3:])
-        return Transition(*needed, **{"action_mask" if one.dtype.is_bool else "weight": one for one in extras})
-    size = (fields[0].shape[-1] - 3) // 2
-    states, next_states, action, reward, discount = tf.split(fields[0], [size, size, 1, 1, 1], axis=-1)
-    return Transition(states, tf.cast(action[..., 0], tf.int32), reward[..., 0], discount[..., 0], next_states)
+    Not on import, because it starts TensorFlow's devices, whose settings cannot be changed after that.
+    """
+    with stderr_held_back():
+        tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0.0))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from keras_dqn.backend import tf
+import tensorflow as tf
 
 
 @tf.function(jit_compile=True)

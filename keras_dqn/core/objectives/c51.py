@@ -52,6 +52,7 @@ class C51(Objective):
     def for_learner(self) -> "C51":
         counting = C51(self.low, self.high, self.atoms)
         counting._beyond = keras.Variable(np.zeros(2), dtype="float32", trainable=False, name="beyond")
+        counting.variables = (counting._beyond,)
         return counting
 
     def __reduce__(self):  # what was counted stays behind

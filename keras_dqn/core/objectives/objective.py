@@ -40,6 +40,7 @@ class Objective:
 
     Attributes:
         atoms: how many outputs an action has, for outputs [B, actions, atoms]; None for [B, actions].
+        variables: Keras variables that `targets` assigns, to count something.
         no_double, no_n_step, no_returns: why there is no double DQN, no n-step return or no learning from the finished
             returns of rollouts with it; None where there is.
     """
@@ -47,6 +48,7 @@ class Objective:
     atoms: int | None = None
     no_double: str | None = None
     no_n_step: str | None = None
+    variables: tuple[Any, ...] = ()
     no_returns: str | None = "A rollout's returns are single numbers, and it learns more than their mean."
 
     def get_config(self) -> dict[str, Any]:

@@ -52,5 +52,5 @@ class Quantile(Objective):
         size = keras.ops.abs(error)
         quadratic = keras.ops.minimum(size, self.kappa)
         huber = quadratic * (size - 0.5 * quadratic) / self.kappa
-        weight = keras.ops.abs(self.fractions[:, None] - keras.ops.cast(error < 0, huber.dtype))
+        weight = keras.ops.abs(keras.ops.cast(error < 0, huber.dtype) - self.fractions[:, None])
         return keras.ops.sum(keras.ops.mean(weight * huber, axis=2), axis=1)
