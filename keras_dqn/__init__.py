@@ -6,7 +6,8 @@ Imports follow the arrows. `core` is what learns: transitions, memories, network
 training loop. `environments` makes games, one or many at once; `files` reads and writes weights; `training` trains an
 agent, evaluates it and films it; `games` names the environments and their recipes.
 Beside them: `show` (figures and films), `playable` (games for the keyboard, in a window or on a page), `pytorch` (the
-same agent in PyTorch), `ray` (actors on other machines), `experiment` (many seeds), `cli` (the command line).
+same agent in PyTorch), `ray` (actors on other machines), `experiment` (many seeds), `cli` (the command line); and
+`conformance`, which any implementation can be checked with and which knows the rest by its public names alone.
 """
 
 import importlib
@@ -50,7 +51,7 @@ if TYPE_CHECKING:  # the public names, for editors and type checkers; `__getattr
 _HOMES = {  # name: its module, which is imported when the name is first used
     name: home for home, name in re.findall(r"^    from (\S+) import (\w+) as", __loader__.get_source(__name__), re.M)
 }
-__all__ = sorted(_HOMES)  # `playable`, and `pytorch`, which needs torch, are imported as modules
+__all__ = sorted(_HOMES)  # `conformance`, `playable`, and `pytorch`, which needs torch, are imported as modules
 
 
 def __getattr__(name):

@@ -56,6 +56,9 @@ OPTIONS = {  # what the command is about, beside the settings: the type of a val
     "files": (list[str], "histories that train --history wrote (json or csv)"),
     "x": (str, 'what scores are drawn over: "episodes", or "steps", which draws scores alone'),
     "solved_score": (float, "draw a line at the score that solves the game"),
+    "names": (list[str], "implementations: keras_dqn, sb3-dqn, tianshou, …, or csv"),
+    "path": (str, "the checkout of scripts that are no package; of csv, the folder for the files"),
+    "probe": (list[str], "run this one alone, like TimeLimit; given several times, these"),
 }
 
 
@@ -176,6 +179,24 @@ def plot(given: Given) -> None:
     print(f"Figure: {path}")
 
 
+def conformance(given: Given) -> int:
+    """Train implementations of deep Q-learning on probes whose values are known exactly; the status is how many fail.
+
+    example:
+      keras-dqn conformance sb3-dqn
+      keras-dqn conformance cleanrl-pqn --path ../cleanrl --probe TimeLimit
+    """
+    from keras_dqn.conformance import ADAPTERS, PROBES, print_table
+
+    names, probes = given["names"], given.get("probe", [])
+    for name in names:
+        check_name(name, ADAPTERS, "implementation")
+    for name in probes:
+        check_name(name, [probe.__name__ for probe in PROBES], "probe")
+    path = Path(given["path"]) if "path" in given else None
+    return sum(print_table(name, path, given.get("seed", 0), probes) for name in names)
+
+
 def _described(settings):
     """{field: (type, what the docstring says of it)} of a class of settings."""
     said = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(settings) or "", re.MULTILINE))
@@ -202,6 +223,7 @@ COMMANDS = {  # name: the command, and its options; the first is given by its pl
     "play": (play, ["game"]),
     "export-html": (export_html, ["game", "recipe", "weights", "network", "out"]),
     "plot": (plot, ["files", "out", "x", "solved_score"]),
+    "conformance": (conformance, ["names", "path", "seed", "probe"]),
 }
 
 
@@ -334,7 +356,13 @@ def _check_single(given):
 # ---------------------------------------------------------------- from what is typed to a command
 
 METAVARS, ACTIONS = {int: "N", float: "X", str: "TEXT"}, {bool: argparse.BooleanOptionalAction, list: "append"}
-SPELLED = {"game": ["GAME"], "files": ["FILES"], "atari_game": ["--game"], "episodes": ["--episodes", "--games"]}
+SPELLED = {
+    "game": ["GAME"],
+    "files": ["FILES"],
+    "names": ["NAMES"],
+    "atari_game": ["--game"],
+    "episodes": ["--episodes", "--games"],
+}
 RECIPES = [f"{name}: {', '.join(game.recipes)}" for name, game in GAMES.items()]
 EPILOG = "\n  ".join(["games and their recipes:", *RECIPES])
 EPILOG += """\n\nvalues are written as in Python, and "none" ends what a recipe has:
@@ -371,7 +399,7 @@ def make_parser() -> Parser:
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
         )
-        one.add_argument(positional, nargs="+" if positional == "files" else "?", help=OPTIONS[positional][1])
+        one.add_argument(positional, nargs="?" if positional == "game" else "+", help=OPTIONS[positional][1])
         left = set(options)
         for title, group in GROUPS.items():
             section = one.add_argument_group(title)
@@ -388,7 +416,7 @@ def _add_option(section, name, kind, text):
     section.add_argument(*_flags(name), dest=name, help=text.replace("`", "").replace("%", "%%"), **how)
 
 
-def parse(arguments: Sequence[str]) -> tuple[Callable[[Given], None], Given]:
+def parse(arguments: Sequence[str]) -> tuple[Callable[[Given], int | None], Given]:
     """The command of a line, and its options, checked, typed or in a file.
 
     What is typed wins over the file, also over the option that it excludes; another game or recipe over the settings of
@@ -431,7 +459,8 @@ def _of_file(typed):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status.
 
-    It is 0, 2 after an error that was explained, 130 after Ctrl-C or SIGTERM, 141 where nobody reads on.
+    It is 0, of `conformance` how many probes fail, 2 after an error that was explained, 130 after Ctrl-C or SIGTERM,
+    141 where nobody reads on.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -441,7 +470,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = lambda message, *_: print(" ".join(str(message).split()), file=sys.stderr)
             try:
                 command, given = parse(sys.argv[1:] if arguments is None else arguments)
-                command(given)
+                return command(given) or 0
             finally:
                 sys.stdout.flush()
     except KeyboardInterrupt:
@@ -455,4 +484,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = re.sub(r"`(\w+)`", lambda word: _flags(word[1])[0] if word[1] in TYPES else word[0], message)
         print(f"keras_dqn: error: {message}", file=sys.stderr)
         return 2
-    return 0

@@ -19,9 +19,9 @@ import keras_dqn
 from keras_dqn import CartPole
 from keras_dqn.core.loop import interact
 
-MAX_CODE_LINES = 7_150  # without docstrings, comments and blanks
-MAX_LINES = 11_450
-MAX_MODULES = 76  # those that are empty apart
+MAX_CODE_LINES = 7_350  # without docstrings, comments and blanks
+MAX_LINES = 11_750
+MAX_MODULES = 78  # those that are empty apart
 MIN_SHARE_OF_CORE = 1 / 3
 MAX_CLASS = 250
 MAX_FUNCTION = 60
@@ -41,6 +41,7 @@ FLOORS = [  # a module imports from its own floor and from lower ones
     ["__init__"],  # offers the public names; nothing imports from it
 ]
 APART = "conformance"  # has limits of its own
+MAX_CODE_APART = 1_000
 
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
@@ -85,7 +86,7 @@ class Module:
             else:
                 continue
             for name in names:
-                if name.split(".")[0] == "keras_dqn":
+                if name.split(".")[0] == "keras_dqn" and name.split(".")[1:2] != [APART]:
                     yield node.lineno, name if name in MODULES else name.rpartition(".")[0]
 
 
@@ -98,7 +99,7 @@ def floor(name):
 PACKAGE = Path(keras_dqn.__file__).parent
 MODULES = {}
 for path in sorted(PACKAGE.rglob("*.py")):
-    if APART not in path.parts:
+    if APART not in path.relative_to(PACKAGE).parts:
         module = Module(path)
         MODULES[module.name] = module
 
@@ -189,6 +190,18 @@ def test_no_private_name_is_taken_from_another_module():
         if name in ours - makers[module.name]
     ]
     assert not taken, "\n".join(taken)
+
+
+# ---------------------------------------------------------------- what stands apart
+
+
+def test_conformance_is_short_and_knows_the_rest_by_its_public_names():
+    modules = [Module(path) for path in sorted((PACKAGE / APART).rglob("*.py"))]
+    assert sum(len(module.code) for module in modules) <= MAX_CODE_APART
+    for module in modules:
+        for line, name in module.imports():
+            public = name in {"keras_dqn", *(f"keras_dqn.{one}" for one in keras_dqn.__all__)}
+            assert public, f"{module.name}:{line} imports {name}"
 
 
 # ---------------------------------------------------------------- the corridor

@@ -11,6 +11,32 @@ from keras_dqn.core.networks.layers import LayerNormRelu, NoisyDense, head
 from keras_dqn.core.objectives.objective import Objective
 
 
+@keras.saving.register_keras_serializable("keras_dqn")
+class DrawnUniform(keras.initializers.Initializer):
+    """Uniform initial weights, drawn by NumPy: JAX would compile its own generator for each shape, 0.3 s each time.
+
+    Args:
+        low, high: the range; by default Glorot's, ±sqrt(6 / (inputs + outputs)).
+        seed: an int.
+    """
+
+    def __init__(self, low: float | None = None, high: float | None = None, seed: int | None = None):
+        self.low, self.high, self.seed = low, high, seed
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> np.ndarray:
+        most = (6 / sum(shape)) ** 0.5
+        low, high = (-most, most) if self.low is None else (self.low, self.high)
+        return keras.ops.convert_to_tensor(np.random.default_rng(self.seed).uniform(low, high, shape), dtype)
+
+    def get_config(self) -> dict[str, float | int | None]:
+        return {"low": self.low, "high": self.high, "seed": self.seed}
+
+
+_glorot, _uniform = keras.initializers.GlorotUniform, keras.initializers.RandomUniform
+if BACKEND != "tensorflow":
+    _glorot = _uniform = DrawnUniform
+
+
 def mlp(
     state_size: int,
     action_size: int | tuple[int, int],
@@ -51,13 +77,11 @@ def mlp(
     seeds = seed_sequence(seed).generate_state(2 * len(widths)).tolist()
 
     def dense(layer, width, activation):  # of that number, with its own seeds for kernel and bias
-        glorot = keras.initializers.GlorotUniform if BACKEND == "tensorflow" else DrawnUniform
-        options = {"kernel_initializer": glorot(seed=seeds[layer])}
+        options = {"kernel_initializer": _glorot(seed=seeds[layer])}
         if initializer == "torch":
             most = widths[layer] ** -0.5
             names = {"kernel_initializer": seeds[layer], "bias_initializer": seeds[layer + len(widths)]}
-            uniform = keras.initializers.RandomUniform if BACKEND == "tensorflow" else DrawnUniform
-            options = {name: uniform(-most, most, seed) for name, seed in names.items()}
+            options = {name: _uniform(-most, most, seed) for name, seed in names.items()}
         name = f"hidden_{layer + 1}" if layer < len(hidden) else "output"
         if noisy:
             return NoisyDense(width, activation, seed=seeds[layer], name=name, dtype="float32")
@@ -161,24 +185,3 @@ def built(
             f"another). Received: {dtype}, with Keras' dtype policy {policy!r}"
         )
     return brain
-
-
-@keras.saving.register_keras_serializable("keras_dqn")
-class DrawnUniform(keras.initializers.Initializer):
-    """Uniform initial weights, drawn by NumPy: JAX would compile its own generator for each shape, 0.3 s each time.
-
-    Args:
-        low, high: the range; by default Glorot's, ±sqrt(6 / (inputs + outputs)).
-        seed: an int.
-    """
-
-    def __init__(self, low: float | None = None, high: float | None = None, seed: int | None = None):
-        self.low, self.high, self.seed = low, high, seed
-
-    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> np.ndarray:
-        most = (6 / sum(shape)) ** 0.5
-        low, high = (-most, most) if self.low is None else (self.low, self.high)
-        return keras.ops.convert_to_tensor(np.random.default_rng(self.seed).uniform(low, high, shape), dtype)
-
-    def get_config(self) -> dict[str, float | int | None]:
-        return {"low": self.low, "high": self.high, "seed": self.seed}
