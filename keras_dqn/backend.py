@@ -7,10 +7,11 @@ import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def stderr_held_back():
+def stderr_held_back() -> Iterator[None]:
     """Hold back what native code writes to file descriptor 2, and show it only if the import fails.
 
     TF_CPP_MIN_LOG_LEVEL alone does not do: the messages about missing GPUs come before the log level is read.

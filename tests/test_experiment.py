@@ -292,7 +292,7 @@ sys.modules["torch"] = None
 package = pathlib.Path(keras_dqn.__file__).parent
 for file in package.rglob("*.py"):
     parts = file.relative_to(package).with_suffix("").parts
-    if parts[-1] not in ("pytorch", "__init__", "__main__"):
+    if parts[-1] not in ("pytorch", "torch", "__init__", "__main__"):
         __import__(".".join(["keras_dqn", *parts]))
 keras_dqn.compare(keras_dqn.CartPole, "pytorch")
 """

@@ -303,7 +303,7 @@ def test_errors_and_weights_of_each_transition():
     batch = steps((0, 0, 8, 0.0, 1), (0, 0, 8, 0.0, 1)).each(lambda field: field.swapaxes(0, 1))  # K=1, B=2
     learner = Learner(table([0, 0], [0, 0]), keras.optimizers.SGD(1 / 16))
     losses, errors = learner.update(batch._replace(weight=np.array([[1.0, 0.0]], np.float32)))
-    np.testing.assert_allclose(errors, [[64, 64]])
+    np.testing.assert_allclose(errors, [[8, 8]])  # with weights they are priorities, the sizes of the differences
     np.testing.assert_allclose(losses, [32])  # the mean of 64 and 0
     np.testing.assert_allclose(kernel_of(learner), [[8 / 16, 0], [0, 0]])  # half of 2 * 8 / 16
 

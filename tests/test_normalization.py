@@ -151,7 +151,7 @@ def test_weights_of_the_other_network_are_refused(recipe, other):
 
 
 def test_a_game_without_weights_says_which_have_some():
-    with pytest.raises(ValueError, match=r"\['breakout_parallel', 'pong_parallel'\]. Received: 'asterix_parallel'"):
+    with pytest.raises(ValueError, match="'breakout_parallel', .*'pong_parallel'.*Received: 'asterix_parallel'"):
         Breakout(game="asterix", weights="pretrained")
 
 
