@@ -7,6 +7,7 @@
 #   make bench        how fast it is: all measurements of benchmarks/
 #   make notebooks    every notebook, executed whole
 #   make gif          the moving picture that the README shows, from films of this repository and one that it records
+#   make evidence-family    the family over ten seeds again, half an hour: raw results, and the table of docs/results.md
 #   make same-bytes OTHER=path    do short trainings here and in another checkout end with the same weights?
 PYTHON ?= python3
 # The oldest TensorFlow that requirements.txt admits runs on Python 3.11 and 3.12.
@@ -25,7 +26,7 @@ LONG := long or torch or ray or peers or notebooks
 # would die of the same test.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 
-.PHONY: demo test test-long test-oldest notebooks same-bytes bench gif clean
+.PHONY: demo test test-long test-oldest notebooks same-bytes bench gif evidence-family clean
 
 demo: .venv/installed
 	mkdir -p $(DEMO)
@@ -58,6 +59,18 @@ endif
 
 notebooks: .venv/installed-for-long-tests
 	$(BIN)/python -m pytest tests/test_notebooks.py
+
+# What is done already is not done again: an interrupted one goes on.
+evidence-family: .venv/installed
+	mkdir -p $(DEMO)
+	rm -f docs/results/family.csv
+	for recipe in c51 quantile munchausen noisy prioritized rainbow; do (cd $(DEMO) && ../$(BIN)/keras-dqn train cartpole \
+		--recipe $$recipe --seeds 10 --steps 30000 --evaluate-every 1000 --stop-score 475 --quiet) && \
+		$(BIN)/python tools/tables.py add $(DEMO)/results/cartpole_$$recipe docs/results/family.csv || exit 1; done
+	cd $(DEMO) && ../$(BIN)/keras-dqn train mountaincar --recipe rainbow --seeds 10 --steps 40000 --evaluate-every 1000 \
+		--stop-score -110 --quiet
+	$(BIN)/python tools/tables.py add $(DEMO)/results/mountain_car_rainbow docs/results/family.csv
+	$(BIN)/python tools/tables.py
 
 same-bytes: .venv/installed
 	$(BIN)/python tools/same_bytes.py $(OTHER)

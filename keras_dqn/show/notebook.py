@@ -67,7 +67,9 @@ def display_figure(figure: "Figure") -> None:
 
 def still(path: Path | str) -> tuple[bytes, int, int, float] | None:
     """A typical frame of a film's first hundred, as (JPEG, width, height, frames a second); None if there is none."""
-    with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # imageio_ffmpeg leaves pipes open
+    with warnings.catch_warnings():  # imageio_ffmpeg leaves pipes open, and forks, which JAX warns of
+        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         try:
             import imageio_ffmpeg
             from PIL import Image
