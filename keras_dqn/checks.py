@@ -117,4 +117,8 @@ def check_states(states: np.ndarray, shape: tuple[int, ...], name: str) -> None:
     if states.shape[1:] != shape:
         raise ValueError(f"`{name}`, an observation, must have shape {shape}. Received: {states.shape[1:]}")
     if not all_finite(states):
-        raise ValueError(f"`{name}` must hold finite numbers. Received: {states}")
+        received = states  # whole, of a vector
+        if len(shape) > 1:
+            index = tuple(np.argwhere(~np.isfinite(states.astype(np.float32)))[0].tolist())
+            received = f"{states[index]} at {index[1:]} of an observation of shape {shape}"
+        raise ValueError(f"`{name}` must hold finite numbers. Received: {received}")

@@ -83,15 +83,21 @@ def test_a_module_that_cannot_be_imported_is_named_in_one_line(text, message, tm
     assert err.startswith("keras_dqn: error: ") and err.count("\n") == 1 and message in err
 
 
-def dictionary():
+def image_in_a_dictionary():
     env = Counter()
-    env.observation_space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (2,)), "b": gym.spaces.Discrete(3)})
+    env.observation_space = gym.spaces.Dict(a=gym.spaces.Discrete(4), b=gym.spaces.Box(0, 255, (7, 7, 3), np.uint8))
     return env
 
 
-def image():
+def text_in_a_tuple():
     env = Counter()
-    env.observation_space = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    env.observation_space = gym.spaces.Tuple([gym.spaces.Discrete(4), gym.spaces.Text(9)])
+    return env
+
+
+def too_many_combinations():
+    env = Counter()
+    env.action_space = gym.spaces.MultiDiscrete([11, 91])
     return env
 
 
@@ -105,9 +111,10 @@ def many_actions():
     ("environment", "message"),
     [
         ("Taxi-v99", r"nearest is Taxi-v\d. Received: Taxi-v99$"),
-        (dictionary, r"must be a vector of numbers; .*FlattenObservation.*Received: Dict\('a': .*\)$"),
-        (image, r"must be a vector of numbers; .*FlattenObservation.*Received: Box\(0, 255, \(8, 8, 3\), uint8\)$"),
-        ("Pendulum-v1", r"needs discrete actions .* Received: Box\(-2.0, 2.0, \(1,\), float32\)$"),
+        (image_in_a_dictionary, r"an image must be all of it: .*ImgObsWrapper.* Received: Dict\('a': .*\)$"),
+        (text_in_a_tuple, r"must be arrays and numbers; .*FilterObservation.* Received: Tuple\(.*Text.*\)$"),
+        (too_many_combinations, r"TransformAction.* 1,001 combinations, 1,000 at most. Received: MultiDiscrete"),
+        ("Pendulum-v1", r"needs discrete actions .*DiscretizeAction.* Received: Box\(-2.0, 2.0, \(1,\), float32\)$"),
         (many_actions, r"needs discrete actions .* Received: Box\(.*\(40,\), float32\)$"),
         ("Acrobat-v1", "nearest is Acrobot-v1. Received: Acrobat-v1$"),
     ],
@@ -173,13 +180,14 @@ def test_numbers_that_do_not_fit_the_space_are_refused():
             trained(env)
 
 
-def test_an_observation_of_another_shape_is_said_in_a_line():
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_an_observation_of_another_shape_is_said_with_space_and_step(num_envs):
     class Grows(Short):
         def observe(self):
             return np.zeros(2 + (self.steps > 1), np.float32)
 
-    with pytest.raises(ValueError, match=r"`next_state`, an observation, must have shape \(2,\). Received: \(3,\)"):
-        trained(Grows)
+    with pytest.raises(ValueError, match=r"space is Box\(.*, \(2,\), .*Received: .* shape \(3,\), in step 2 of an"):
+        trained(Grows, num_envs=num_envs)
 
 
 def test_what_makes_an_environment_is_called_again_and_not_copied():

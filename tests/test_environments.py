@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.wrappers import FlattenObservation, NormalizeObservation, TimeLimit
+from gymnasium.wrappers import NormalizeObservation, TimeLimit
 
 from keras_dqn import Agent, evaluate, game_for, interact
 from keras_dqn.core.exploration import Linear
@@ -241,16 +241,6 @@ def test_what_makes_an_environment_is_taken_too():
 
 def SyncLike():
     return gym.vector.SyncVectorEnv([Counter])
-
-
-def test_spaces_that_are_no_vector_name_the_wrapper_that_helps():
-    class Pair(Counter):
-        observation_space = gym.spaces.Tuple([Counter.observation_space, gym.spaces.Discrete(2)])
-
-    with pytest.raises(ValueError, match=r"FlattenObservation makes one of it. Received: Tuple\(") as raised:
-        game_for(Pair)()
-    assert "\n" not in str(raised.value)
-    assert FlattenObservation is not None
 
 
 def test_filming_changes_nothing_that_is_learned_next():

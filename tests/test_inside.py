@@ -107,7 +107,7 @@ def test_beside_a_game_of_frames_are_those_that_the_network_sees():
 
     class Game(gym.Env):
         observation_space, action_space = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8), gym.spaces.Discrete(4)
-        render_mode = "rgb_array"
+        render_mode, stacks_frames = "rgb_array", True
 
         def reset(self, **options):
             return np.arange(40, 240, 50, np.uint8)[:, None, None].repeat(84, 1).repeat(84, 2), {}

@@ -19,9 +19,9 @@ import keras_dqn
 from keras_dqn import CartPole
 from keras_dqn.core.loop import interact
 
-MAX_CODE_LINES = 7_350  # without docstrings, comments and blanks
-MAX_LINES = 11_750
-MAX_MODULES = 78  # those that are empty apart
+MAX_CODE_LINES = 7_500  # without docstrings, comments and blanks
+MAX_LINES = 12_000
+MAX_MODULES = 80  # those that are empty apart
 MIN_SHARE_OF_CORE = 1 / 3
 MAX_CLASS = 250
 MAX_FUNCTION = 60

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -409,22 +408,6 @@ class Unknown(Runner):
 def test_refuses_arguments_out_of_range(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_refuses_observations_that_are_no_vectors():
-    class Images(Counter):
-        observation_space = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
-
-    class Game(Runner):
-        name, recipes = "images", {"juvin": {}}
-
-        def make_env(self, render_mode=None):
-            return Images()
-
-    with pytest.raises(
-        ValueError, match=r"vector of numbers; .*FlattenObservation.*Received: Box\(0, 255, \(8, 8, 3\)"
-    ):
-        Game()
 
 
 def test_an_unwritable_backup_is_found_before_training():

@@ -9,9 +9,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.wrappers import FlattenObservation, TimeLimit
+from gymnasium.wrappers import TimeLimit
 
 from keras_dqn.checks import check_name
+from keras_dqn.environments.spaces import Adapted, adapted, check_shape
 
 MAX_STEPS = 100_000  # of an episode that its environment does not end
 OLD_INTERFACE = (
@@ -21,15 +22,15 @@ OLD_INTERFACE = (
 
 
 def make_env(environment: str, render_mode: str | None = None, **options: Any) -> gym.Env:
-    """gymnasium's environment of that id, made with these options; a state that is one of n becomes n numbers.
+    """gymnasium's environment of that id, made with these options, and `adapted`.
 
     Raises:
-        ValueError: it is unknown or needs what is not installed.
+        ValueError: it is unknown, needs what is not installed, or has spaces that Q-learning does not take.
     """
     check_known(environment)
     rendering = {} if render_mode is None else {"render_mode": render_mode}  # many own classes do not take that
     try:
-        return one_hot(gym.make(environment, **{**options, **rendering}))
+        return adapted(gym.make(environment, **{**options, **rendering}))
     except TypeError as error:
         if not rendering:
             raise
@@ -51,12 +52,7 @@ def make_vector_env(environment: str | EnvSpec, num_envs: int, **options: Any) -
     if environment.vector_entry_point is not None:
         return gym.make_vec(environment, num_envs, "vector_entry_point", **options)
     options = {"max_episode_steps": environment.max_episode_steps or MAX_STEPS, **options}
-    return gym.make_vec(environment, num_envs, "sync", wrappers=[one_hot], **options)
-
-
-def one_hot(env: gym.Env) -> gym.Env:
-    """The environment, its states as vectors of zeros and a one where they are one of n (FrozenLake, Taxi)."""
-    return FlattenObservation(env) if isinstance(env.observation_space, gym.spaces.Discrete) else env
+    return gym.make_vec(environment, num_envs, "sync", wrappers=[Adapted], **options)
 
 
 def limited(env: gym.Env, max_episode_steps: int | None) -> gym.Env:
@@ -89,30 +85,6 @@ def check_known(environment: str) -> None:
             f"--game {game}`. Received: {environment!r}"
         )
     check_name(environment, gym.registry, "environment")
-
-
-def sizes(env: gym.Env) -> tuple[int | tuple[int, ...], int]:
-    """State size (or shape of a stack of frames) and number of actions of an environment.
-
-    Raises:
-        ValueError: it is none for Q-learning on state vectors; the message names the wrapper that helps.
-    """
-    states, actions = env.observation_space, env.action_space
-    if getattr(env, "stacks_frames", False):  # as `atari.AtariGame` does
-        return states.shape, int(actions.n)
-    if not isinstance(actions, gym.spaces.Discrete) or actions.start != 0:
-        raise ValueError(f"Q-learning needs discrete actions 0, 1, 2, … Received: {_one_line(actions)}")
-    if not isinstance(states, gym.spaces.Box) or len(states.shape) != 1:
-        helps = "gymnasium.wrappers.FlattenObservation makes one of it"
-        if isinstance(states, gym.spaces.Box) and len(states.shape) == 3:
-            helps += "; Atari's games are played from their pixels by `Breakout(game=…)`"
-        raise ValueError(f"The observation must be a vector of numbers; {helps}. Received: {_one_line(states)}")
-    return states.shape[0], int(actions.n)
-
-
-def _one_line(space):
-    """A space as text; NumPy breaks its longer bounds into lines."""
-    return " ".join(str(space).split())
 
 
 # ---------------------------------------------------------------- the interface of vectors
@@ -152,8 +124,9 @@ class OneEnv:
 
     def __init__(self, env: gym.Env, max_steps: int = MAX_STEPS):
         self.env, self.max_steps = env, max_steps
-        dtype = getattr(getattr(env, "observation_space", None), "dtype", None)
-        self._dtype = None if dtype is None else np.dtype(dtype)
+        self._space = getattr(env, "observation_space", None)
+        dtype = getattr(self._space, "dtype", None)
+        self._dtype, self._shape = None if dtype is None else np.dtype(dtype), getattr(self._space, "shape", None)
         self.ended = False
 
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
@@ -193,6 +166,8 @@ class OneEnv:
     def _observed(self, state, info):
         """A copy of the state in the dtype of its space, and the info, its mask too with the leading axis of 1."""
         states = np.array(state)[None]
+        if self._shape is not None and states.shape[1:] != self._shape:
+            check_shape(state, self._shape, self._space, self._steps)
         if self._dtype is not None and states.dtype != self._dtype:
             received = states
             with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Any environment whose states are vectors of numbers, or one of n, and whose actions are discrete."""
+"""Any environment whose states are numbers, or made of such, and whose actions are discrete."""
 
 import copy
 import importlib
@@ -11,7 +11,8 @@ import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from keras_dqn.core.exploration import Linear
-from keras_dqn.environments.vector import check_known, layers, limited, one_hot
+from keras_dqn.environments.spaces import Adapted, adapted
+from keras_dqn.environments.vector import check_known, layers, limited
 from keras_dqn.games.recipes import FAST, PARALLEL, family
 from keras_dqn.training.runner import Runner
 
@@ -44,14 +45,14 @@ class OwnGame(AnyGame):
         env = self.source if isinstance(self.source, gym.Env) else type(self).source()
         if not isinstance(env, gym.Env):
             raise ValueError(f"The function must make a gymnasium environment. Received: {env!r}")
-        return one_hot(limited(env, self.max_episode_steps))
+        return adapted(limited(env, self.max_episode_steps))
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
         """A copy of the environment."""
         if isinstance(self.source, gym.Env) or _learning(self._own):
             env = _copy(self._own)
         else:  # another is made, which needs no copy of locks, files and sockets
-            env = one_hot(type(self).source())
+            env = adapted(type(self).source())
         for layer in _learning(env):
             layer.update_running_mean = False
         if render_mode is not None and env.render_mode != render_mode:
@@ -89,6 +90,7 @@ def _copy(env):
 
 
 def _copies(env, num_envs):
+    env = env if isinstance(env, Adapted) else Adapted(env)
     return SyncVectorEnv([partial(_copy, env) for _ in range(num_envs)])
 
 

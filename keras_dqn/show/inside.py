@@ -21,6 +21,7 @@ _ACTIONS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  #
 _BEST, _OTHER = _ACTIONS[0], _ACTIONS[4]
 _WIDTH = 600  # pixels of a picture with Q-values, which on a phone is shown at 360
 _BARS, _ROW, _LONGEST = 100, 32, 426  # where bars begin, how far they are apart, and the longest: all in pixels
+_MOST_BARS = 18  # as many as Atari has actions; of more, the best are shown
 
 
 class Run(NamedTuple):
@@ -41,8 +42,8 @@ class InsideView(gym.ObservationWrapper):
     that. The best one is dark.
 
     Args:
-        env: a `gymnasium.Env` with `render_mode="rgb_array"`. Its states are shown where they are gray frames,
-            [K, height, width] uint8; of a vector of numbers there is nothing to look at.
+        env: a `gymnasium.Env` with `render_mode="rgb_array"`. Its states are shown where they are stacks of gray
+            frames, [K, height, width] uint8, which Atari's games say by `stacks_frames`.
         agent: whose Q-values.
         action_names: what the actions are called; by default their numbers.
     """
@@ -63,10 +64,10 @@ class InsideView(gym.ObservationWrapper):
         from PIL import Image, ImageDraw, ImageFont
 
         game = Image.fromarray(self.env.render())
-        frames = self._state if len(self._agent.state_shape) == 3 else ()
+        frames = self._state if getattr(self.unwrapped, "stacks_frames", False) else ()
         scale = min((_WIDTH / 2 if len(frames) else _WIDTH) / game.width, 400 / game.height)
         width, height = round(scale * game.width), 2 * round(scale * game.height / 2)
-        picture = Image.new("RGB", (_WIDTH, height + 80 + _ROW * len(self._names)), "white")
+        picture = Image.new("RGB", (_WIDTH, height + 80 + _ROW * min(len(self._names), _MOST_BARS)), "white")
         left = 0 if len(frames) else (_WIDTH - width) // 2
         picture.paste(game.resize((width, height), Image.Resampling.NEAREST), (left, 0))
         draw = ImageDraw.Draw(picture)
@@ -86,14 +87,16 @@ class InsideView(gym.ObservationWrapper):
         q_values = self._agent.q_values(np.asarray(self._state)[None])[0]
         above = q_values - q_values.min()
         self._most = max(self._most, above.max())
-        bottom, middle, end = top + _ROW * len(above), _BARS + _LONGEST // 2, _BARS + _LONGEST
+        shown = np.sort(np.argsort(-q_values, kind="stable")[:_MOST_BARS])
+        bottom, middle, end = top + _ROW * len(shown), _BARS + _LONGEST // 2, _BARS + _LONGEST
         draw.text((_BARS, top - 5), "Q-values; a bar is the part above the lowest one", "black", anchor="ls")
         for x, label in ((_BARS, "0"), (middle, ""), (end, f"+{self._most:.2g}")):
             draw.line([(x, top), (x, bottom)], GRID)
             draw.text((x, bottom + 6), label, "black", anchor="ma")
-        for row, (name, value) in enumerate(zip(self._names, q_values, strict=True)):
-            y, length = top + _ROW * row + _ROW // 2, round(_LONGEST * above[row] / self._most)
-            draw.text((_BARS - 8, y), name, "black", anchor="rm")
+        for row, action in enumerate(shown):
+            value, y = q_values[action], top + _ROW * row + _ROW // 2
+            length = round(_LONGEST * above[action] / self._most)
+            draw.text((_BARS - 8, y), self._names[action], "black", anchor="rm")
             if length:
                 color = _BEST if value == q_values.max() else _OTHER
                 draw.rectangle([_BARS, y - 11, _BARS + length, y + 11], color)
@@ -167,7 +170,7 @@ def policy_map(
     """Draw over two state variables the highest Q-value, and below it the action that has it.
 
     Args:
-        agent: its states are vectors.
+        agent: its states are vectors; a ValueError where they are not.
         x, y: each (index in the state, its name, lowest, highest).
         state: [state_size], the other variables; by default zeros.
         action_names: what the actions are called; by default their numbers.
@@ -176,7 +179,9 @@ def policy_map(
     from matplotlib.colors import ListedColormap
 
     names = _names(action_names, agent.action_size)
-    size = agent.state_shape[0] if len(agent.state_shape) == 1 else 0
+    if len(agent.state_shape) != 1:
+        raise ValueError(f"A policy map is over two numbers of a state that is a vector. Received: {agent.state_shape}")
+    size = agent.state_shape[0]
     for index, name, low, high in (x, y):
         if not 0 <= index < size or not low < high:
             received = (index, name, low, high)

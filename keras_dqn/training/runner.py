@@ -15,8 +15,10 @@ from gymnasium.vector import VectorEnv
 from keras_dqn.checks import Seed, check_integer, seed_sequence
 from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import over_training
+from keras_dqn.core.networks.grid import network_for
 from keras_dqn.core.settings import Settings, ShapeReward, check_keywords, shown_signature, to_json
-from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach, limited, make_env, make_vector_env, sizes
+from keras_dqn.environments.spaces import sizes
+from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach, limited, make_env, make_vector_env
 from keras_dqn.files.weights import pretrained
 from keras_dqn.show.film import VideoRecorder
 from keras_dqn.show.inside import InsideView, Run
@@ -84,6 +86,7 @@ class Runner:
         known = inspect.signature(agent_class).parameters.keys() | {"replay_every"}
         check_keywords(type(self).__name__, options, known - {"state_size", "action_size", "load_backup"})
         may_bring = agent_class is Agent and not {"brain", "network"} & options.keys()  # a file, its network
+        own_network = "network" in options
         self.episodes = check_integer("episodes", episodes)
         self.steps = None if steps is None else check_integer("steps", steps)
         self.max_episode_steps = self.step_limit(max_episode_steps)
@@ -105,7 +108,12 @@ class Runner:
         self._env_seeds = np.random.default_rng(env_seed)
         self.env = self.make_env()
         self.state_size, self.action_size = both = sizes(self.env)
+        if self.action_names is None:
+            self.action_names = getattr(self.env, "action_names", None)
         options = _with_support(options, self.env)
+        if agent_class is Agent and options.get("brain") is None:
+            network = network_for(self.env.observation_space, options.get("network"), own_network)
+            options = {**options, "network": network}
         make = partial(agent_class, *both, seed=agent_seed, load_backup=weights == "backup")
         if weights is None or weights == "backup":
             self.agent = make(**options)

@@ -245,5 +245,5 @@ def fleet_of(runner: Any, settings: TrainSettings) -> VectorEnv:
         action_size=agent.action_size,
         hold=exploration.hold_random_actions,
         masked=exploration.mask_actions,
-        stack=agent.state_shape[0] if len(agent.state_shape) > 1 else None,
+        stack=agent.state_shape[0] if getattr(runner.env.unwrapped, "stacks_frames", False) else None,
     )

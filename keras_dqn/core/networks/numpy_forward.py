@@ -18,15 +18,9 @@ _ZERO = np.zeros((), np.float32)  # a Python 0 would be converted in every call
 # Multiplications in a product that NumPy's OpenBLAS makes on one thread. It shares larger ones out among several, which
 # at the size of these networks wait for each other thirty times as long as the product takes.
 _ONE_THREAD = 2**18
-_SMALL = (
-    "dense",
-    "dueling",
-    "expectation",
-    "mean",
-    "noisy_dense",
-    "reshape",
-    "rescaling",
-)  # the layers of networks that act faster so than through TensorFlow
+# the layers of networks that act faster so than through TensorFlow, unless convolutions see too much
+_SMALL = {"convolution", "dense", "dueling", "expectation", "flatten", "mean", "noisy_dense", "permute"}
+_SMALL |= {"reshape", "rescaling"}
 
 
 class Layer(NamedTuple):
@@ -170,6 +164,10 @@ def _reshape(shape):
     return lambda x: x.reshape(len(x), *shape)
 
 
+def _permute(dims):
+    return lambda x: np.ascontiguousarray(x.transpose(0, *dims))
+
+
 def _expectation(values):
     """The means of distributions over values, from their logits: [N, actions, atoms] to [N, actions]."""
 
@@ -193,6 +191,7 @@ def _convolution(stride, activation):
     """[N, height, width, channels] to [N, height', width', filters]; no padding."""
 
     def convolved(x, kernel, bias):
+        x = np.ascontiguousarray(x)
         high, wide, channels, filters = kernel.shape
         count, height, width = len(x), (x.shape[1] - high) // stride + 1, (x.shape[2] - wide) // stride + 1
         by_state, by_row, by_column, by_channel = x.strides
@@ -232,6 +231,7 @@ OPERATIONS = {
     "layer_norm_relu": _layer_norm_relu,
     "mean": _mean,
     "noisy_dense": _noisy_dense,
+    "permute": _permute,
     "reshape": _reshape,
     "rescaling": _rescaling,
 }
@@ -242,7 +242,7 @@ ACTIVATIONS = tuple(_DENSE)
 
 
 def acting_forward(brain: "keras.Model", q_layers: list[Layer] | None = ()) -> NumpyForward | None:
-    """What acts with the brain's numbers faster than the brain does: for small Dense networks, else None.
+    """What acts with the brain's numbers faster than the brain does: for small networks, else None.
 
     Args:
         q_layers: what makes Q-values of the brain's outputs; see `Objective.q_layers`.
@@ -255,7 +255,8 @@ def acting_forward(brain: "keras.Model", q_layers: list[Layer] | None = ()) -> N
         for layer in layers
     ):
         return None
-    return NumpyForward(layers)
+    large = any(math.prod(shape) > _ONE_THREAD for layer in layers for shape in layer.shapes)
+    return None if large and any(layer.kind == "convolution" for layer in layers) else NumpyForward(layers)
 
 
 def layers_of(brain: "keras.Model", q_layers: list[Layer] | None = ()) -> list[Layer] | None:
@@ -299,6 +300,8 @@ def _described(layer):
         return [Layer("noisy_dense", shapes, {"activation": activation}, dtype)]
     if kind is keras.layers.Reshape and -1 not in layer.target_shape:
         return [_reshaped(layer.target_shape)]
+    if kind is keras.layers.Permute:
+        return [Layer("permute", [], {"dims": layer.dims})]
     if kind is LayerNormRelu:
         return [Layer("layer_norm_relu", shapes, {"epsilon": layer.epsilon}, dtype)]
     if kind in (ScaledFrames, keras.layers.Flatten):
