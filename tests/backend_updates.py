@@ -49,7 +49,7 @@ def sequential(*own):
 
 def residual():
     inputs = keras.Input((4,))
-    hidden = layers.Dense(8, "relu")(inputs)
+    hidden = layers.Dense(8, "relu", kernel_regularizer="l2")(inputs)
     return keras.Model(inputs, layers.Dense(ACTIONS)(layers.Concatenate()([inputs, hidden])))
 
 
@@ -58,22 +58,36 @@ ADAM = partial(optimizers.Adam, 1e-2)
 # name: network, optimizer, options of the learner, options of the batches
 CASES = {
     "as fit": (SMALL, ADAM, {"objective": Value("mse", as_fit=True)}, {}),
-    "huber, double, hard target": (SMALL, ADAM, {"objective": "huber", "target_update": 3, "double": True}, {}),
-    "soft target, masks": (SMALL, ADAM, {"target_update": 1, "tau": 0.05}, {"mask": True}),
-    "weighted": (SMALL, partial(optimizers.AdamW, 1e-2, clipnorm=0.1), {}, {"weight": True}),
-    "both, double": (SMALL, ADAM, {"target_update": 2, "double": True}, {"mask": True, "weight": True}),
-    "dueling, layer norm, no bootstrap": (
+    "huber, double, hard target, average of the weights": (
+        SMALL,
+        partial(optimizers.Adam, 1e-2, use_ema=True, ema_momentum=0.9),
+        {"objective": "huber", "target_update": 3, "double": True},
+        {},
+    ),
+    "soft target, masks, weights, AdamW with clipnorm": (
+        SMALL,
+        partial(optimizers.AdamW, 1e-2, clipnorm=0.1),
+        {"target_update": 1, "tau": 0.05},
+        {"mask": True, "weight": True},
+    ),
+    "dueling, layer norm, no bootstrap, global clipnorm": (
         partial(SMALL, dueling=True, normalization="layer", scale=2.0),
         partial(optimizers.Adam, 1e-2, global_clipnorm=0.5),
         {"bootstraps": False},
         {},
     ),
-    "rmsprop, clipvalue": (SMALL, partial(optimizers.RMSprop, 1e-3, clipvalue=0.1), {}, {}),
-    "sgd": (SMALL, partial(optimizers.SGD, 1e-2, momentum=0.9, nesterov=True), {}, {}),
-    "average of the weights": (SMALL, partial(optimizers.Adam, 1e-2, use_ema=True, ema_momentum=0.9), {}, {}),
-    "batch norm": (partial(sequential, layers.Dense(8, "relu"), layers.BatchNormalization()), ADAM, {}, {}),
-    "regularizer": (partial(sequential, layers.Dense(8, "relu", kernel_regularizer="l2")), ADAM, {}, {}),
-    "no stack": (residual, ADAM, {"target_update": 1, "tau": 0.1}, {}),
+    "batch norm, rmsprop, clipvalue": (
+        partial(sequential, layers.Dense(8, "relu"), layers.BatchNormalization()),
+        partial(optimizers.RMSprop, 1e-3, clipvalue=0.1),
+        {},
+        {},
+    ),
+    "no stack, regularizer, sgd": (
+        residual,
+        partial(optimizers.SGD, 1e-2, momentum=0.9, nesterov=True),
+        {"target_update": 1, "tau": 0.1},
+        {},
+    ),
     "c51, double": (
         partial(mlp, 4, (ACTIONS, 11), (8, 8)),
         ADAM,

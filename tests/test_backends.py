@@ -12,6 +12,7 @@ import pytest
 from keras_dqn import CartPole
 from tests.backend_updates import CASES
 
+pytestmark = pytest.mark.timeout(900)  # each backend compiles a dozen updates in a process of its own
 ROOT = Path(__file__).parents[1]
 OTHERS = ["jax", pytest.param("torch", marks=pytest.mark.torch)]
 
@@ -19,7 +20,7 @@ OTHERS = ["jax", pytest.param("torch", marks=pytest.mark.torch)]
 def run(backend, *arguments):
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=800, check=False
     )
 
 

@@ -23,8 +23,7 @@ def verdicts(name: str, path: Path | None = None, seed: int = 0, probes: Collect
         ValueError: it needs a checkout, or takes none.
     """
     adapter = ADAPTERS[name]
-    if adapter.checkout and (path is None or not path.is_dir()):
-        raise ValueError(f"{name} needs `path`, a checkout of {adapter.checkout}. Received: {path}")
+    adapter.versions(path)
     train = adapter.load()
     for probe in PROBES:
         if probe.__name__ not in adapter.left_out and (not probes or probe.__name__ in probes):

@@ -7,7 +7,7 @@ import importlib
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from keras_dqn.conformance.check import QFunction
@@ -42,8 +42,18 @@ class Adapter:
         return getattr(importlib.import_module(f"keras_dqn.conformance.adapters.{module}"), name)
 
     def versions(self, path: Path | None) -> str:
-        """What is run: packages with their versions, and the commit of a checkout."""
-        named = [f"{package} {version(package)}" for package in (*self.packages, "gymnasium")]
+        """What is run: packages with their versions, and the commit of a checkout.
+
+        Raises:
+            ImportError: a package is not installed.
+            ValueError: a checkout is needed, and not there.
+        """
+        if self.checkout and (path is None or not path.is_dir()):
+            raise ValueError(f"{self.function} needs `path`, a checkout of {self.checkout}. Received: {path}")
+        try:
+            named = [f"{package} {version(package)}" for package in (*self.packages, "gymnasium")]
+        except PackageNotFoundError as error:
+            raise ImportError(f"A package is missing: pip install {error.name}. Received: {error}") from error
         if self.checkout:
             command = ["git", "-C", str(path), "rev-parse", "--short", "HEAD"]
             commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
@@ -53,6 +63,7 @@ class Adapter:
 
 HUBER = dict.fromkeys(("Ends", "Coins"), CLIPPED)
 CLEANRL = "github.com/vwxyzjn/cleanrl"
+UNMASKED, DOUBLE = {"Masks": NO_MASKS}, {"Overestimation": PLAIN}
 ADAPTERS = {
     "keras_dqn": Adapter("ours:train", ("keras_dqn",)),
     "keras_dqn-3-steps": Adapter(
@@ -61,28 +72,19 @@ ADAPTERS = {
     "sb3-dqn": Adapter(
         "stable_baselines3:dqn",
         ("stable-baselines3", "torch"),
-        documented={**HUBER, "Overestimation": PLAIN},
-        left_out={"Masks": NO_MASKS},
+        documented={**HUBER, **DOUBLE},
+        left_out=UNMASKED,
     ),
-    "sb3-qrdqn": Adapter(
-        "stable_baselines3:qrdqn",
-        ("sb3-contrib", "torch"),
-        documented={"Overestimation": PLAIN},
-        left_out={"Masks": NO_MASKS},
-    ),
-    "tianshou": Adapter("tianshou:dqn", ("tianshou", "torch"), left_out={"Masks": NO_MASKS}),
-    "cleanrl-dqn": Adapter(
-        "cleanrl:dqn", ("torch",), CLEANRL, documented={"Overestimation": PLAIN}, left_out={"Masks": NO_MASKS}
-    ),
-    "cleanrl-c51": Adapter(
-        "cleanrl:c51", ("torch",), CLEANRL, documented={"Overestimation": PLAIN}, left_out={"Masks": NO_MASKS}
-    ),
-    "cleanrl-pqn": Adapter("cleanrl:pqn", ("torch",), CLEANRL, left_out={"Masks": NO_MASKS}),
+    "sb3-qrdqn": Adapter("stable_baselines3:qrdqn", ("sb3-contrib", "torch"), documented=DOUBLE, left_out=UNMASKED),
+    "tianshou": Adapter("tianshou:dqn", ("tianshou", "torch"), left_out=UNMASKED),
+    "cleanrl-dqn": Adapter("cleanrl:dqn", ("torch",), CLEANRL, documented=DOUBLE, left_out=UNMASKED),
+    "cleanrl-c51": Adapter("cleanrl:c51", ("torch",), CLEANRL, documented=DOUBLE, left_out=UNMASKED),
+    "cleanrl-pqn": Adapter("cleanrl:pqn", ("torch",), CLEANRL, left_out=UNMASKED),
     "pytorch-tutorial": Adapter(
         "pytorch_tutorial:dqn",
         ("torch",),
         "github.com/pytorch/tutorials",
-        documented={**HUBER, "Overestimation": PLAIN},
+        documented={**HUBER, **DOUBLE},
         left_out={"Masks": NO_MASKS, "Epsilon": "its epsilon falls exponentially"},
     ),
     "csv": Adapter("csv_files:exchange", left_out={"Epsilon": "no actions are seen", "Masks": NO_MASKS}),
