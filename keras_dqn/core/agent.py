@@ -135,7 +135,8 @@ class Agent(AgentStatus):
         """
         state = as_batch(state, self.state_shape, "state")
         next_state = as_batch(next_state, self.state_shape, "next_state")
-        if state.dtype != np.uint8:  # whatever numbers come: they are learned from in float32
+        kept = {np.dtype(np.uint8), getattr(self._last_checked_states, "dtype", None)}
+        if state.dtype.kind == "f" or state.dtype not in kept:  # whatever numbers come are learned from in float32
             state, next_state = state.astype(np.float32), next_state.astype(np.float32)
         whole = as_scalar("action", action)
         if whole not in range(self.action_size) or np.asarray(action).dtype.kind == "f":

@@ -76,8 +76,9 @@ def flat_mlp(
 
 def _topped(layers, action_size, options, name):
     """A network of these layers, flattened, and those of `networks.mlp`."""
-    below = keras.Sequential([*layers, keras.layers.Flatten(dtype="float32")])
-    return keras.Sequential([*below.layers, *mlp(below.output_shape[1], action_size, **options).layers], name=name)
+    layers = [*layers, keras.layers.Flatten(dtype="float32")]
+    width = keras.Sequential(layers).output_shape[1]
+    return keras.Sequential([*layers, *mlp(width, action_size, **options).layers], name=name)
 
 
 def network_for(
