@@ -192,6 +192,9 @@ class TorchLearner:
         """Nothing: the losses here have nothing to say."""
         return []
 
+    def end_training(self) -> None:
+        """Nothing: optimizers that keep averages of the weights are refused here."""
+
     def save_weights(self, path: str | Path) -> None:
         """Write the brain's weights to an .h5 file that Keras reads, whole or not at all."""
         save_weights(self.keras_model(), path)

@@ -230,3 +230,32 @@ def test_keeping_the_best_is_a_callback_too():
     assert Path("w_best.h5").exists() and game.best_score == max(one.score for one in game.history.evaluations)
     with pytest.raises(ValueError, match="`evaluate_every`.* Received: 0"):
         KeepBest(0)
+
+
+class StopsAt(keras.callbacks.Callback):
+    """Ends the training with the epoch of that number, as `EarlyStopping` does."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.last = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == self.last
+
+
+@pytest.mark.parametrize(
+    ("budget", "callbacks", "evaluated"),
+    [
+        ({"steps": 40}, [], [25, 40]),
+        ({"steps": 50}, [], [25, 50]),
+        ({"steps": 10}, [], [10]),
+        ({"episodes": 2}, [], None),
+        ({"steps": 40}, [StopsAt(2)], [12]),
+    ],
+)
+def test_the_last_step_is_evaluated_whatever_ends_the_training(budget, callbacks, evaluated):
+    game = CartPole(**budget, seed=0, weights=None, weight_backup="w.h5", max_episode_steps=30)
+    game.train(callbacks, progress=False, evaluate_every=25)
+    steps = [one.steps for one in game.history.evaluations]
+    assert steps[-1] == game.agent.steps and len({*steps}) == len(steps)
+    assert steps == (evaluated or steps) and game.best_score is not None and Path("w_best.h5").exists()

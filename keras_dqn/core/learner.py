@@ -71,6 +71,10 @@ class AnyLearner(Protocol):
         """What there is to say of a training, in lines of text."""
         ...
 
+    def end_training(self) -> None:
+        """Give the network the weights that a training ends with."""
+        ...
+
     def save_weights(self, path: str | Path) -> None:
         """Write the weights to an .h5 file, whole or not at all."""
         ...
@@ -226,6 +230,11 @@ class Learner:
     def remarks(self) -> list[str]:
         """What the objective has to say of a training, in lines of text."""
         return self.objective.remarks()
+
+    def end_training(self) -> None:
+        """Give the brain the averages of its weights where the optimizer keeps such (`use_ema`), as `fit` does."""
+        self.optimizer.finalize_variable_values(self.brain.trainable_variables)
+        self.weights_assigned = True
 
     def save_weights(self, path: str | Path) -> None:
         """Write the brain's weights to an .h5 file, whole or not at all."""

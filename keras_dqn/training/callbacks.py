@@ -42,7 +42,7 @@ class TrainingCallback(keras.callbacks.Callback):
 
 
 class KeepBest(TrainingCallback):
-    """Evaluates every so many steps, keeps the weights that did best, and may end the training.
+    """Evaluates every so many steps and after the last, keeps the weights that did best, and may end the training.
 
     Its 100 greedy episodes have seeds of their own (from EVALUATION_SEED on), so that an evaluation afterwards is on
     episodes that chose nothing.
@@ -62,11 +62,16 @@ class KeepBest(TrainingCallback):
         self._due = Every(self.every, self.training.steps)
 
     def on_step(self, step: TrainStep) -> None:
-        if not self._due(step.steps):
-            return
+        if self._due(step.steps) or self.training.over:
+            self.evaluate()
+
+    def evaluate(self) -> None:
+        """Evaluate the weights of this step, unless that has been done."""
         training, runner, began = self.training, self.training.runner, time.perf_counter()
+        if any(one.steps == training.steps for one in training.history.evaluations[-1:]):
+            return
         score = runner.evaluate(seed=EVALUATION_SEED, max_episode_steps=self.max_episode_steps).mean
-        evaluated = Evaluated(step.steps, score, time.perf_counter() - began)
+        evaluated = Evaluated(training.steps, score, time.perf_counter() - began)
         training.history.evaluations.append(evaluated)
         if runner.best_score is None or score > runner.best_score:
             with attempt(f"{runner.best_backup} (the best weights)"):

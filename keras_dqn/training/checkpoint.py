@@ -151,10 +151,6 @@ class Checkpoints(TrainingCallback):
             with attempt("The checkpoint"):
                 self.save(self.training.runner)
 
-    def close(self, error: type | None) -> None:
-        if error is None or issubclass(error, KeyboardInterrupt):  # after any other a step may be half done
-            self.save(self.training.runner)
-
     @property
     def due(self) -> bool:
         """Whether it is time for the next one: so long after the last was begun."""

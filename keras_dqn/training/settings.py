@@ -35,8 +35,8 @@ class TrainSettings:
         progress: show a bar with the score, the mean of the last 100 episodes and epsilon.
         live: draw the learning curve as it grows, one figure drawn again in its place; by default in notebooks.
         record_every: film every so many episodes into the folder for films.
-        evaluate_every: every so many steps play 100 greedy episodes, and keep the weights that did best in a file
-            beside the last ones; see `callbacks.KeepBest`.
+        evaluate_every: every so many steps, and after the last, play 100 greedy episodes, and keep the weights that did
+            best in a file beside the last ones; see `callbacks.KeepBest`.
         stop_score: end the training once such an evaluation has this mean.
         evaluate_max_episode_steps: after so many steps an episode of such an evaluation is truncated: more than in
             training tell apart weights that all last to its limit.

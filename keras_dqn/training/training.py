@@ -90,7 +90,9 @@ class Training:
         for one in ours:
             one.training = self
         self._epochs = Epochs(callbacks, self, verbose)
-        self._listeners = sorted([self._epochs, *ours], key=lambda one: not isinstance(one, KeepBest))
+        self._evaluations = [one for one in ours if isinstance(one, KeepBest)]
+        self._checkpoints = [one for one in ours if isinstance(one, Checkpoints)]
+        self._listeners = sorted([self._epochs, *ours], key=lambda one: one not in self._evaluations)
 
     @property
     def steps(self) -> int:
@@ -129,14 +131,19 @@ class Training:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: Any) -> None:
-        with ExitStack() as closing:
-            for one in self._listeners:  # the last is closed first
+        with ExitStack() as closing:  # what is named last is done first
+            for one in self._listeners:
                 closing.callback(one.close, kind)
             closing.callback(self.agent.save_model)
-            if kind is None:
-                self._epochs.end_last_epoch()
             if kind is None or issubclass(kind, KeyboardInterrupt):  # after any other a step may be half done
-                self._epochs.on_train_end()
+                closing.callback(self._epochs.on_train_end)
+                closing.callback(self.agent.learner.end_training)
+                for one in self._checkpoints:  # a training that is resumed goes on from the weights before that
+                    closing.callback(one.save, self.runner)
+            if kind is None:
+                for one in self._evaluations:
+                    one.evaluate()  # unless the last step is evaluated already
+                self._epochs.end_last_epoch()
 
 
 @contextmanager
