@@ -65,7 +65,14 @@ def members(annotation: Any) -> tuple:
 
 
 _LIST = list | tuple, "a list"
-_KINDS = {bool: (bool | np.bool_, "True or False"), str: (str, "a text"), list: _LIST, Sequence: _LIST}
+_FUNCTION = Callable, "a function (a constant is `exploration_rate`, or `learning_rate`)"
+_KINDS = {
+    bool: (bool | np.bool_, "True or False"),
+    str: (str, "a text"),
+    list: _LIST,
+    Sequence: _LIST,
+    Callable: _FUNCTION,
+}
 
 
 def check_type(name: str, annotation: Any, value: Any) -> Any:
@@ -106,6 +113,8 @@ def check_name(name: str, known: Iterable[str], what: str) -> str:
 
 def as_batch(state: ArrayLike, shape: tuple[int, ...], name: str) -> np.ndarray:
     """A single state, of that shape or with a leading axis of 1, as a batch of one; else a ValueError names it."""
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):
+        raise ValueError(f"`{name}` must be a state alone: `state, info = env.reset()`. Received: {state!r}")
     state = np.asarray(state)
     if state.shape not in (shape, (1, *shape)):
         raise ValueError(f"`{name}` must have shape {shape}. Received: {state.shape}")

@@ -434,6 +434,8 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[[Given], int | None], Give
         raise ValueError(f"{error}. Received: {' '.join(arguments)}") from error
     command, names = COMMANDS[vars(typed).pop("command")]
     if unknown:
+        if any(unknown[0] in _flags(name) for name in TRAINING):
+            raise ValueError(f"That is an option of train alone; weights bring what they need. Received: {unknown[0]}")
         check_name(unknown[0], [flag for name in names for flag in _flags(name)], "argument")
     given = config.checked(vars(typed), TYPES)
     if "config" in given:

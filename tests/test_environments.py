@@ -113,9 +113,11 @@ class Old:
         return np.zeros(2, np.float32), 1.0, False, {}
 
 
-@pytest.mark.parametrize(("env", "received"), [(Old(), "ndarray from `reset`"), (Old(True), "4 values from `step`")])
-def test_the_old_interface_is_named_with_the_shim(env, received):
-    with pytest.raises(ValueError, match=rf"shimmy.* Received: {received}") as raised:
+@pytest.mark.parametrize(
+    ("env", "received"), [(Old(), "ndarray from `reset`"), (Old(True), "ndarray, float, bool, dict from `step`")]
+)
+def test_the_old_interface_is_told_what_to_return(env, received):
+    with pytest.raises(ValueError, match=rf"`step` five values: .* Received: {received}") as raised:
         next(interact(Agent(2, 2, None), env, learn=False))
     assert "\n" not in str(raised.value)
 

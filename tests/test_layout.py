@@ -19,8 +19,8 @@ import keras_dqn
 from keras_dqn import CartPole
 from keras_dqn.core.loop import interact
 
-MAX_CODE_LINES = 7_500  # without docstrings, comments and blanks
-MAX_LINES = 12_000
+MAX_CODE_LINES = 7_600  # without docstrings, comments and blanks
+MAX_LINES = 12_200
 MAX_MODULES = 80  # those that are empty apart
 MIN_SHARE_OF_CORE = 1 / 3
 MAX_CLASS = 250

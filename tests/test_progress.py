@@ -30,14 +30,14 @@ def last_bar(text):
     return text.rstrip().split("\r")[-1]
 
 
-def test_a_training_that_stops_at_its_score_ends_with_a_full_green_bar_and_one_line(capsys):
+def test_a_training_that_stops_at_its_score_ends_with_a_full_bar_and_one_line(capsys):
     runner = CartPole(1000, weights=None, seed=0)
     history = runner.train(evaluate_every=100, stop_score=490)
     out, err = capsys.readouterr()
     assert out == "Solved after 100 steps: mean 500.0 over 100 greedy episodes; weights: cartpole_weight_best.h5\n"
     episodes = len(history)
     bar = last_bar(err)
-    assert f" {episodes}/{episodes} " in bar and "100%" in bar and "\x1b[32m" in bar and "evaluation=500.0" in bar
+    assert f" {episodes}/{episodes} " in bar and "100%" in bar and "\x1b" not in err and "evaluation=500.0" in bar
 
 
 def test_a_score_below_what_solves_the_game_is_not_called_so(capsys, evaluations):
@@ -64,10 +64,22 @@ def bar_of(runner, history=(), steps=0):
     return bar
 
 
-def test_a_game_that_is_solved_before_its_episodes_are_played_fills_the_bar(capsys):
+def test_a_game_that_is_solved_before_its_episodes_are_played_fills_the_bar(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)  # elsewhere there are no colors
     history = [Episode(-100.0, 100, 0.5, 1.0, 0.1)] * 100
     bar_of(MountainCar(1000, weights=None), history).close(None)
-    assert " 100/100 " in last_bar(err := capsys.readouterr().err) and "\x1b[32m" in err
+    assert (
+        " 100/100 " in last_bar(err := capsys.readouterr().err) and "\x1b[32m" in err and "compiling" not in err[-150:]
+    )
+
+
+def test_until_the_first_update_the_bar_says_what_takes_long(capsys):
+    runner = CartPole(5, weights=None, seed=0)
+    bar_of(runner)
+    assert "first update=compiling" in capsys.readouterr().err
+    runner.train()
+    assert "compiling" not in last_bar(capsys.readouterr().err)
 
 
 def test_the_bar_stays_in_a_notebook(monkeypatch):

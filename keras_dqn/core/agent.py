@@ -74,7 +74,15 @@ class Agent(AgentStatus):
         check_keywords(type(self).__name__, settings, Settings.names())
         self.settings = Settings().but(**settings)
         self.state_size, self.action_size = state_size, check_integer("action_size", action_size)
-        self.state_shape = tuple(np.atleast_1d(state_size).tolist())
+        self.state_shape = shape = tuple(np.atleast_1d(state_size).tolist())
+        if not all(isinstance(length, int) and length > 0 for length in shape):
+            helps = "like env.observation_space.shape[0] (`game_for(env)` makes an agent too)"
+            raise ValueError(
+                f"`state_size` must be a whole number above 0, or several, {helps}. Received: {state_size}"
+            )
+        if brain is None and network is None and hasattr(self, "_build_model"):
+            helps = "nobody calls it: give the model that it makes as `brain`"
+            raise TypeError(f"`_build_model` is of 2017, and {helps}. Received: {type(self).__name__}")
         self.weight_backup = None if weight_backup is None else Path(weight_backup)
         network_seed, memory_seed, exploration_seed = seed_sequence(seed).spawn(3)
         if memory is None:
@@ -251,12 +259,18 @@ class Agent(AgentStatus):
         """Write the brain's weights to a .h5 file, whole or not at all.
 
         Args:
-            path: the file; by default `weight_backup`, which stays as it is while nothing has been learned.
+            path: the file, whose folder is made where there is none; by default `weight_backup`, which stays as it is
+                while nothing has been learned.
         """
         if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             self.learner.save_weights(path)
         elif self.weight_backup is not None and (self.learner.updates or not self.weight_backup.exists()):
             self.learner.save_weights(self.weight_backup)
+        else:
+            none = "`weight_backup` is None: `save_model(path)` writes them"
+            reason = none if self.weight_backup is None else f"{self.weight_backup} stays, as nothing was learned"
+            print(f"No weights were written; {reason}")
 
     def load_model(self, path: str | Path) -> None:
         """Take weights from a .h5 file of any Keras, and explore at the minimum from now on.

@@ -153,7 +153,8 @@ class LearnerSettings:
             if count % size:
                 raise ValueError(f"`sample_batch_size` must be a multiple of {size}. Received: {count}")
         elif count % size:
-            raise ValueError(f"`minibatch_size` must divide `sample_batch_size` ({count}). Received: {size}")
+            helps = f"give both, like sample_batch_size={size}"
+            raise ValueError(f"`minibatch_size` must divide `sample_batch_size` ({count}): {helps}. Received: {size}")
         return count // size, size
 
 
@@ -261,13 +262,27 @@ def shown_signature(*functions: Callable[..., Any]) -> inspect.Signature:
     return inspect.Signature(sorted(shown.values(), key=lambda one: one.kind))
 
 
+ELSEWHERE = {  # what other libraries call a setting: the words that say what it is here
+    ("lr", "alpha", "step_size"): "`learning_rate`",
+    ("epsilon", "eps", "epsilon_start"): "`exploration_rate`",
+    ("hidden", "hidden_size", "hidden_layers", "layers", "units"): "`network`, like network=[64, 64]",
+    ("model", "q_network", "net"): "`brain`",
+    ("batch_size",): "`minibatch_size`, with `sample_batch_size`: minibatch_size=64, sample_batch_size=64",
+    ("discount", "discount_factor"): "`gamma`",
+    ("capacity", "replay_size", "max_memory", "maxlen"): "`memory_size`",
+    ("update_every", "train_freq", "train_every"): "`replay_every`",
+    ("max_steps", "time_limit"): "`max_episode_steps`",
+}
+
+
 def check_keywords(asked: str, received: Iterable[str], known: Iterable[str]) -> None:
     """Raise a TypeError that names who was asked and the nearest known name, unless all keywords are known."""
     known = sorted(known)
     for name in received:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"the nearest is `{near[0]}`" if near else f"there are {', '.join(known)}"
+            near = [f"`{one}`" for one in difflib.get_close_matches(name, known, n=1)]
+            meant = [words for names, words in ELSEWHERE.items() if name in names and words.split("`")[1] in known]
+            hint = f"the nearest is {[*meant, *near][0]}" if meant or near else f"there are {', '.join(known)}"
             raise TypeError(f"{asked} has no keyword of that name; {hint}. Received: {name}")
 
 

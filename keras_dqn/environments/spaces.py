@@ -15,6 +15,10 @@ FLATTENED = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 def adapted(env: gym.Env) -> gym.Env:
     """The environment itself if its states are arrays and its actions 0, 1, 2, …; else `Adapted`."""
     states, actions = env.observation_space, env.action_space
+    for space in (states, actions):
+        if not isinstance(space, gym.Space):
+            kind = f"{type(space).__module__}.{type(space).__name__}"
+            raise ValueError(f"Spaces must be gymnasium's: `from gymnasium import spaces`. Received: {kind}")
     plain = isinstance(actions, spaces.Discrete) and actions.start == 0
     return env if plain and isinstance(states, spaces.Box) and states.shape else Adapted(env)
 

@@ -15,9 +15,9 @@ from keras_dqn.checks import check_name
 from keras_dqn.environments.spaces import Adapted, adapted, check_shape
 
 MAX_STEPS = 100_000  # of an episode that its environment does not end
-OLD_INTERFACE = (
-    "The environment has the interface of gym before 0.26: shimmy's GymV26CompatibilityV0 or GymV21CompatibilityV0 "
-    "makes one of today's of it (pip install shimmy). Received: "
+INTERFACE = (
+    "`reset(seed=None, options=None)` of an environment must return state, info (a dict), `step` five values: state, "
+    "reward, terminated, truncated, info; docs/troubleshooting.md has a wrapper for older ones. Received: "
 )
 
 
@@ -137,19 +137,15 @@ class OneEnv:
         except TypeError as error:
             if "'seed'" not in str(error):
                 raise
-            raise ValueError(f"{OLD_INTERFACE}{error}") from error
-        if not (isinstance(began, tuple) and len(began) == 2 and isinstance(began[1], dict)):
-            raise ValueError(f"{OLD_INTERFACE}{type(began).__name__} from `reset`, not a state and a dict")
-        return self._observed(*began)
+            raise ValueError(f"{INTERFACE}{error}") from error
+        return self._observed(*_returned(began, "reset", 2))
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Do the action, [1] int; the step after an episode's end only begins the next one."""
         if self.ended:
             state, info = self.reset()
             return state, np.zeros(1), _FLAGS[False], _FLAGS[False], info
-        made = self.env.step(actions.item())
-        if len(made) != 5:
-            raise ValueError(f"{OLD_INTERFACE}{len(made)} values from `step`, not 5")
+        made = _returned(self.env.step(actions.item()), "step", 5)
         state, reward, terminated, truncated, info = made
         self._steps += 1
         if self._steps >= self.max_steps and not (terminated or truncated):
@@ -178,6 +174,15 @@ class OneEnv:
         if "action_mask" in info:
             info = {**info, "action_mask": np.array(info["action_mask"], bool)[None]}
         return states, info
+
+
+def _returned(values, function, count):
+    """What `reset` or `step` returned, if that is so many values with a dict at the end."""
+    several = isinstance(values, tuple | list)
+    if several and len(values) == count and isinstance(values[-1], dict):
+        return values
+    kinds = ", ".join(type(value).__name__ for value in (values if several else [values]))
+    raise ValueError(f"{INTERFACE}{kinds} from `{function}`")
 
 
 class OneEpisodeEach:

@@ -140,5 +140,6 @@ def _instead(path, start=b""):
         return f"{path.stat().st_size} bytes that are no HDF5, which begin with {start[:16]!r}"
     if path.exists():
         return "a folder" if path.is_dir() else "something that is not a regular file"
-    near = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], 1)
+    names = [*(os.listdir(path.parent) if path.parent.is_dir() else []), "pretrained", "backup"]
+    near = difflib.get_close_matches(path.name, names, 1)
     return "no such file" + (f"; the nearest is {path.parent / near[0]}" if near else "")

@@ -166,7 +166,8 @@ def _leaf(name):
 def pretrained(name: str) -> Path:
     """Returns the weight file shipped for `name`, like "cartpole"; raises ValueError, listing those there are."""
     if name not in (known := pretrained_files()):
-        raise ValueError(f"Expected the name of a pretrained network, one of {sorted(known)}. Received: {name!r}")
+        helps = "name one's recipe, or train"
+        raise ValueError(f"There are no pretrained weights but {sorted(known)}: {helps}. Received: {name!r}")
     return known[name]
 
 

@@ -60,8 +60,8 @@ class History(list[Episode]):
         return np.array([getattr(episode, name) for episode in self])
 
     def __repr__(self):
-        count, mean = min(len(self), 100), self.mean_score()
-        return f"<History of {len(self)} episodes, mean score of the last {count}: {mean:.1f}>"
+        mean = f", mean score of the last {min(len(self), 100)}: {self.mean_score():.1f}" if self else ""
+        return f"<History of {len(self)} episodes{mean}>"
 
     # ---------------------------------------------------------------- in checkpoints and in files
 

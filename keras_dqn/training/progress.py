@@ -42,6 +42,8 @@ class ProgressBar(TrainingCallback):
         self._bar = tqdm(total=total, initial=done, **options)
         if self.shown:
             self._bar.leave = self._bar.pos == 0  # it stays on the screen, unless it is inside another one
+        self._advance(0)
+        self._bar.refresh()
 
     def on_step(self, step: TrainStep) -> None:
         if not step.episodes:
@@ -55,7 +57,7 @@ class ProgressBar(TrainingCallback):
 
     def close(self, error: type | None) -> None:
         training = self.training
-        self._advance(0)  # by the steps of episodes under way
+        self._advance(0, ends=True)  # by the steps of episodes under way
         solved = training.runner.is_over(training.history) and len(training.history) < training.runner.episodes
         if self.shown and error is None and (training.reached or solved):
             self._fill()
@@ -65,11 +67,13 @@ class ProgressBar(TrainingCallback):
         elif error is not None and issubclass(error, KeyboardInterrupt):
             print(self._how_far())
 
-    def _advance(self, episodes):
+    def _advance(self, episodes, ends=False):
         """By so many episodes, or to the steps that there are; several environments may make some too many."""
         runner, history = self.training.runner, self.training.history
-        if history:
-            self._bar.set_postfix(runner.progress(history), refresh=False)
+        shown = runner.progress(history) if history else {}
+        if not (ends or runner.agent.learner.updates):
+            shown["first update"] = "compiling"
+        self._bar.set_postfix(shown, refresh=False)
         self._bar.update(min(self.training.steps, runner.steps) - self._bar.n if runner.steps else episodes)
 
     def _fill(self):
@@ -77,7 +81,8 @@ class ProgressBar(TrainingCallback):
         bar.total = bar.n = max(bar.n, 1)  # of none that has ended, the one under way
         if hasattr(bar, "container"):  # of a notebook
             bar.container.children[1].max = bar.n
-        bar.colour = "green"
+        if hasattr(bar, "container") or sys.stderr.isatty():  # a file would have the codes in it
+            bar.colour = "green"
 
     def _success(self):
         (steps, mean, _), runner = self.training.reached, self.training.runner

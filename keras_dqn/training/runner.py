@@ -84,7 +84,8 @@ class Runner:
         **options: Any,
     ):
         known = inspect.signature(agent_class).parameters.keys() | {"replay_every"}
-        check_keywords(type(self).__name__, options, known - {"state_size", "action_size", "load_backup"})
+        own = inspect.signature(Runner.__init__).parameters.keys() - {"self", "options"}
+        check_keywords(type(self).__name__, options, (known | own) - {"state_size", "action_size", "load_backup"})
         may_bring = agent_class is Agent and not {"brain", "network"} & options.keys()  # a file, its network
         own_network = "network" in options
         self.episodes = check_integer("episodes", episodes)
@@ -120,6 +121,8 @@ class Runner:
         else:
             path = pretrained(self._pretrained_name()) if weights == "pretrained" else weights
             self.agent, options = with_weights(make, options, path, may_bring, type(self).__name__)
+        brought = options.get("brain") is not None or self.agent.epsilon_schedule.held_at_minimum
+        self._fresh_weights = None if brought else self._weights_now()
         self.settings = _describe(self, options)
         self.own_files = set()  # weight files that this runner has written, and may replace
         self.history = History()
@@ -182,7 +185,11 @@ class Runner:
                 folder, or, without `resume`, there are some that this training would push out. Nothing is changed then.
             ValueError: an argument is out of range, or the memory is larger than what is free.
         """
-        check_keywords(f"{type(self).__name__}.train", options, [field.name for field in fields(TrainSettings)])
+        name, known = type(self).__name__, [field.name for field in fields(TrainSettings)]
+        for option in options.keys() & inspect.signature(type(self)).parameters.keys() - set(known):
+            received = f"{option}={options[option]!r}"
+            raise TypeError(f"`{option}` belongs to the game: {name}({received}).train(). Received: {received}")
+        check_keywords(f"{name}.train", options, known)
         train(self, callbacks, TrainSettings(**options))
         for line in self.agent.learner.remarks():
             print(line)
@@ -212,6 +219,8 @@ class Runner:
         Returns:
             The score, a float.
         """
+        if epsilon < 1:
+            self._say_if_untrained()
         path = Path(video) if video is not None else self.video_folder / f"{self.name}.mp4"
         limit = self.step_limit(max_episode_steps)
         env = limited(self.make_env("rgb_array"), limit)
@@ -244,9 +253,18 @@ class Runner:
 
         They may have another limit, `max_episode_steps`, than those of training.
         """
+        self._say_if_untrained()
         limit = self.step_limit(max_episode_steps)
         longest = limit or MAX_STEPS
         return evaluate(self.agent, lambda: limited(self.make_env(), limit), episodes, seed, epsilon, longest)
+
+    def _weights_now(self):
+        return hash(self.agent.learner.read_weights().tobytes())
+
+    def _say_if_untrained(self):
+        """Print that the weights are random: neither a training nor a file nor the caller has changed them."""
+        if not self.agent.steps and self._fresh_weights is not None and self._fresh_weights == self._weights_now():
+            print('The network is untrained: call train(), or give `weights`, "pretrained" or a file')
 
     def _pretrained_name(self):
         """Of the weights that ship with keras_dqn: one file a recipe, since their networks differ."""
@@ -265,7 +283,7 @@ class Runner:
         progress = {
             "score": f"{history[-1].score:g}",
             "epsilon": f"{self.agent.exploration_rate:.2f}",  # the first two are there in a narrow terminal too
-            "mean of 100": f"{history.mean_score():.1f}",
+            f"mean of {min(len(history), 100)}": f"{history.mean_score():.1f}",
         }
         if history.evaluations:
             progress["evaluation"] = f"{history.evaluations[-1].score:.1f}"

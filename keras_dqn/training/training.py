@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -134,7 +134,8 @@ class Training:
         with ExitStack() as closing:  # what is named last is done first
             for one in self._listeners:
                 closing.callback(one.close, kind)
-            closing.callback(self.agent.save_model)
+            if self.agent.weight_backup is not None:
+                closing.callback(self.agent.save_model)
             if kind is None or issubclass(kind, KeyboardInterrupt):  # after any other a step may be half done
                 closing.callback(self._epochs.on_train_end)
                 closing.callback(self.agent.learner.end_training)
@@ -179,10 +180,11 @@ def held_interruptions() -> Iterator[Callable[[], None]]:
 
 def _callbacks(callbacks, settings):
     """Those of the caller, one or several, and those that settings ask for, as a list."""
-    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+    callbacks = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     for one in callbacks:
         if not isinstance(one, keras.callbacks.Callback):
-            raise ValueError(f"`callbacks` must be keras.callbacks.Callback objects. Received: {one!r}")
+            helps = f"; how long it trains, the game is told: CartPole(episodes={one})" * isinstance(one, int)
+            raise ValueError(f"`callbacks` must be keras.callbacks.Callback objects{helps}. Received: {one!r}")
     if settings.evaluate_every is not None:
         callbacks.append(KeepBest(settings.evaluate_every, settings.stop_score, settings.evaluate_max_episode_steps))
     if settings.tensorboard is not None:

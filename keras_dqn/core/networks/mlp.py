@@ -118,8 +118,8 @@ def default_brain(
     """The brain of an agent that is given none.
 
     Args:
-        network: options of `mlp`, a dict, or None for the notebook's; or a function of `state_shape`, `action_size` and
-            `seed` that makes a Keras model.
+        network: options of `mlp`, a dict, or widths of layers, or None for the notebook's; or a function of
+            `state_shape`, `action_size` and `seed` that makes a Keras model.
         action_size: number of actions; or (actions, atoms), for outputs [B, actions, atoms].
 
     Raises:
@@ -129,7 +129,10 @@ def default_brain(
         return network(state_shape, action_size, seed=seed)
     if len(state_shape) != 1:
         raise ValueError(f"`brain` or `network` must be given where a state is not a vector. Received: {state_shape}")
-    return mlp(state_shape[0], action_size, **{"seed": seed, **(network or {})})
+    options = {"hidden": tuple(network)} if isinstance(network, list | tuple) else network or {}
+    if not isinstance(options, dict):
+        raise ValueError(f"`network` must be a dict, widths like [64, 64], or a function. Received: {network!r}")
+    return mlp(state_shape[0], action_size, **{"seed": seed, **options})
 
 
 def built(
