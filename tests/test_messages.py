@@ -53,7 +53,10 @@ WRONG = {
     "lr": (lambda: Agent(4, 2, None, lr=0.1), "the nearest is `learning_rate`. Received: lr"),
     "minibatch": (lambda: Agent(4, 2, None, minibatch_size=64), "sample_batch_size=64. Received: 64"),
     "budget": (lambda: CartPole(n_episodes=3), "the nearest is `episodes`. Received: n_episodes"),
-    "environment": (lambda: Agent(gym.make("CartPole-v1"), 2), r"`state_size` .*shape\[0\] .*game_for.* Received: <"),
+    "environment": (
+        lambda: Agent(gym.make("CartPole-v1"), 2),
+        r"`state_size` must be .*shape\[0\] .*game_for.* Received: <",
+    ),
     "act": (lambda: Agent(4, 2, None).act(gym.make("CartPole-v1").reset()), r"`state, info = env.reset\(\)`. Received"),
     "weights": (lambda: CartPole(weights="pretraned"), "the nearest is pretrained"),
     "pretrained": (
@@ -134,7 +137,7 @@ def test_weights_that_are_not_written_are_named(capsys):
     agent.save_model()
     capsys.readouterr()
     agent.save_model()
-    assert capsys.readouterr().out == "No weights were written; here.h5 stays, as nothing was learned\n"
+    assert capsys.readouterr().out == "No weights were written to here.h5: nothing was learned\n"
     Agent(4, 2, None).save_model()
     assert "`save_model(path)`" in capsys.readouterr().out
     assert Agent(4, 2, "a/folder/made.h5").exploration_rate == 0.01

@@ -74,12 +74,7 @@ class Agent(AgentStatus):
         check_keywords(type(self).__name__, settings, Settings.names())
         self.settings = Settings().but(**settings)
         self.state_size, self.action_size = state_size, check_integer("action_size", action_size)
-        self.state_shape = shape = tuple(np.atleast_1d(state_size).tolist())
-        if not all(isinstance(length, int) and length > 0 for length in shape):
-            helps = "like env.observation_space.shape[0] (`game_for(env)` makes an agent too)"
-            raise ValueError(
-                f"`state_size` must be a whole number above 0, or several, {helps}. Received: {state_size}"
-            )
+        self.state_shape = _shape_of(state_size)
         if brain is None and network is None and hasattr(self, "_build_model"):
             helps = "nobody calls it: give the model that it makes as `brain`"
             raise TypeError(f"`_build_model` is of 2017, and {helps}. Received: {type(self).__name__}")
@@ -101,7 +96,7 @@ class Agent(AgentStatus):
         copy_every = self.settings.learner.target_update_episodes
         self._copies_due = None if copy_every is None else Every(copy_every)
         if load_backup and self.weight_backup is not None:
-            self._load_backup()
+            self.load_backup()
 
     def make_learner(
         self, brain: "keras.Model | None", network: dict[str, Any] | Callable[..., Any] | None, seed: Seed
@@ -253,44 +248,17 @@ class Agent(AgentStatus):
         self.steps = 0
         self.epsilon_schedule.reset()
 
-    # ---------------------------------------------------------------- weights
-
-    def save_model(self, path: str | Path | None = None) -> None:
-        """Write the brain's weights to a .h5 file, whole or not at all.
-
-        Args:
-            path: the file, whose folder is made where there is none; by default `weight_backup`, which stays as it is
-                while nothing has been learned.
-        """
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self.learner.save_weights(path)
-        elif self.weight_backup is not None and (self.learner.updates or not self.weight_backup.exists()):
-            self.learner.save_weights(self.weight_backup)
-        else:
-            none = "`weight_backup` is None: `save_model(path)` writes them"
-            reason = none if self.weight_backup is None else f"{self.weight_backup} stays, as nothing was learned"
-            print(f"No weights were written; {reason}")
-
-    def load_model(self, path: str | Path) -> None:
-        """Take weights from a .h5 file of any Keras, and explore at the minimum from now on.
-
-        Raises:
-            WeightFileError: the file is not whole or not this network's; the agent is unchanged.
-        """
-        self.learner.load_weights(path)
-        self.epsilon_schedule.hold_at_minimum()
-
-    def _load_backup(self):
-        if not self.weight_backup.exists():
-            print("Backup weights for model not found")
-            return
-        self.load_model(self.weight_backup)
-        print("Found saved weights, loaded into model")
-
     def check_states(self, states: np.ndarray, name: str = "state") -> None:
         """Raise a ValueError unless states are [N, *state_shape] and finite."""
         check_states(states, self.state_shape, name)
+
+
+def _shape_of(state_size):
+    shape = tuple(np.atleast_1d(state_size).tolist())
+    if not all(isinstance(length, int) and length > 0 for length in shape):
+        wanted = "whole numbers above 0, like env.observation_space.shape[0] (`game_for(env)` makes an agent too)"
+        raise ValueError(f"`state_size` must be of {wanted}. Received: {state_size}")
+    return shape
 
 
 def _sum_of_squares(states):

@@ -1,5 +1,6 @@
-"""How an agent stands, for whoever looks at it or saves it."""
+"""How an agent stands, for whoever looks at it or saves it, and its files of weights."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,40 @@ class AgentStatus:
             f"minibatch_size={self.minibatch_size}, weight_backup={backup!r}, memory={memory}, "
             f"learner={self.learner!r})"
         )
+
+    # ---------------------------------------------------------------- weights
+
+    def save_model(self, path: str | Path | None = None) -> None:
+        """Write the brain's weights to a .h5 file, whole or not at all.
+
+        Args:
+            path: the file, whose folder is made; by default `weight_backup`, which stays while nothing was learned.
+        """
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self.learner.save_weights(path)
+        elif self.weight_backup is not None and (self.learner.updates or not self.weight_backup.exists()):
+            self.learner.save_weights(self.weight_backup)
+        else:
+            reason = "nothing was learned" if self.weight_backup else "`save_model(path)` writes them"
+            print(f"No weights were written to {self.weight_backup}: {reason}")
+
+    def load_model(self, path: str | Path) -> None:
+        """Take weights from a .h5 file of any Keras, and explore at the minimum from now on.
+
+        Raises:
+            WeightFileError: the file is not whole or not this network's; the agent is unchanged.
+        """
+        self.learner.load_weights(path)
+        self.epsilon_schedule.hold_at_minimum()
+
+    def load_backup(self) -> None:
+        """Take the weights of `weight_backup`, if it is there, and say so."""
+        if not self.weight_backup.exists():
+            print("Backup weights for model not found")
+            return
+        self.load_model(self.weight_backup)
+        print("Found saved weights, loaded into model")
 
     # ---------------------------------------------------------------- for checkpoints
 

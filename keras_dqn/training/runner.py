@@ -122,7 +122,7 @@ class Runner:
             path = pretrained(self._pretrained_name()) if weights == "pretrained" else weights
             self.agent, options = with_weights(make, options, path, may_bring, type(self).__name__)
         brought = options.get("brain") is not None or self.agent.epsilon_schedule.held_at_minimum
-        self._fresh_weights = None if brought else self._weights_now()
+        self.fresh_weights = None if brought else _weights_now(self.agent)  # a hash
         self.settings = _describe(self, options)
         self.own_files = set()  # weight files that this runner has written, and may replace
         self.history = History()
@@ -185,11 +185,7 @@ class Runner:
                 folder, or, without `resume`, there are some that this training would push out. Nothing is changed then.
             ValueError: an argument is out of range, or the memory is larger than what is free.
         """
-        name, known = type(self).__name__, [field.name for field in fields(TrainSettings)]
-        for option in options.keys() & inspect.signature(type(self)).parameters.keys() - set(known):
-            received = f"{option}={options[option]!r}"
-            raise TypeError(f"`{option}` belongs to the game: {name}({received}).train(). Received: {received}")
-        check_keywords(f"{name}.train", options, known)
+        _check_options(type(self), options)
         train(self, callbacks, TrainSettings(**options))
         for line in self.agent.learner.remarks():
             print(line)
@@ -220,7 +216,7 @@ class Runner:
             The score, a float.
         """
         if epsilon < 1:
-            self._say_if_untrained()
+            _say_if_untrained(self)
         path = Path(video) if video is not None else self.video_folder / f"{self.name}.mp4"
         limit = self.step_limit(max_episode_steps)
         env = limited(self.make_env("rgb_array"), limit)
@@ -253,18 +249,10 @@ class Runner:
 
         They may have another limit, `max_episode_steps`, than those of training.
         """
-        self._say_if_untrained()
+        _say_if_untrained(self)
         limit = self.step_limit(max_episode_steps)
         longest = limit or MAX_STEPS
         return evaluate(self.agent, lambda: limited(self.make_env(), limit), episodes, seed, epsilon, longest)
-
-    def _weights_now(self):
-        return hash(self.agent.learner.read_weights().tobytes())
-
-    def _say_if_untrained(self):
-        """Print that the weights are random: neither a training nor a file nor the caller has changed them."""
-        if not self.agent.steps and self._fresh_weights is not None and self._fresh_weights == self._weights_now():
-            print('The network is untrained: call train(), or give `weights`, "pretrained" or a file')
 
     def _pretrained_name(self):
         """Of the weights that ship with keras_dqn: one file a recipe, since their networks differ."""
@@ -328,6 +316,25 @@ def _with_support(options, env):
         return options
     gamma = options.get("gamma", Settings().learner.gamma)
     return {**options, "objective": C51.of_rewards(low, high, gamma)}
+
+
+def _check_options(game, options):
+    """Raise a TypeError for an option that `train` has not; one of the game is named as such."""
+    known = [field.name for field in fields(TrainSettings)]
+    for name in options.keys() & inspect.signature(game).parameters.keys() - set(known):
+        received = f"{name}={options[name]!r}"
+        raise TypeError(f"`{name}` belongs to the game: {game.__name__}({received}).train(). Received: {received}")
+    check_keywords(f"{game.__name__}.train", options, known)
+
+
+def _weights_now(agent):
+    return hash(agent.learner.read_weights().tobytes())
+
+
+def _say_if_untrained(runner):
+    """Print that the weights are random: neither a training nor a file nor the caller has changed them."""
+    if not runner.agent.steps and runner.fresh_weights == _weights_now(runner.agent):
+        print('The network is untrained: call train(), or give `weights`, "pretrained" or a file')
 
 
 def _describe(runner, options):
