@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from gymnasium.wrappers import FrameStackObservation
 
 from keras_dqn import Agent, Checkpoints, brain_from, game_for, inside
 from keras_dqn.backend import keras
@@ -145,6 +146,26 @@ def test_large_convolutions_act_through_keras_and_elsewhere_through_numpy():
     np.testing.assert_allclose(forward(states), model.predict(states, verbose=0), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(("padding", "num_envs"), [("reset", 1), ("zero", 2)])
+def test_each_frame_of_a_stack_is_stored_once_and_the_stacks_are_those_that_were_seen(padding, num_envs):
+    seen = []
+
+    def shape_reward(states, actions, rewards, next_states):
+        seen.extend(state.tobytes() for state in states)
+        return rewards
+
+    env = FrameStackObservation(Anything(box(8, 9, dtype=np.uint8)), 3, padding_type=padding)
+    game = game_for(env)(steps=100, num_envs=num_envs, shape_reward=shape_reward, **SMALL, **FRESH)
+    assert game.settings["store_frames"] and game.settings["frame_padding"] == padding
+    assert game.settings["network"]["arguments"][0]["channels"] == "first"
+    game.train(progress=False)
+    drawn = game.agent.memory.sample(4, 8).state.reshape(32, 3, 8, 9)
+    assert drawn.dtype == np.uint8 and {state.tobytes() for state in drawn} <= set(seen)
+    assert game_for(env)(recipe="parallel", **FRESH).settings["store_frames"] is False
+    colors = FrameStackObservation(Anything(box(8, 9, 3, dtype=np.uint8)), 3)
+    assert game_for(colors)(store_frames=False, **SMALL, **FRESH).settings["store_frames"] is False
+
+
 # ---------------------------------------------------------------- actions
 
 
@@ -233,7 +254,7 @@ def test_the_settings_file_and_the_weights_tell_the_network(trained):
     state, _ = adapted(env).reset(seed=4)
     expected = game.agent.q_values(state[None])
     np.testing.assert_allclose(
-        game_for(env)(**options | {"weights": None, "brain": brain}).agent.q_values(state[None]), expected
+        game_for(env)(**options | {"weights": folder / "grid.h5"}).agent.q_values(state[None]), expected
     )
     np.testing.assert_allclose(keras.ops.convert_to_numpy(brain(state[None].astype(np.float32))), expected, rtol=1e-4)
 

@@ -77,6 +77,14 @@ def sizes(env: gym.Env) -> tuple[int | tuple[int, ...], int]:
     return shape[0] if len(shape) == 1 else shape, int(env.action_space.n)
 
 
+def frame_padding(env: gym.Env) -> str | None:
+    """What fills the first stacks of a `FrameStackObservation` of uint8 frames, "reset" or "zero"; None without one."""
+    space, padding = env.observation_space, "padding_type"
+    if space.dtype != np.uint8 or not env.has_wrapper_attr(padding) or len(space.shape) < 3:
+        return None
+    return padding if (padding := env.get_wrapper_attr(padding)) in ("reset", "zero") else None
+
+
 def channels_first(shape: tuple[int, ...]) -> bool:
     """Whether the channels of an image of three axes are the first of them, told by the smaller end."""
     return shape[0] < shape[-1]
@@ -121,9 +129,7 @@ def _check_parts(space, part):
         return
     helps = "gymnasium.wrappers.TransformObservation makes numbers of it, FilterObservation leaves a part of a Dict out"
     if isinstance(part, spaces.Box) and shorter_side(part.shape) >= FEWEST_CELLS:
-        helps = (
-            "an image must be all of it: minigrid.wrappers.ImgObsWrapper for MiniGrid, TransformObservation for others"
-        )
+        helps = "an image must be all of it, as minigrid.wrappers.ImgObsWrapper makes it, or TransformObservation"
     elif isinstance(part, FLATTENED | spaces.Box):
         return
     raise ValueError(f"The observation must be arrays and numbers; {helps}. Received: {_one_line(space)}")

@@ -81,11 +81,8 @@ class Fleet(VectorEnv):
         ahead: int = 2,
         **acting: Any,
     ):
-        self.actors, self.ahead, self.in_order = (
-            check_integer("actors", actors),
-            check_integer("ahead", ahead),
-            in_order,
-        )
+        self.actors, self.ahead = check_integer("actors", actors), check_integer("ahead", ahead)
+        self.in_order = in_order
         self.games = math.ceil(num_envs / actors)
         self.num_envs = self.games * actors
         self._valued = rollout is not None

@@ -62,11 +62,8 @@ class Checkpoints(TrainingCallback):
         self, folder: str | Path, minutes: float = 5.0, memory: bool = False, weights_every: int | None = None
     ):
         super().__init__()
-        self.folder, self.minutes, self.memory = (
-            Path(folder),
-            check_number("minutes", minutes, "a number, 0 or more", lambda number: number >= 0),
-            memory,
-        )
+        self.folder, self.memory = Path(folder), memory
+        self.minutes = check_number("minutes", minutes, "a number, 0 or more", lambda number: number >= 0)
         self.weights_every = None if weights_every is None else check_integer("weights_every", weights_every)
         self.log = self.folder / "log.csv"
         self._last = time.monotonic()

@@ -17,7 +17,7 @@ from keras_dqn.core.agent import Agent
 from keras_dqn.core.exploration import over_training
 from keras_dqn.core.networks.grid import network_for
 from keras_dqn.core.settings import Settings, ShapeReward, check_keywords, shown_signature, to_json
-from keras_dqn.environments.spaces import sizes
+from keras_dqn.environments.spaces import frame_padding, sizes
 from keras_dqn.environments.vector import MAX_STEPS, OneEpisodeEach, limited, make_env, make_vector_env
 from keras_dqn.files.weights import pretrained
 from keras_dqn.show.film import VideoRecorder
@@ -109,9 +109,10 @@ class Runner:
         self._env_seeds = np.random.default_rng(env_seed)
         self.env = self.make_env()
         self.state_size, self.action_size = both = sizes(self.env)
-        if self.action_names is None:
-            self.action_names = getattr(self.env, "action_names", None)
+        self.action_names = self.action_names or getattr(self.env, "action_names", None)
         options = _with_support(options, self.env)
+        if (padding := frame_padding(self.env)) and not {"rollout", "store_frames", "memory"} & options.keys():
+            options = {**options, "store_frames": True, "frame_padding": padding}
         if agent_class is Agent and options.get("brain") is None:
             network = network_for(self.env.observation_space, options.get("network"), own_network)
             options = {**options, "network": network}

@@ -23,13 +23,9 @@ class Updates:
     def __init__(self, loss: MinibatchLoss, optimizer: "keras.optimizers.Optimizer", jit_compile: bool):
         self._loss, self._optimizer = loss, optimizer
         brain, target = loss.brain, loss.target
-        self._parts = (
-            brain.trainable_variables,
-            brain.non_trainable_variables,
-            optimizer.variables,
-            [] if target is None else target.variables,
-            loss.objective.variables,
-        )
+        of_target = [] if target is None else target.variables
+        of_brain = brain.trainable_variables, brain.non_trainable_variables
+        self._parts = *of_brain, optimizer.variables, of_target, loss.objective.variables
         self._variables = [one for part in self._parts for one in part]
         self._count = 0  # of all updates, which the target moves by
         self.traces = 0  # how often an update was traced

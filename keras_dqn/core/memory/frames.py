@@ -203,9 +203,8 @@ class FrameMemory(SampledMemory):
         shape = games, self._length
         self._frames = np.zeros((*shape, *frame_shape), states.dtype)
         self._actions, self._rewards = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        self._terminal, self._slot_type, self._frames_since_reset = (
-            np.zeros(shape, dtype) for dtype in (bool, np.uint8, np.uint8)
-        )
+        self._terminal = np.zeros(shape, bool)
+        self._slot_type, self._frames_since_reset = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
         self._written = np.zeros(games, int)  # slots ever written of each game; step s is in slot s % length
         self._age = np.zeros(games, int)  # how many frames of its game the next stack can look back on, at most stack-1
         self._older = np.minimum(np.arange(self._stack) + 1, self._stack - 1)  # by age, what it is a step later

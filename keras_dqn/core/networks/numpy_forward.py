@@ -45,9 +45,8 @@ class NumpyForward:
             views = []
             for shape in layer.shapes:
                 part = slice(position, position + math.prod(shape))
-                views.append(
-                    (part, (1, *shape) if layer.kind in _SMALL and len(shape) == 1 else shape)
-                )  # no broadcasting
+                # a bias as a row, so that nothing is broadcast
+                views.append((part, (1, *shape) if layer.kind in _SMALL and len(shape) == 1 else shape))
                 position = part.stop
             self._views.append((OPERATIONS[layer.kind](**layer.options), views))
         small = all(layer.kind in _SMALL for layer in layers)
