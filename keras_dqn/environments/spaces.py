@@ -129,7 +129,7 @@ def _check_parts(space, part):
         return
     helps = "gymnasium.wrappers.TransformObservation makes numbers of it, FilterObservation leaves a part of a Dict out"
     if isinstance(part, spaces.Box) and shorter_side(part.shape) >= FEWEST_CELLS:
-        helps = "an image must be all of it, as minigrid.wrappers.ImgObsWrapper makes it, or TransformObservation"
+        helps = "an image must be all of it: TransformObservation, or minigrid.wrappers.ImgObsWrapper, makes it so"
     elif isinstance(part, FLATTENED | spaces.Box):
         return
     raise ValueError(f"The observation must be arrays and numbers; {helps}. Received: {_one_line(space)}")
