@@ -195,9 +195,9 @@ class TorchLearner:
     def end_training(self) -> None:
         """Nothing: optimizers that keep averages of the weights are refused here."""
 
-    def save_weights(self, path: str | Path) -> None:
+    def save_weights(self, path: str | Path, statistics: np.ndarray | None = None) -> None:
         """Write the brain's weights to an .h5 file that Keras reads, whole or not at all."""
-        save_weights(self.keras_model(), path)
+        save_weights(self.keras_model(), path, statistics)
 
     def load_weights(self, path: str | Path) -> None:
         """Take the weights of brain and target network from an .h5 file, as `Learner.load_weights` does."""

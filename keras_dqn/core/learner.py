@@ -49,39 +49,30 @@ class AnyLearner(Protocol):
 
     def update(self, batches: Transition) -> Update:
         """Make K gradient updates from arrays [K, B, ...], one after the other."""
-        ...
 
     def q_values(self, states: np.ndarray, noise: np.random.Generator | None = None) -> np.ndarray:
         """Q-values, [N, actions] float32, of states [N, *state_shape]; a noisy network draws its noise from `noise`."""
-        ...
 
     def read_weights(self) -> np.ndarray:
         """All weights as one vector, [parameters] float32, in the order of Keras."""
-        ...
 
     def copy_to_target(self) -> None:
         """Make the target network equal to the brain."""
-        ...
 
     def keras_model(self) -> "keras.Model":
         """A Keras model with the weights as they are now, for the .h5 files."""
-        ...
 
     def remarks(self) -> list[str]:
         """What there is to say of a training, in lines of text."""
-        ...
 
     def end_training(self) -> None:
         """Give the network the weights that a training ends with."""
-        ...
 
-    def save_weights(self, path: str | Path) -> None:
-        """Write the weights to an .h5 file, whole or not at all."""
-        ...
+    def save_weights(self, path: str | Path, statistics: np.ndarray | None = None) -> None:
+        """Write the weights to an .h5 file, whole or not at all, and with them statistics of observations."""
 
     def load_weights(self, path: str | Path) -> None:
         """Take weights from an .h5 file; on any error everything is as it was."""
-        ...
 
 
 class Learner:
@@ -236,9 +227,9 @@ class Learner:
         self.optimizer.finalize_variable_values(self.brain.trainable_variables)
         self.weights_assigned = True
 
-    def save_weights(self, path: str | Path) -> None:
-        """Write the brain's weights to an .h5 file, whole or not at all."""
-        save_weights(self.brain, path)
+    def save_weights(self, path: str | Path, statistics: np.ndarray | None = None) -> None:
+        """Write the brain's weights to an .h5 file, whole or not at all; see `weights.save_weights`."""
+        save_weights(self.brain, path, statistics)
 
     def load_weights(self, path: str | Path) -> None:
         """Take the weights of brain and target network from an .h5 file of any Keras.

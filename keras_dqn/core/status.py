@@ -1,12 +1,14 @@
 """How an agent stands, for whoever looks at it or saves it, and its files of weights."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_dqn.checks import check_fraction
 from keras_dqn.core.counting import Every
+from keras_dqn.files.weight_file import read_statistics
 
 if TYPE_CHECKING:
     from keras_dqn.backend import keras
@@ -53,6 +55,20 @@ class AgentStatus:
 
     # ---------------------------------------------------------------- weights
 
+    normalizer: Any = None  # of the wrapper `NormalizeObservation`, where a game has one; it goes where the weights go
+
+    @property
+    def statistics(self) -> np.ndarray | None:
+        """The normalizer's mean, variance and count, [3, *state_shape]; None where there is none."""
+        one = self.normalizer
+        return None if one is None else np.stack(np.broadcast_arrays(one.mean, one.var, one.count)).astype(float)
+
+    @statistics.setter
+    def statistics(self, values: ArrayLike | None):
+        if self.normalizer is not None and values is not None:
+            one, (mean, var, count) = self.normalizer, np.array(values)
+            one.mean, one.var, one.count = mean.astype(one.mean.dtype), var.astype(one.var.dtype), float(count.flat[0])
+
     def save_model(self, path: str | Path | None = None) -> None:
         """Write the brain's weights to a .h5 file, whole or not at all.
 
@@ -61,9 +77,9 @@ class AgentStatus:
         """
         if path is not None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self.learner.save_weights(path)
+            self.learner.save_weights(path, self.statistics)
         elif self.weight_backup is not None and (self.learner.updates or not self.weight_backup.exists()):
-            self.learner.save_weights(self.weight_backup)
+            self.learner.save_weights(self.weight_backup, self.statistics)
         else:
             reason = "nothing was learned" if self.weight_backup else "`save_model(path)` writes them"
             print(f"No weights were written to {self.weight_backup}: {reason}")
@@ -74,8 +90,10 @@ class AgentStatus:
         Raises:
             WeightFileError: the file is not whole or not this network's; the agent is unchanged.
         """
+        statistics = None if self.normalizer is None else read_statistics(path, self.state_shape)
         self.learner.load_weights(path)
         self.epsilon_schedule.hold_at_minimum()
+        self.statistics = statistics
 
     def load_backup(self) -> None:
         """Take the weights of `weight_backup`, if it is there, and say so."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from keras_dqn.checks import all_finite
 from keras_dqn.files import h5_probe
 from keras_dqn.files.h5_probe import WeightFileError as WeightFileError
 
@@ -23,6 +24,7 @@ SIGNATURES = (b"\x89HDF\r\n\x1a\n", h5_probe.ZIP)
 SHIPPED = [Path(__file__).parents[2] / "weights", Path(__file__).parents[1] / "pretrained"]  # checkout; wheel
 TOP_LEVEL = "top_level_model_weights"  # Keras's group for weights that a model holds outside its layers
 NETWORK, CHECKSUM = "network", "sha256"  # attributes of the files that keras_dqn writes
+STATISTICS = "observation_statistics"  # a dataset in them: mean, variance and count of `NormalizeObservation`
 
 
 class WeightFile(NamedTuple):
@@ -33,6 +35,7 @@ class WeightFile(NamedTuple):
     layers: list[str] | None  # in their order, of Keras 1 and 2 and of every whole-model .h5; Keras 3 numbers weights
     backend: str  # that wrote it, where it says so
     tensors: dict[str, np.ndarray]  # by name; in the order of the layers
+    statistics: np.ndarray | None  # of the observations that the network learned from, where they were normalized
 
     @property
     def joins_value_first(self) -> bool:
@@ -76,7 +79,22 @@ def _read(file, hdf5, config):
     if stored is not None and _text(stored) != (computed := checksum(tensors)):
         raise WeightFileError(f"expected tensors of {CHECKSUM} {_text(stored)[:64]}. Received: {computed}")
     config = config or file.attrs.get(NETWORK) or file.attrs.get("model_config")
-    return WeightFile(hdf5, config and _text(config), layers, _text(root.attrs.get("backend", "")), tensors)
+    statistics = np.asarray(file[STATISTICS][()]) if STATISTICS in file else None
+    backend = _text(root.attrs.get("backend", ""))
+    return WeightFile(hdf5, config and _text(config), layers, backend, tensors, statistics)
+
+
+def read_statistics(path: str | Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Mean, variance and count of normalized observations in a file of weights, [3, *shape]; without, says so: None.
+
+    Raises WeightFileError where they are not such.
+    """
+    values = read_weight_file(path).statistics
+    if values is None:
+        print(f"{path} has no statistics of NormalizeObservation: states are scaled otherwise than in its training")
+    elif values.shape != (3, *shape) or not (all_finite(values) and (values[1:] >= 0).all()):
+        raise WeightFileError(f"{path}: {STATISTICS!r}: expected mean, variance and count. Received: {values}"[:500])
+    return values
 
 
 def _names(group, attribute):

@@ -19,7 +19,7 @@ from keras_dqn.checks import all_finite
 from keras_dqn.files.atomic import atomic_write
 from keras_dqn.files.h5_probe import WeightFileError
 from keras_dqn.files.network_config import network_of
-from keras_dqn.files.weight_file import CHECKSUM, NETWORK, SHIPPED, TOP_LEVEL, checksum, read_weight_file
+from keras_dqn.files.weight_file import CHECKSUM, NETWORK, SHIPPED, STATISTICS, TOP_LEVEL, checksum, read_weight_file
 
 LONGEST_ATTRIBUTE = 60_000  # bytes, of HDF5's 64 KiB
 
@@ -115,11 +115,12 @@ def _error(name, expected, received):
 # ---------------------------------------------------------------- writing
 
 
-def save_weights(model: keras.Model, path: str | Path) -> Path:
+def save_weights(model: keras.Model, path: str | Path, statistics: np.ndarray | None = None) -> Path:
     """Writes the weights of `model` to `path` and returns it; a reader, or a crash, finds the old file or the new one.
 
     Names count from zero in every file: equal weights give equal bytes. With them go a sha256 of all tensors and the
-    configuration of the network, where it is a stack of known layers (see `brain_from`), which Keras passes over.
+    configuration of the network, where it is a stack of known layers (see `brain_from`), and the `statistics` of
+    normalized observations, [3, *state_shape], all of which Keras passes over.
     Raises WeightFileError for weights that are not finite, OSError where `path` cannot be written.
     """
     if not model.weights:
@@ -139,6 +140,8 @@ def save_weights(model: keras.Model, path: str | Path) -> Path:
         # Keras 2 would take a file without a version for one of Keras 1, and convert its kernels.
         file.attrs.update(backend=np.bytes_("tensorflow"), keras_version=np.bytes_("2.15.0"))
         file.attrs[CHECKSUM] = np.bytes_(checksum(tensors))
+        if statistics is not None:
+            file.create_dataset(STATISTICS, data=statistics, track_times=False)
         text = json.dumps(network_of(model), separators=(",", ":"), sort_keys=True)
         if text != "null" and len(text) <= LONGEST_ATTRIBUTE:
             file.attrs[NETWORK] = np.bytes_(text)

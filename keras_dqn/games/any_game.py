@@ -47,6 +47,11 @@ class OwnGame(AnyGame):
             raise ValueError(f"The function must make a gymnasium environment. Received: {env!r}")
         return adapted(limited(env, self.max_episode_steps))
 
+    @property
+    def normalizer(self) -> Any:
+        """The running mean and variance of `NormalizeObservation`, where the environment has that wrapper."""
+        return next((layer.obs_rms for layer in _learning(self._own) if hasattr(layer, "obs_rms")), None)
+
     def make_env(self, render_mode: str | None = None) -> gym.Env:
         """A copy of the environment."""
         if isinstance(self.source, gym.Env) or _learning(self._own):

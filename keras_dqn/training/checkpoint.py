@@ -33,7 +33,6 @@ from keras_dqn.checks import all_finite, check_integer, check_number
 from keras_dqn.core.counting import Every
 from keras_dqn.core.loop import TrainStep
 from keras_dqn.files.atomic import atomic_write
-from keras_dqn.files.weights import save_weights
 from keras_dqn.training.callbacks import TrainingCallback, attempt
 from keras_dqn.training.history import History
 
@@ -143,7 +142,7 @@ class Checkpoints(TrainingCallback):
     def on_step(self, step: TrainStep) -> None:
         if self._weights_due(step.steps):
             with attempt("A file of weights"):
-                save_weights(self.training.agent.brain, self.folder / f"weights_{step.steps:09d}.h5")
+                self.training.agent.save_model(self.folder / f"weights_{step.steps:09d}.h5")
         if self.due:
             with attempt("The checkpoint"):
                 self.save(self.training.runner)
@@ -184,6 +183,7 @@ def _state(runner):
     plain = {
         "counters": agent.counters(),
         "generators": {name: generator.bit_generator.state for name, generator in runner.generators.items()},
+        "statistics": None if agent.statistics is None else agent.statistics.tolist(),
         "best_score": runner.best_score,
         "seconds": runner.seconds,
     }
@@ -195,6 +195,7 @@ def _assign(runner, plain, learner, history, memory):
     agent, best = runner.agent, plain["best_score"]
     agent.learner.restore(learner)
     agent.restore_counters(plain["counters"])
+    agent.statistics = plain["statistics"]
     for name, generator in runner.generators.items():
         generator.bit_generator.state = plain["generators"][name]
     runner.best_score, runner.seconds = None if best is None else float(best), float(plain["seconds"])

@@ -64,6 +64,7 @@ class Runner:
     recipes = {}  # name: options of `Agent`, `replay_every` and `num_envs`; the first is the default
     pretrained_recipe = None  # whose pretrained weights are taken where no recipe is named
     action_names = None  # what the actions are called, in their order
+    normalizer = None  # of the observations: what its environment has learned of them
     frames_per_step = None  # of the emulator, where a step is several
 
     def __init_subclass__(cls):
@@ -116,14 +117,15 @@ class Runner:
         if agent_class is Agent and options.get("brain") is None:
             network = network_for(self.env.observation_space, options.get("network"), own_network)
             options = {**options, "network": network}
-        make = partial(agent_class, *both, seed=agent_seed, load_backup=weights == "backup")
+        make = partial(_agent, self.normalizer, agent_class, *both, seed=agent_seed)
         if weights is None or weights == "backup":
             self.agent = make(**options)
+            if weights is not None and self.agent.weight_backup is not None:
+                self.agent.load_backup()
         else:
             path = pretrained(self._pretrained_name()) if weights == "pretrained" else weights
             self.agent, options = with_weights(make, options, path, may_bring, type(self).__name__)
-        brought = options.get("brain") is not None or self.agent.epsilon_schedule.held_at_minimum
-        self.fresh_weights = None if brought else _weights_now(self.agent)  # a hash
+        self.fresh_weights = _fresh_weights(self.agent, options.get("brain"))
         self.settings = _describe(self, options)
         self.own_files = set()  # weight files that this runner has written, and may replace
         self.history = History()
@@ -216,8 +218,7 @@ class Runner:
         Returns:
             The score, a float.
         """
-        if epsilon < 1:
-            _say_if_untrained(self)
+        _say_if_untrained(self, epsilon)
         path = Path(video) if video is not None else self.video_folder / f"{self.name}.mp4"
         limit = self.step_limit(max_episode_steps)
         env = limited(self.make_env("rgb_array"), limit)
@@ -250,7 +251,7 @@ class Runner:
 
         They may have another limit, `max_episode_steps`, than those of training.
         """
-        _say_if_untrained(self)
+        _say_if_untrained(self, epsilon)
         limit = self.step_limit(max_episode_steps)
         longest = limit or MAX_STEPS
         return evaluate(self.agent, lambda: limited(self.make_env(), limit), episodes, seed, epsilon, longest)
@@ -288,6 +289,13 @@ class Runner:
     def next_seed(self) -> int:
         """A seed for the next environment."""
         return int(self._env_seeds.integers(2**31))
+
+
+def _agent(normalizer, agent_class, *sizes, **options):
+    """An agent that has loaded no weights yet; they may bring what is normalized with."""
+    agent = agent_class(*sizes, load_backup=False, **options)
+    agent.normalizer = normalizer
+    return agent
 
 
 def _over_recipe(recipe, options, backup, steps):
@@ -328,13 +336,16 @@ def _check_options(game, options):
     check_keywords(f"{game.__name__}.train", options, known)
 
 
-def _weights_now(agent):
-    return hash(agent.learner.read_weights().tobytes())
+def _fresh_weights(agent, brain=None):
+    """A hash of the weights, if nobody has brought them: neither a brain nor a file."""
+    brought = brain is not None or agent.epsilon_schedule.held_at_minimum
+    return None if brought else hash(agent.learner.read_weights().tobytes())
 
 
-def _say_if_untrained(runner):
-    """Print that the weights are random: neither a training nor a file nor the caller has changed them."""
-    if not runner.agent.steps and runner.fresh_weights == _weights_now(runner.agent):
+def _say_if_untrained(runner, epsilon):
+    """Print that the weights, which are to be acted with, are still those that were drawn at random."""
+    agent, fresh = runner.agent, runner.fresh_weights
+    if epsilon < 1 and not agent.steps and fresh is not None and fresh == _fresh_weights(agent):
         print('The network is untrained: call train(), or give `weights`, "pretrained" or a file')
 
 
