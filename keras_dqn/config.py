@@ -19,10 +19,11 @@ import ast
 import inspect
 import pkgutil
 import tomllib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 import tomli_w
 
@@ -47,7 +48,10 @@ def checked(values: dict[str, Any], types: dict[str, Any], what: str = "setting"
     """
     for name in values:
         check_name(name, types, what)
-    return {name: check_type(name, types[name], _from_text(types[name], value)) for name, value in values.items()}
+    values = {name: _from_text(types[name], value) for name, value in values.items()}
+    # what a text or a table says of a function is looked at where it is made
+    by_name = {name for name in values if any(get_origin(kind) is Callable for kind in members(types[name]))}
+    return {name: one if name in by_name else check_type(name, types[name], one) for name, one in values.items()}
 
 
 def _from_text(annotation, value):

@@ -62,7 +62,7 @@ def test_a_training_says_what_it_leaves(trained):
     lines += ["Best weights: cartpole_fast_weight_best.h5, mean score .*", "Learning curve: curve.png"]
     assert re.fullmatch("\n".join(lines) + "\n", out)
     assert (folder / "curve.png").read_bytes()[:4] == b"\x89PNG"
-    assert len(History.load(folder / "h.json").evaluations) == 1
+    assert len(History.load(folder / "h.json").evaluations) == 2, "the last step, too"
 
 
 def test_the_best_weights_are_played_where_there_are_some(its_folder):
@@ -227,7 +227,7 @@ train cartpole --sticky 0.25 → --game, --sticky and --precision are for breako
 train breakout --seeds 2 --game pong → --game is for a single training, without --seeds. Received: pong
 export-html breakout --out page.html → The games of a page are cartpole, playable-cartpole, mountaincar. Received: 'b
 play breakout → The games to play are cartpole, mountaincar. Received: 'breakout'
-compare cartpole --weights none → There is no argument of that name
+compare cartpole --weights none → That is an option of train alone
 plot no.json --out p.png → [Errno 2] No such file or directory: 'no.json'
 plot h.json --out p.gif → A figure is saved as one of .png, .svg, .pdf. Received: p.gif
 train cartpole --seeds 2 --checkpoints folder → --checkpoints is for a single training
@@ -257,7 +257,7 @@ def test_errors_are_one_line_and_come_before_tensorflow(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("run Pendulum-v1", "TransformAction of other spaces. Received: Box(-2.0, 2.0, (1,), float32)"),
+        ("run Pendulum-v1", "DiscretizeAction(env, bins=5) makes them. Received: Box(-2.0, 2.0, (1,), float32)"),
         ("train Acrobat-v1", "There is no environment of that name; the nearest is Acrobot-v1. Received: Acrobat-v1"),
         ("train ALE/Breakout-v5", "Atari's games are played from pixels by `Breakout(game='breakout')`,"),
         ("train breakout --game pog", "There is no Atari game of that name; the nearest is pong. Received: pog"),

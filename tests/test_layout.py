@@ -19,7 +19,7 @@ import keras_dqn
 from keras_dqn import CartPole
 from keras_dqn.core.loop import interact
 
-MAX_CODE_LINES = 7_600  # without docstrings, comments and blanks
+MAX_CODE_LINES = 7_650  # without docstrings, comments and blanks
 MAX_LINES = 12_200
 MAX_MODULES = 80  # those that are empty apart
 MIN_SHARE_OF_CORE = 1 / 3

@@ -74,8 +74,11 @@ WRONG = {
     ),
     "six": (lambda: trained(one_with(step=returns(STATE, 1.0, True, False, {}, 1))), "five values: .* dict, int from"),
     "nothing": (lambda: trained(one_with(step=returns(None))), "five values: .* Received: NoneType from `step`"),
-    "first": (lambda: trained(one_with(reset=returns(np.zeros(3), {}))), r"observation .*\(2,\). Received: \(3,\)"),
-    "later": (lambda: trained(one_with(step=returns(np.zeros(3), 1.0, True, False, {}))), r"\(2,\). Received: \(3,\)"),
+    "first": (lambda: trained(one_with(reset=returns(np.zeros(3), {}))), r"space is Box.*\(2,\).*shape \(3,\)"),
+    "later": (
+        lambda: trained(one_with(step=returns(np.zeros(3), 1.0, True, False, {}))),
+        r"shape .3,., in step 1",
+    ),
     "building": (lambda: Builds(4, 2, None), "`_build_model`.* as `brain`. Received: Builds"),
     "building for a game": (lambda: CartPole(agent_class=Builds), "`_build_model`.* as `brain`. Received: Builds"),
 }
@@ -111,16 +114,6 @@ def test_what_is_advised_works():
     ("space", "wrapper", "arguments"),
     [
         (gym.spaces.Box(-1, 1, (1,)), "DiscretizeAction", {"bins": 5}),
-        (
-            gym.spaces.Discrete(3, start=1),
-            "TransformAction",
-            {"func": lambda action: action + 1, "action_space": gym.spaces.Discrete(3)},
-        ),
-        (
-            gym.spaces.MultiDiscrete([2, 3]),
-            "TransformAction",
-            {"func": lambda action: divmod(action, 3), "action_space": gym.spaces.Discrete(6)},
-        ),
     ],
 )
 def test_actions_that_are_no_numbers_from_zero_name_the_wrapper_that_makes_them(space, wrapper, arguments):

@@ -48,7 +48,7 @@ def test_the_address_of_the_repository_is_the_same_everywhere():
     files = [
         *REPOSITORY.glob("*.md"),
         *REPOSITORY.glob("*.cff"),
-        *REPOSITORY.glob("docs/*"),
+        *REPOSITORY.glob("docs/*.md"),
         *REPOSITORY.glob("notebooks/*.ipynb"),
     ]
     found = {path.name: [] for path in files}

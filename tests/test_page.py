@@ -530,7 +530,7 @@ def test_weights_of_another_environment_are_refused():
         play_here("cartpole", weights=weights.pretrained("mountain_car"))
     with pytest.raises(WeightFileError, match="4 inputs and 2 actions; .* has 4 and 3. Received: Dense 24 relu"):
         play_here("playable-cartpole", weights=weights.pretrained("cartpole"))
-    with pytest.raises(ValueError, match="one of .*'cartpole'.* Received: 'keras_dqn_PlayableCartPole-v0'"):
+    with pytest.raises(ValueError, match="weights but .*'cartpole'.* Received: 'keras_dqn_PlayableCartPole-v0'"):
         play_here("playable-cartpole", weights="pretrained")
 
 

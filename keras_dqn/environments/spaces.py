@@ -111,7 +111,9 @@ def _all_actions(space):
     """The actions that a space contains, in order."""
     if isinstance(space, spaces.Discrete):
         return range(int(space.start), int(space.start + space.n))
-    helps = "gymnasium.wrappers.DiscretizeAction makes some of a Box, TransformAction of other spaces"
+    of_box = isinstance(space, spaces.Box)
+    helps = "DiscretizeAction(env, bins=5)" if of_box else "TransformAction(env, function, spaces.Discrete(n))"
+    helps = f"gymnasium.wrappers.{helps} makes them"
     if isinstance(space, spaces.MultiDiscrete):
         count = np.prod(space.nvec, dtype=float)
         if count <= MOST_ACTIONS:

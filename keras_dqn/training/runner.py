@@ -43,12 +43,10 @@ class Runner:
             one and no `network` or `brain` is given (see `brain_from`); None, fresh weights.
         seed: covers weights, sampling, exploration and environments: same seed, same machine, same bits.
         num_envs: how many environments play at once; by default as many as the recipe says, or one.
-        shape_reward: rewards to learn from instead of the true ones; see `interact`.
-        video_folder: where films go.
+        shape_reward, video_folder: rewards to learn from instead of the true ones, see `interact`; where films go.
         steps: how many environment steps `train` makes, instead of counting episodes; the last episode may be cut off.
         agent_class: `Agent`, or one with its interface: `pytorch.TorchAgent`.
-        max_episode_steps: after so many an episode is truncated, instead of at its environment's own time limit; where
-            there is none, it is after 100,000, and that is warned of once.
+        max_episode_steps: an episode is truncated after so many, instead of at its environment's own limit or 100,000.
         **options: of the `Agent`, instead of the recipe's.
 
     Raises:
@@ -111,12 +109,7 @@ class Runner:
         self.env = self.make_env()
         self.state_size, self.action_size = both = sizes(self.env)
         self.action_names = self.action_names or getattr(self.env, "action_names", None)
-        options = _with_support(options, self.env)
-        if (padding := frame_padding(self.env)) and not {"rollout", "store_frames", "memory"} & options.keys():
-            options = {**options, "store_frames": True, "frame_padding": padding}
-        if agent_class is Agent and options.get("brain") is None:
-            network = network_for(self.env.observation_space, options.get("network"), own_network)
-            options = {**options, "network": network}
+        options = _of_environment(_with_support(options, self.env), self.env, agent_class is Agent, own_network)
         make = partial(_agent, self.normalizer, agent_class, *both, seed=agent_seed)
         if weights is None or weights == "backup":
             self.agent = make(**options)
@@ -204,7 +197,7 @@ class Runner:
         max_frames: int = 3000,
         max_episode_steps: int | None = None,
     ) -> float:
-        """Play one episode without learning, film it, show the film, and print the cumulative reward.
+        """Play one episode without learning, film it, show the film, and print and return the cumulative reward.
 
         Args:
             epsilon: probability of a random action.
@@ -214,9 +207,6 @@ class Runner:
             inside: film beside the game what the network sees, where that is frames, and its Q-values as bars.
             max_frames: where the film ends, whatever follows.
             max_episode_steps: another limit than the runner's.
-
-        Returns:
-            The score, a float.
         """
         _say_if_untrained(self, epsilon)
         path = Path(video) if video is not None else self.video_folder / f"{self.name}.mp4"
@@ -247,10 +237,7 @@ class Runner:
     def evaluate(
         self, episodes: int = 100, seed: int = 0, epsilon: float = 0.0, max_episode_steps: int | None = None
     ) -> Evaluation:
-        """Mean score and its 95 % interval over whole episodes with fixed seeds; see `evaluate.evaluate`.
-
-        They may have another limit, `max_episode_steps`, than those of training.
-        """
+        """Mean score and its 95 % interval over whole episodes of fixed seeds, with a limit of their own if given."""
         _say_if_untrained(self, epsilon)
         limit = self.step_limit(max_episode_steps)
         longest = limit or MAX_STEPS
@@ -309,6 +296,15 @@ def _over_recipe(recipe, options, backup, steps):
     recipe = {name: value for name, value in recipe.items() if name not in decided}
     joined = {"weight_backup": backup, "replay_every": "episode", **recipe, **full, **options}
     return over_training(joined, steps)
+
+
+def _of_environment(options, env, in_keras, own_network):
+    """The options, with the memory and the network that suit the environment's states where they leave that open."""
+    if (padding := frame_padding(env)) and not {"rollout", "store_frames", "memory"} & options.keys():
+        options = {**options, "store_frames": True, "frame_padding": padding}
+    if not in_keras or options.get("brain") is not None:
+        return options
+    return {**options, "network": network_for(env.observation_space, options.get("network"), own_network)}
 
 
 def _with_support(options, env):

@@ -91,7 +91,9 @@ def network_for(
         network: options of `networks.mlp`, or None; a function is returned as it is.
         keeps_hidden: whether the hidden layers among these are for convolutions, too, instead of their own.
     """
-    if callable(network):
+    if isinstance(network, list | tuple):
+        network = {"hidden": tuple(network)}
+    if network is not None and not isinstance(network, dict):  # a function, or what the agent refuses
         return network
     is_bytes = space.dtype == np.uint8 and bool(np.any(space.high == 255))
     scale, options = {"scale": 255} if is_bytes else {}, dict(network or {})
