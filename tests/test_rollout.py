@@ -516,7 +516,7 @@ def test_an_experiment_of_several_seeds_writes_down_what_it_was():
 def test_the_torch_version_says_that_it_has_no_normalization():
     from keras_dqn.pytorch import TorchAgent
 
-    with pytest.raises(ValueError, match="`normalization`.* Received: 'layer'"):
+    with pytest.raises(ValueError, match="'normalization': None.* Received: .*'normalization': 'layer'"):
         CartPole(recipe="parallel", weights=None, agent_class=TorchAgent)
 
 
