@@ -23,16 +23,17 @@ def verdicts(name: str, path: Path | None = None, seed: int = 0, probes: Collect
         ValueError: it needs a checkout, or takes none.
     """
     adapter = ADAPTERS[name]
-    adapter.versions(path)
+    if adapter.checkout and (path is None or not path.is_dir()):
+        raise ValueError(f"{name} needs `path`, a checkout of {adapter.checkout}. Received: {path}")
     train = adapter.load()
-    for probe in PROBES:
-        if probe.__name__ not in adapter.left_out and (not probes or probe.__name__ in probes):
-            probe.seen.clear()
-            yield _verdict(partial(train, probe, seed, path), probe)
+    asked = [probe for probe in PROBES if probe.__name__ not in adapter.left_out]
+    asked = [probe for probe in asked if not probes or probe.__name__ in probes]
+    return (_verdict(partial(train, probe, seed, path), probe) for probe in asked)
 
 
 def _verdict(train, probe):
     """What is to be said of what was learned; or of the error that other people's code stopped with."""
+    probe.seen.clear()
     try:
         learned = train()
     except (ImportError, OSError):  # of what it needs
@@ -46,8 +47,9 @@ def _verdict(train, probe):
 def print_table(name: str, path: Path | None = None, seed: int = 0, probes: Collection[str] = ()) -> int:
     """Print the table of an implementation, and return how many probes fail that its authors say nothing about."""
     adapter, failures, judged = ADAPTERS[name], 0, 0
+    judgments = verdicts(name, path, seed, probes)  # before anything is printed: nothing is run without what it needs
     print(f"{name}: {adapter.versions(path)}", flush=True)
-    for verdict in verdicts(name, path, seed, probes):
+    for verdict in judgments:
         documented = adapter.documented.get(verdict.probe, "")
         said = f"; documented: {documented}" if documented and not verdict.passed else ""
         failures += not verdict.passed and not documented

@@ -110,11 +110,6 @@ class AgentStatus:
         """The agent's own `np.random.Generator`s, by name."""
         return {"exploration": self.policy.random, "memory": self.memory.random}
 
-    @property
-    def memory_bytes(self) -> int:
-        """How many bytes the memory takes once it is full."""
-        return self.memory.bytes_needed(self.memory.capacity, self.state_shape)
-
     def counters(self) -> dict:
         """How far learning and exploration are, in plain numbers."""
         return {

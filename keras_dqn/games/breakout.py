@@ -181,10 +181,6 @@ class Breakout(Runner):
         """One new game, behind gymnasium's interface."""
         return AtariGame(self.make_envs(1), render_mode)
 
-    def make_envs(self, num_envs: int) -> VectorEnv:
-        """Several new games as one vector."""
-        return self.envs_elsewhere()(num_envs)
-
     def envs_elsewhere(self, max_episode_steps: int | None = None) -> Callable[[int], VectorEnv]:
         """A function of their number that makes several games, on whatever machine it is sent to."""
         limit = self.step_limit(max_episode_steps)

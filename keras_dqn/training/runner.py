@@ -156,7 +156,7 @@ class Runner:
 
     def make_envs(self, num_envs: int) -> VectorEnv:
         """Several new environments as one, in NEXT_STEP mode."""
-        return make_vector_env(self.environment, num_envs, **self.environment_options)
+        return self.envs_elsewhere()(num_envs)
 
     def envs_elsewhere(self) -> Callable[[int], VectorEnv]:
         """A function of their number that makes several environments, on whatever machine it is sent to."""

@@ -46,10 +46,7 @@ class Adapter:
 
         Raises:
             ImportError: a package is not installed.
-            ValueError: a checkout is needed, and not there.
         """
-        if self.checkout and (path is None or not path.is_dir()):
-            raise ValueError(f"{self.function} needs `path`, a checkout of {self.checkout}. Received: {path}")
         try:
             named = [f"{package} {version(package)}" for package in (*self.packages, "gymnasium")]
         except PackageNotFoundError as error:

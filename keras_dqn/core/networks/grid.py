@@ -10,7 +10,7 @@ import numpy as np
 from keras_dqn.backend import keras
 from keras_dqn.checks import Seed, check_name, seed_sequence
 from keras_dqn.core.networks.layers import LayerNormRelu
-from keras_dqn.core.networks.mlp import mlp
+from keras_dqn.core.networks.mlp import mlp, mlp_options
 from keras_dqn.environments.spaces import FEWEST_CELLS, channels_first, shorter_side
 
 CONVOLUTIONS = {  # (filters, size, stride) of each
@@ -91,19 +91,17 @@ def network_for(
         network: options of `networks.mlp`, or None; a function is returned as it is.
         keeps_hidden: whether the hidden layers among these are for convolutions, too, instead of their own.
     """
-    if isinstance(network, list | tuple):
-        network = {"hidden": tuple(network)}
-    if network is not None and not isinstance(network, dict):  # a function, or what the agent refuses
+    if callable(network):
         return network
     is_bytes = space.dtype == np.uint8 and bool(np.any(space.high == 255))
-    scale, options = {"scale": 255} if is_bytes else {}, dict(network or {})
+    scale, options = {"scale": 255} if is_bytes else {}, mlp_options(network)
     if len(space.shape) == 1:
-        return {**scale, **options} if scale else network
+        return {**scale, **options} if scale else network and options
     cells = shorter_side(space.shape)
     if cells < FEWEST_CELLS:
         return partial(flat_mlp, **{**scale, **options})
     convolutions, width = ("small", 128) if cells < NATURE_CELLS else ("nature", 512)
     channels = {} if len(space.shape) == 2 else {"channels": "first" if channels_first(space.shape) else "last"}
     if not keeps_hidden or "hidden" not in options:
-        options["hidden"] = (width,)
+        options = {**options, "hidden": (width,)}
     return partial(grid_cnn, **{"convolutions": convolutions, **channels, **scale, **options})

@@ -129,10 +129,15 @@ def default_brain(
         return network(state_shape, action_size, seed=seed)
     if len(state_shape) != 1:
         raise ValueError(f"`brain` or `network` must be given where a state is not a vector. Received: {state_shape}")
+    return mlp(state_shape[0], action_size, **{"seed": seed, **mlp_options(network)})
+
+
+def mlp_options(network: Any) -> dict[str, Any]:
+    """Options of `mlp` from a dict of them, widths of its hidden layers, or None; a ValueError for anything else."""
     options = {"hidden": tuple(network)} if isinstance(network, list | tuple) else network or {}
     if not isinstance(options, dict):
         raise ValueError(f"`network` must be a dict, widths like [64, 64], or a function. Received: {network!r}")
-    return mlp(state_shape[0], action_size, **{"seed": seed, **options})
+    return options
 
 
 def built(
